@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
-from harness import InProcess
-from tests.app import serve
+if TYPE_CHECKING:
+    from harness import InProcess
 
 try:
     from hypothesis import HealthCheck, settings
@@ -41,6 +42,10 @@ if settings is not None:
     settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
 
 
+# Each takes five seconds of processor time to collect the tests.
+_MOST_WORKERS = 16
+
+
 def _on_ci() -> bool:
     return os.environ.get("CI", "").lower() == "true"
 
@@ -48,7 +53,17 @@ def _on_ci() -> bool:
 @pytest.fixture
 def harness_target() -> InProcess:
     """geventchat, in process, in virtual time; a new server for each test."""
+    # Imported here, so that a run without transcripts, of which some tests start many, begins sooner.
+    from harness import InProcess
+    from tests.app import serve
+
     return InProcess(serve)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """With `-n auto` two tests run on each processor, because many of them wait for time to pass."""
+    return min(2 * len(os.sched_getaffinity(0)), _MOST_WORKERS)
 
 
 class ModuleWithOptionalPackages(pytest.Module):

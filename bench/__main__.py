@@ -12,9 +12,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from bench import against, load, machine, tables
+from bench import against, load, machine, publish, tables
 from bench.compiler import CompilationFailed
-from bench.metrics import DISTURBED, Results, Run
+from bench.metrics import Results, Run
 from bench.profiling import Profiler, temporary_folder
 from bench.requirements import Outcome, requirements
 from bench.rounds import Progress, Watch, measure_all, plan
@@ -22,20 +22,29 @@ from bench.servers import BY_KEY, SERVERS, Server
 from bench.workloads import FULL, Workload, quick
 
 RESULTS = Path(__file__).parent / "results"
-"""The results of a full run, which are under version control."""
-QUICK_RESULTS = RESULTS / "quick"
-"""The results of a quick run, which are not."""
-FULL_BUDGET_S, QUICK_BUDGET_S = 25 * 60, 90
+"""The results of a full run; those of a quick run are in its folder `quick`. Git ignores both."""
+QUICK_BUDGET_S, FULL_BUDGET_S, PUBLISH_BUDGET_S = 90, 45 * 60, 120 * 60
+"""How long a run can take, with the runs that are repeated because other work disturbed them."""
+CALM_S = 60
+"""How long it waits before such a repetition for the other work to end; a quick run does not wait."""
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m bench", description="Measure geventchat beside its peers, in one run on this machine."
+        prog="python -m bench",
+        description="Measure geventchat beside its peers, on this machine. "
+        "A full run takes about 35 minutes, --quick about one.",
     )
     parser.add_argument(
         "--quick",
         action="store_true",
         help="about a minute: one short round with fewer clients; writes bench/results/quick",
+    )
+    parser.add_argument(
+        "--publish",
+        action="store_true",
+        help="write a complete full run to docs/benchmark, and its figures into README.md and docs/performance.md; repeats "
+        "runs that other work disturbed for up to two hours. With --redraw, publish that file",
     )
     parser.add_argument("--servers", metavar="A,B", help="only these: " + ", ".join(BY_KEY))
     parser.add_argument("--workloads", metavar="A,B", help="only these: " + ", ".join(w.key for w in FULL))
@@ -99,13 +108,13 @@ def _chosen(
 
 
 def _results_folder(args: argparse.Namespace, parser: argparse.ArgumentParser) -> Path | None:
-    """The folder of the results. Only a complete full run can replace the results under version control."""
+    """The folder of the results. Only a complete full run can be published."""
     partial = args.servers or args.workloads or args.rounds or args.profile
-    if args.results and (args.quick or partial) and args.results.resolve() == RESULTS.resolve():
-        parser.error(f"only a complete full run may write to {RESULTS}")
+    if args.publish and (args.quick or partial or args.results):
+        parser.error("only a complete full run can be published, and only to docs/benchmark")
     if args.results or partial:
         return args.results  # type: ignore[no-any-return]
-    return QUICK_RESULTS if args.quick else RESULTS
+    return RESULTS / "quick" if args.quick else RESULTS
 
 
 def _write(folder: Path, results: Results, workloads: Sequence[Workload], head: dict[str, str]) -> None:
@@ -116,7 +125,7 @@ def _write(folder: Path, results: Results, workloads: Sequence[Workload], head: 
 
 
 def _draw(folder: Path, results: Results, workloads: Sequence[Workload], head: dict[str, str]) -> None:
-    (folder / "table.md").write_text(tables.report(results, requirements(results), workloads, head))
+    (folder / "results.md").write_text(tables.report(results, requirements(results), workloads, head))
     from bench import charts  # only here, so that the tables do not need matplotlib
 
     charts.draw(results, folder)
@@ -133,6 +142,14 @@ def _print_tables(results: Results) -> bool:
     found = requirements(results)
     print(f"\n{tables.requirements_table(found)}")
     return all(requirement.outcome is not Outcome.NOT_MET for requirement in found)
+
+
+def _possible(workloads: Sequence[Workload]) -> tuple[Workload, ...]:
+    """The workloads that the load generator can be compiled for."""
+    if not any(workload.encrypted for workload in workloads) or load.can_build_tls():
+        return tuple(workloads)
+    print("skipped: workloads over TLS (OpenSSL's headers are not installed)", file=sys.stderr)
+    return tuple(workload for workload in workloads if not workload.encrypted)
 
 
 def _available(chosen: Sequence[Server]) -> list[Server]:
@@ -161,26 +178,49 @@ def _compare(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     return 0 if within else 1
 
 
-def _redraw(raw: Path, folder: Path) -> int:
+def _publish(results: Results, head: dict[str, str]) -> bool:
+    try:
+        publish.publish(results, head)
+    except publish.NotPublished as failed:
+        print(f"bench: not published: {failed}", file=sys.stderr)
+        return False
+    _write(publish.FOLDER, results, FULL, head)
+    return True
+
+
+def _redraw(raw: Path, folder: Path | None, *, published: bool) -> int:
     content = json.loads(raw.read_text())
     results = Results(Run(**run) for run in content["runs"])
-    _draw(folder, results, FULL, content["head"])
+    if not published:
+        _draw(folder or raw.parent, results, FULL, content["head"])
+    elif not _publish(results, content["head"]):
+        return 2
     return 0 if _print_tables(results) else 1
 
 
 def _measure(
-    workloads: Sequence[Workload], chosen: Sequence[Server], *, budget_s: float, watch: Watch | None
+    workloads: Sequence[Workload],
+    chosen: Sequence[Server],
+    *,
+    budget_s: float,
+    calm_s: float,
+    watch: Watch | None,
 ) -> tuple[Results, bool]:
     """All runs, and whether none is missing because of an interruption."""
     cores = machine.choose_cores()
     machine.raise_open_files()
+    if (share := machine.other_work(cores)) > machine.CALM:
+        print(f"other work uses {share:.0%} of a core: some cells will stay empty", file=sys.stderr)
     if not cores.separate:
         print("only one core: the server and the load share it, and every result is too low", file=sys.stderr)
     planned = plan(workloads, chosen)
     runs: list[Run] = []
     load.build()
     try:
-        for run in measure_all(planned, cores, Progress(planned), budget_s=budget_s, watch=watch):
+        measured = measure_all(
+            planned, cores, Progress(planned), budget_s=budget_s, calm_s=calm_s, watch=watch
+        )
+        for run in measured:
             runs.append(run)  # noqa: PERF402 - runs before an interruption are kept
     except KeyboardInterrupt:
         print("\ninterrupted: the results cover the runs measured so far", file=sys.stderr)
@@ -193,17 +233,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     args = parser.parse_args(argv)
     if args.redraw:
-        return _redraw(args.redraw, args.results or args.redraw.parent)
+        return _redraw(args.redraw, args.results, published=args.publish)
     if args.against or args.options or args.beside:
         return _compare(args, parser)
     folder = _results_folder(args, parser)
     workloads = quick() if args.quick else FULL
     keys = _chosen(args.workloads, [workload.key for workload in workloads], "workload", parser)
     workloads = tuple(workload for workload in workloads if workload.key in keys)
+    workloads = _possible(workloads)
     if args.rounds:
         workloads = tuple(replace(workload, rounds=args.rounds) for workload in workloads)
     server_keys = _chosen(args.servers, BY_KEY, "server", parser)
     chosen = _available([server for server in SERVERS if server.key in server_keys])
+    if args.publish and len(chosen) < len(SERVERS):
+        parser.error("only a run with every server can be published")
     if args.profile:
         if Profiler.command() is None:
             parser.error("--profile needs py-spy")
@@ -212,23 +255,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         "date": time.strftime("%Y-%m-%d"),
         "kind": "quick (one short round)" if args.quick else "full",
         **machine.describe(),
+        "commit": publish.commit(),
     }
     began = time.monotonic()
-    budget_s = QUICK_BUDGET_S if args.quick else FULL_BUDGET_S
+    budget_s = QUICK_BUDGET_S if args.quick else PUBLISH_BUDGET_S if args.publish else FULL_BUDGET_S
     try:
         with temporary_folder() as profiles:
             profiler = Profiler(Path(profiles))
             watch = profiler.watch if args.profile else None
-            results, complete = _measure(workloads, chosen, budget_s=budget_s, watch=watch)
+            results, complete = _measure(
+                workloads, chosen, budget_s=budget_s, calm_s=0 if args.quick else CALM_S, watch=watch
+            )
             if args.profile:
                 print(profiler.report())
     except (CompilationFailed, load.LoadFailed) as failed:
         print(f"bench: {failed}", file=sys.stderr)
         return 2
     disturbed = sum(run.disturbed for run in results.runs)
-    head["disturbed"] = (
-        f"{disturbed} of {len(results.runs)} runs lost over {DISTURBED:.0%} of a core to other work"
-    )
+    head["disturbed"] = f"other work disturbed {disturbed} of {len(results.runs)} runs"
     head["took"] = f"{(time.monotonic() - began) / 60:.1f} minutes"
     met = _print_tables(results)
     if results.runs and all(run.disturbed for run in results.runs):
@@ -237,6 +281,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.results or (folder and complete):
         assert folder is not None
         _write(folder, results, workloads, head)
+    if args.publish and not (complete and _publish(results, head)):
+        return 2
     return 0 if met else 1
 
 

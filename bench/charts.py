@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator
 
 from bench.metrics import Results
 from bench.servers import BY_KEY, OURS, OURS_BARE
+from bench.tables import kilobytes, rate
 from bench.workloads import PACES, SCALE_CLIENTS, pace_key, scale_key
 
 matplotlib.use("svg")
@@ -39,11 +41,6 @@ def _canvas(title: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _save(figure: Figure, path: Path) -> Path:
-    figure.savefig(path, metadata={"Date": None})
-    return path
-
-
 def _style(key: str) -> dict[str, object]:
     return {
         "color": COLOURS[key],
@@ -59,24 +56,45 @@ def _axis_label(value: float, _position: int) -> str:
     return f"{value:g}" if value < 1000 else f"{value:,.0f}"
 
 
-def throughput(results: Results, folder: Path) -> Path | None:
-    """Bars: deliveries per second of server CPU with 100 clients, saturated."""
-    workload = "saturated-100"
-    found = [(key, results.of(workload, key).deliveries_per_cpu_s) for key in COLOURS]
-    bars = sorted(((key, value) for key, value in found if value is not None), key=lambda bar: bar[1])
-    if not bars:
+def _bars(
+    results: Results, workload: str, name: str, title: str, form: Callable[[float], str], *, most_first: bool
+) -> Figure | None:
+    """One bar for each server, labelled as in the tables. A server without a result has the reason in place of a bar."""
+    keys = [key for key in COLOURS if key in results.servers(workload)]
+    found = {key: getattr(results.of(workload, key), name) for key in keys}
+    if not any(found.values()):
         return None
-    figure, axes = _canvas("Deliveries per second of server CPU, 100 clients")
+    # From the bottom up.
+    keys.sort(key=lambda key: (found[key] is not None, (found[key] or 0.0) * (1 if most_first else -1)))
+    figure, axes = _canvas(title)
     drawn = axes.barh(
-        [BY_KEY[key].title for key, _ in bars],
-        [value / 1e6 for _, value in bars],
-        color=[COLOURS[key] for key, _ in bars],
+        [BY_KEY[key].title for key in keys],
+        [found[key] or 0.0 for key in keys],
+        color=[COLOURS[key] for key in keys],
     )
-    axes.bar_label(drawn, fmt="%.2f M", padding=4)
-    axes.set_xlabel("million")
-    axes.grid(visible=False, axis="y")
-    axes.margins(x=0.12)
-    return _save(figure, folder / "throughput.svg")
+    labels = []
+    for key in keys:
+        value, reason = found[key], results.missing(workload, key, name)
+        labels.append(form(value) if value is not None else f"no result: {reason.value}" if reason else "")
+    axes.bar_label(drawn, labels, padding=4)
+    axes.grid(visible=False)
+    axes.set_xticks([])
+    axes.spines["bottom"].set_visible(False)
+    axes.margins(x=0.14)
+    return figure
+
+
+def throughput(results: Results) -> Figure | None:
+    """Bars: deliveries per second of server CPU with 100 clients, saturated."""
+    title = "Deliveries per second of server CPU, 100 clients"
+    return _bars(results, "saturated-100", "deliveries_per_cpu_s", title, rate, most_first=True)
+
+
+def memory(results: Results) -> Figure | None:
+    """Bars: memory of the server's process for each idle client."""
+    workload = results.idle_workload()
+    title = f"Memory of the server per client, {int(workload.removeprefix('idle-')):,} idle clients"
+    return _bars(results, workload, "memory_per_client_kb", title, kilobytes, most_first=False)
 
 
 def _lines(
@@ -87,9 +105,10 @@ def _lines(
 ) -> bool:
     drawn = False
     for key in COLOURS:
-        points = [(x, value) for x in xs if (value := value_of(workload_of(x), key)) is not None]
-        if len(points) > 1:
-            axes.plot([x for x, _ in points], [value for _, value in points], **_style(key))  # type: ignore[arg-type]
+        points = [value_of(workload_of(x), key) for x in xs]
+        if sum(point is not None for point in points) > 1:
+            # A gap where there is no result: a line across it would show one.
+            axes.plot(xs, [math.nan if point is None else point for point in points], **_style(key))  # type: ignore[arg-type]
             drawn = True
     return drawn
 
@@ -99,68 +118,54 @@ def _logarithmic(axes: Axes, xs: tuple[int, ...]) -> None:
     axes.set_yscale("log")
     axes.set_xticks(xs, [f"{x:,}" for x in xs])
     axes.minorticks_off()
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(FuncFormatter(_axis_label))
     axes.legend(frameon=False, fontsize=9)
 
 
-def cost_by_clients(results: Results, folder: Path) -> Path | None:
+def cost_by_clients(results: Results) -> Figure | None:
     figure, axes = _canvas("Server CPU per delivery by number of clients, saturated")
     if not _lines(axes, SCALE_CLIENTS, scale_key, lambda w, s: results.of(w, s).cpu_per_delivery_us):
         return None
     _logarithmic(axes, SCALE_CLIENTS)
-    axes.set_xlabel("clients, 4 of them senders")
+    axes.set_xlabel("clients, 4 of them senders (no point: not measured cleanly)")
     axes.set_ylabel("µs of server CPU per delivery")
-    return _save(figure, folder / "cost-by-clients.svg")
+    return figure
 
 
 def _milliseconds(microseconds: float | None) -> float | None:
     return None if microseconds is None else microseconds / 1000
 
 
-def latency_by_load(results: Results, folder: Path) -> Path | None:
+def latency_by_load(results: Results) -> Figure | None:
     figure, axes = _canvas("p99 latency to the last client by load, 100 clients")
     if not _lines(axes, PACES, pace_key, lambda w, s: _milliseconds(results.of(w, s).p99_us)):
         return None
     _logarithmic(axes, PACES)
-    axes.set_xlabel("messages per second in all (a line ends where a server does not keep up)")
+    axes.set_xlabel(
+        "messages per second in all (no point: not measured cleanly, or the server did not keep up)"
+    )
     axes.set_ylabel("ms")
-    return _save(figure, folder / "latency-by-load.svg")
+    return figure
 
 
-def memory_by_clients(results: Results, folder: Path) -> Path | None:
-    """Lines: memory of the server's process while idle clients log in."""
-    figure, axes = _canvas("Memory of the server by idle clients")
-    drawn = False
-    for key in COLOURS:
-        runs = [
-            run
-            for run in results.runs
-            if run.server == key
-            and run.workload.startswith("idle-")
-            and not run.failure
-            and not run.disturbed
-        ]
-        if runs:
-            steps = runs[0].measured["logins"]
-            base = steps[0]["rss_kb"]
-            axes.plot(
-                [step["connected"] for step in steps],
-                [(step["rss_kb"] - base) / 1024 for step in steps],
-                **_style(key),  # type: ignore[arg-type]
-            )
-            drawn = True
-    if not drawn:
-        return None
-    axes.set_xlabel("idle clients")
-    axes.set_ylabel("MB more than without clients")
-    axes.legend(frameon=False, fontsize=9)
-    return _save(figure, folder / "memory-by-clients.svg")
+CHARTS = {
+    "throughput.svg": throughput,
+    "cost-by-clients.svg": cost_by_clients,
+    "latency-by-load.svg": latency_by_load,
+    "memory-per-client.svg": memory,
+}
 
 
 def draw(results: Results, folder: Path) -> list[Path]:
-    """Every chart for which there are results."""
+    """Write every chart for which there are results. One for which there are none is removed: it would show others."""
     assert OURS_BARE not in COLOURS, "the same server twice would draw one line over another"
-    drawn = (
-        chart(results, folder) for chart in (throughput, cost_by_clients, latency_by_load, memory_by_clients)
-    )
-    return [path for path in drawn if path is not None]
+    drawn = []
+    for name, chart in CHARTS.items():
+        figure = chart(results)
+        if figure is None:
+            (folder / name).unlink(missing_ok=True)
+        else:
+            figure.savefig(folder / name, metadata={"Date": None})
+            drawn.append(folder / name)
+    return drawn

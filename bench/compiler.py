@@ -25,9 +25,13 @@ def compiler() -> str | None:
     return os.environ.get("CC") or shutil.which("cc")
 
 
-def compiled(name: str, sources: Sequence[Path]) -> Path:
-    """The program made of these sources (headers among them), compiled unless the cache already has it."""
-    content = hashlib.sha256(b"".join(source.read_bytes() for source in sources) + repr(FLAGS).encode())
+def compiled(name: str, sources: Sequence[Path], *more: str) -> Path:
+    """The program made of these sources (headers among them), compiled unless the cache already has it.
+
+    More flags, such as those that name libraries, stand behind the sources.
+    """
+    flags = repr(FLAGS) + repr(more or "")
+    content = hashlib.sha256(b"".join(source.read_bytes() for source in sources) + flags.encode())
     program = cache_folder() / f"{name}-{content.hexdigest()[:16]}"
     if program.exists():
         return program
@@ -38,7 +42,9 @@ def compiled(name: str, sources: Sequence[Path]) -> Path:
     with tempfile.TemporaryDirectory(dir=program.parent) as folder:
         fresh = Path(folder) / name
         c_files = [str(source) for source in sources if source.suffix == ".c"]
-        done = subprocess.run([command, *FLAGS, "-o", str(fresh), *c_files], capture_output=True, text=True)
+        done = subprocess.run(
+            [command, *FLAGS, "-o", str(fresh), *c_files, *more], capture_output=True, text=True
+        )
         if done.returncode != 0:
             raise CompilationFailed(f"{name} does not compile:\n{done.stderr}")
         fresh.replace(program)  # atomic, because other processes can compile the same program

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.compiler import compiled
+from bench.compiler import CompilationFailed, compiled, compiler
 from bench.machine import pinned
 
 SOURCES = Path(__file__).parent / "load"
@@ -69,9 +69,19 @@ class Failure:
     detail: str
 
 
-def build() -> Path:
-    """The compiled load generator."""
-    return compiled("load", sorted(SOURCES.glob("*.[ch]")))
+def build(tls: bool = False) -> Path:
+    """The compiled load generator; one that speaks TLS needs OpenSSL's headers and library."""
+    more = ("-DWITH_TLS", "-lssl", "-lcrypto") if tls else ()
+    return compiled("load-tls" if tls else "load", sorted(SOURCES.glob("*.[ch]")), *more)
+
+
+def can_build_tls() -> bool:
+    """True if OpenSSL's headers and library are there, or if there is no compiler at all, which is another problem."""
+    try:
+        build(tls=True)
+    except CompilationFailed:
+        return compiler() is None
+    return True
 
 
 def run(
@@ -140,7 +150,8 @@ def _start(
     load: Load, ports: dict[str, int], server_pid: int, core: int | None, *more: str
 ) -> subprocess.Popen[bytes]:
     mix = ",".join(f"{dialect}:{port}" for dialect, port in ports.items())
-    command = [str(build()), f"--mix={mix}", f"--server-pid={server_pid}", *load.arguments(), *more]
+    tls = any(dialect.endswith("+tls") for dialect in ports)
+    command = [str(build(tls)), f"--mix={mix}", f"--server-pid={server_pid}", *load.arguments(), *more]
     pipe = subprocess.PIPE
     with pinned(core):
         return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL)

@@ -2,21 +2,28 @@
 
 Pure arithmetic. It does not know how anything was measured or how it is shown.
 
-- A metric is the median over the undisturbed rounds.
-- A server has no metrics for a workload in which a round failed, or in which most rounds were disturbed.
+- A metric is the median over the rounds that measured it and were not disturbed.
+- There is no result where a round failed, or where at most half of the rounds have measured the metric undisturbed.
+  `Results.missing` has the reason.
+- Latencies allow less disturbance than costs, because CPU time does not count while a process waits and a latency does.
+  Memory allows any.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from enum import Enum
 from statistics import median
 from typing import Any
 
 LOAD_LIMIT = 0.9
 """Above this share of its core the load generator can limit the throughput."""
 DISTURBED = 0.05
-"""A run is disturbed when its server or the load generator lost more than this share of its time to other work."""
+"""A run is disturbed when its server or the load generator lost more than this share of the time in which it was ready to run
+to other work."""
+DISTURBED_LATENCY = 0.01
+"""Its latencies are disturbed above this share: more of the messages than the slowest hundredth could have waited."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +44,18 @@ class Metrics:
     load_share: float | None = None
 
 
+LATENCIES = frozenset({"p50_us", "p99_us", "max_us"})
+MEMORY = frozenset({"memory_per_client_kb", "peak_growth_kb"})
+
+
+class Reason(Enum):
+    """Why there is no result; the value is the word in a table."""
+
+    FAILED = "failed"
+    OVERLOADED = "overloaded"
+    DISTURBED = "disturbed"
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """One run of one server under one workload: its measurements, or why it failed."""
@@ -52,13 +71,25 @@ class Run:
 
     @property
     def disturbance(self) -> float:
-        """The share of its time that the server or the load generator lost to other work; 0 if not measured."""
+        """The share that the server or the load generator lost to other work; 0 if not measured."""
         share: float = self.measured.get("disturbance", 0.0)
         return share
 
     @property
     def disturbed(self) -> bool:
+        """True when not even its costs can be used."""
         return self.disturbance > DISTURBED
+
+    @property
+    def clean(self) -> bool:
+        """True when all of its metrics can be used."""
+        return self.disturbance <= (DISTURBED_LATENCY if self.measured.get("latency") else DISTURBED)
+
+    def undisturbed(self, name: str) -> bool:
+        """True when this metric can be used."""
+        if name in MEMORY:
+            return True
+        return self.disturbance <= (DISTURBED_LATENCY if name in LATENCIES else DISTURBED)
 
 
 def metrics(measured: Mapping[str, Any]) -> Metrics:
@@ -93,17 +124,6 @@ def _logins(steps: list[dict[str, float]]) -> tuple[float, float]:
     return cost(0, last), cost(last - 2, last) / cost(1, 3)
 
 
-def medians(runs: Iterable[Metrics]) -> Metrics:
-    """The median of each metric over the runs that have it."""
-    several = list(runs)
-    values: dict[str, float] = {}
-    for field in fields(Metrics):
-        present = [value for run in several if (value := getattr(run, field.name)) is not None]
-        if present:
-            values[field.name] = median(present)
-    return Metrics(**values)
-
-
 def ratio(value: float | None, to: float | None) -> float | None:
     return None if value is None or to is None or to == 0 else value / to
 
@@ -123,28 +143,45 @@ class Results:
     def servers(self, workload: str) -> list[str]:
         return list(dict.fromkeys(run.server for run in self.runs if run.workload == workload))
 
-    def of(self, workload: str, server: str) -> Metrics:
-        """The medians over the undisturbed rounds; no metrics if a round failed or most rounds were disturbed."""
-        if self.failures(workload, server) or self.disturbed(workload, server):
-            return Metrics()
-        return medians(run.metrics() for run in self.undisturbed(workload, server))
+    def idle_workload(self) -> str:
+        """The workload with idle clients; a quick run has another one."""
+        return next((workload for workload in self.workloads() if workload.startswith("idle-")), "idle-8000")
 
-    def undisturbed(self, workload: str, server: str) -> list[Run]:
-        runs = self._by_cell.get((workload, server), [])
-        return [run for run in runs if not run.failure and not run.disturbed]
+    def of(self, workload: str, server: str) -> Metrics:
+        """The medians; None where there is no result."""
+        if self.failures(workload, server):
+            return Metrics()
+        found = {field.name: self._values(workload, server, field.name) for field in fields(Metrics)}
+        rounds = len(self._rounds(workload, server))
+        return Metrics(**{name: median(values) for name, values in found.items() if 2 * len(values) > rounds})
+
+    def missing(self, workload: str, server: str, name: str) -> Reason | None:
+        """Why there is no result; None if there is one, or if nothing was measured."""
+        if self.failures(workload, server):
+            return Reason.FAILED
+        runs = self._rounds(workload, server)
+        if not runs or getattr(self.of(workload, server), name) is not None:
+            return None
+        overloaded = sum(bool(run.measured.get("overloaded")) for run in runs)
+        if name in LATENCIES and 2 * overloaded >= len(runs):
+            return Reason.OVERLOADED
+        return None if all(getattr(run.metrics(), name) is None for run in runs) else Reason.DISTURBED
 
     def failures(self, workload: str, server: str) -> list[str]:
-        return [run.failure for run in self._by_cell.get((workload, server), ()) if run.failure]
-
-    def disturbed(self, workload: str, server: str) -> bool:
-        """True when other work disturbed at least half of the rounds."""
-        runs = self._by_cell.get((workload, server), [])
-        return 2 * sum(run.disturbed for run in runs) >= len(runs) > 0
+        return [run.failure for run in self._rounds(workload, server) if run.failure]
 
     def spread(self, workload: str, server: str, name: str) -> float | None:
-        """The range of a metric over the undisturbed rounds as a share of its median; None with fewer than two."""
-        values = [getattr(run.metrics(), name) for run in self.undisturbed(workload, server)]
-        present = [value for value in values if value is not None]
-        if len(present) < 2 or median(present) == 0:
+        """The range of a metric over its rounds as a share of its median; None with fewer than two."""
+        values = self._values(workload, server, name)
+        if len(values) < 2 or median(values) == 0:
             return None
-        return float((max(present) - min(present)) / median(present))
+        return (max(values) - min(values)) / median(values)
+
+    def _rounds(self, workload: str, server: str) -> list[Run]:
+        return self._by_cell.get((workload, server), [])
+
+    def _values(self, workload: str, server: str, name: str) -> list[float]:
+        """What the undisturbed rounds have measured."""
+        runs = self._rounds(workload, server)
+        values = [getattr(run.metrics(), name) for run in runs if run.undisturbed(name)]
+        return [value for value in values if value is not None]

@@ -132,6 +132,20 @@ def _dialects(results: Results) -> Iterator[Requirement]:
         yield _at_most(workload, "CPU per delivery: at most 2 x line", value, 2.0, numbers)
 
 
+TLS_TIMES = 1.5
+
+
+def _tls(results: Results) -> Iterator[Requirement]:
+    workload = "tls-100"
+    ours = results.of(workload, OURS).deliveries_per_cpu_s
+    for peer in ("asyncio", "uvloop"):
+        theirs = results.of(workload, peer).deliveries_per_cpu_s
+        value = ratio(ours, theirs)
+        numbers = f"{_number(value)} x ({_number(ours)} and {_number(theirs)} per CPU second)"
+        text = f"deliveries per second of server CPU over TLS: at least {TLS_TIMES:g} x {peer}"
+        yield _at_least(workload, text, value, TLS_TIMES, numbers)
+
+
 def _limits(results: Results) -> Iterator[Requirement]:
     workload = "saturated-100"
     on = results.of(workload, OURS).cpu_per_delivery_us
@@ -156,16 +170,15 @@ def _flat(results: Results) -> Iterator[Requirement]:
 
 def requirements(results: Results) -> list[Requirement]:
     """Every requirement with its outcome."""
-    measured = results.workloads()
-    idle = next((workload for workload in measured if workload.startswith("idle-")), "idle-8000")
     return [
         *_saturated(results, "saturated-100"),
         *_saturated(results, "saturated-1000"),
         *_one_at_a_time(results),
         *_paced(results),
-        *_idle_and_logins(results, idle),
+        *_idle_and_logins(results, results.idle_workload()),
         *_stalled(results),
         *_dialects(results),
+        *_tls(results),
         *_limits(results),
         *_flat(results),
     ]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, TextIO
 
 from bench import load, servers
-from bench.machine import Cores
+from bench.machine import Cores, wait_until_calm
 from bench.metrics import Run
 from bench.servers import RunningServer, Server
 from bench.workloads import Workload
@@ -113,14 +113,18 @@ def measure_all(
     *,
     budget_s: float = math.inf,
     watch: Watch | None = None,
+    calm_s: float = 0.0,
 ) -> Iterator[Run]:
-    """Every run, one after another. While time is left, a disturbed run is repeated, and the least disturbed one counts."""
+    """Every run, one after another. While time is left, a run that is not clean is repeated; the least disturbed one counts.
+
+    Before a repetition the machine has up to `calm_s` to become calm."""
     for index, planned_run in enumerate(planned):
         progress.show(index, planned_run)
         run = measure(planned_run, cores, watch)
         for _ in range(REPEATS):
-            if run.failure or not run.disturbed or progress.elapsed_s + progress.left_s(index) > budget_s:
+            if run.failure or run.clean or progress.elapsed_s + progress.left_s(index) > budget_s:
                 break
+            wait_until_calm(cores, calm_s)
             run = min(run, measure(planned_run, cores, watch), key=lambda one: one.disturbance)
         yield run
     progress.end()

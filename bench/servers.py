@@ -76,6 +76,8 @@ class Server:
     sheds_stalled: bool = True
     """Continues when one client stops reading."""
     python: bool = True
+    tls: tuple[str, ...] = ()
+    """More of its command for the dialect `line+tls`, in which `{cert}` and `{key}` are replaced. None: it has no TLS."""
     folder: Path = ROOT
     """The working directory of the server, from which it also imports."""
 
@@ -101,20 +103,33 @@ def _peer(file: str) -> tuple[str, ...]:
 
 def _geventchat(key: str, title: str, settings: tuple[str, ...]) -> Server:
     command = (sys.executable, "-m", "geventchat", "--host", "127.0.0.1", "-p", "{port}", *settings)
-    ready = r"started on .*:(\d+)(?: \((\w+)\))?$"
-    return Server(key, title, command, ready, dialects=("line", "json", "slash"), joins=True)
+    ready = r"started on .*:(\d+)(?: \(([\w+]+)\))?$"
+    tls = ("--listen", "line+tls://127.0.0.1:0", "--tls-cert", "{cert}", "--tls-key", "{key}")
+    dialects = ("line", "json", "slash", "line+tls")
+    return Server(key, title, command, ready, dialects=dialects, joins=True, tls=tls)
 
 
 OURS = "geventchat"
 OURS_BARE = "geventchat-bare"
+_PAIR = ("{cert}", "{key}")
 READY = r"^ready (\d+)$"
 
 SERVERS = (
     _geventchat(OURS, "geventchat", UNTHROTTLED),
     _geventchat(OURS_BARE, "geventchat, limits and logs off", BARE),
     Server("threads", "threads, sendall", _peer("threads_sendall.py"), READY, sheds_stalled=False),
-    Server("asyncio", "asyncio protocols", _peer("asyncio_protocols.py"), READY),
-    Server("uvloop", "asyncio on uvloop", _peer("uvloop_protocols.py"), READY, module="uvloop"),
+    Server(
+        "asyncio", "asyncio protocols", _peer("asyncio_protocols.py"), READY, ("line", "line+tls"), tls=_PAIR
+    ),
+    Server(
+        "uvloop",
+        "asyncio on uvloop",
+        _peer("uvloop_protocols.py"),
+        READY,
+        ("line", "line+tls"),
+        module="uvloop",
+        tls=_PAIR,
+    ),
     Server("gevent", "gevent, sendall", _peer("gevent_sendall.py"), READY, sheds_stalled=False),
     Server(
         "node", "Node", ("node", str(PEERS / "node_net.js"), "{port}"), READY, program="node", python=False
@@ -163,6 +178,18 @@ def _free_port() -> int:
         return port
 
 
+def _certificate(folder: str) -> tuple[str, str]:
+    """A new certificate and its key."""
+    cert, key = f"{folder}/cert.pem", f"{folder}/key.pem"
+    kind = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
+    made = ("openssl", "req", "-x509", *kind, "-subj", "/CN=localhost", "-keyout", key, "-out", cert)
+    try:
+        subprocess.run(made, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as failed:
+        raise ServerFailed(f"openssl cannot make a certificate: {failed}") from None
+    return cert, key
+
+
 def _command(server: Server, port: int, dialects: tuple[str, ...], folder: str) -> list[str]:
     values = {"{port}": str(port), "{folder}": folder}
     if server.source is not None:
@@ -170,9 +197,13 @@ def _command(server: Server, port: int, dialects: tuple[str, ...], folder: str) 
             values["{program}"] = str(compiled(server.key, [server.source]))
         except CompilationFailed as failed:
             raise ServerFailed(str(failed)) from None
-    command = [values.get(part, part) for part in server.command]
+    words = server.command
+    if "line+tls" in dialects:
+        words = (*words, *server.tls)
+        values["{cert}"], values["{key}"] = _certificate(folder)
+    command = [values.get(part, part) for part in words]
     for dialect in dialects:
-        if dialect not in ("line", "redis"):
+        if dialect not in ("line", "redis", "line+tls"):
             command += ["--listen", f"{dialect}://127.0.0.1:0"]
     return command
 
@@ -222,7 +253,7 @@ def _await_ready(
         text += chunk.decode(errors="replace")
         for match in re.finditer(server.ready, text[: text.rfind("\n") + 1], re.MULTILINE):
             groups = match.groups()
-            dialect = groups[1] if len(groups) > 1 and groups[1] else server.dialects[0]
+            dialect = dialects[0] if len(groups) < 2 else groups[1] or server.dialects[0]
             ports[dialect] = int(groups[0]) if groups else port
         if all(dialect in ports for dialect in dialects):
             return ports

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from bench.metrics import DISTURBED, LOAD_LIMIT, Results, ratio
+from bench.metrics import DISTURBED, DISTURBED_LATENCY, LOAD_LIMIT, Reason, Results, ratio
 from bench.requirements import Requirement
 from bench.servers import BY_KEY, OURS, OURS_BARE
 from bench.workloads import Workload
 
 
-def _rate(value: float) -> str:
+def rate(value: float) -> str:
     return f"{value / 1e6:.2f} M" if value >= 1e5 else f"{value / 1e3:.1f} k"
 
 
@@ -41,8 +41,8 @@ def _times(value: float) -> str:
 
 Column = tuple[str, str, Callable[[float], str]]
 TRAFFIC: tuple[Column, ...] = (
-    ("deliveries/s", "deliveries_per_s", _rate),
-    ("per CPU second", "deliveries_per_cpu_s", _rate),
+    ("deliveries/s", "deliveries_per_s", rate),
+    ("per CPU second", "deliveries_per_cpu_s", rate),
     ("CPU per delivery", "cpu_per_delivery_us", microseconds),
     ("p50", "p50_us", microseconds),
     ("p99", "p99_us", microseconds),
@@ -56,14 +56,17 @@ IDLE: tuple[Column, ...] = (
 )
 
 
-def _cell(
-    results: Results, workload: str, key: str, name: str, form: Callable[[float], str], *, spread: bool
-) -> str:
-    """A metric with its spread over the rounds and its ratio to ours. Nothing is shown that was not measured cleanly."""
+def _columns(workload: str) -> tuple[Column, ...]:
+    return IDLE if workload.startswith("idle-") else TRAFFIC
+
+
+def _cell(results: Results, workload: str, key: str, name: str, form: Callable[[float], str]) -> str:
+    """A metric with its spread over the rounds and its ratio to ours, or the reason for having no result."""
     value = getattr(results.of(workload, key), name)
     if value is None:
-        return "disturbed" if results.disturbed(workload, key) else "–"
-    range_share = results.spread(workload, key, name) if spread else None
+        reason = results.missing(workload, key, name)
+        return f"– {reason.value}" if reason else "–"
+    range_share = results.spread(workload, key, name)
     text = form(value) if range_share is None else f"{form(value)} ±{range_share / 2:.0%}"
     relative = None if key == OURS else ratio(value, getattr(results.of(workload, OURS), name))
     return text if relative is None else f"{text} ({_ratio(relative)})"
@@ -88,29 +91,29 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def workload_table(results: Results, workload: str) -> str:
     """One workload: a row for each server, metrics with their ratio to ours."""
-    columns = IDLE if workload.startswith("idle-") else TRAFFIC
+    columns = _columns(workload)
     rows = []
     for key in results.servers(workload):
         load_limited = (results.of(workload, key).load_share or 0) > LOAD_LIMIT
         title = BY_KEY[key].title + (" †" if load_limited else "")
         title += " ✗" if results.failures(workload, key) else ""
-        cells = [_cell(results, workload, key, name, form, spread=True) for _, name, form in columns]
+        cells = [_cell(results, workload, key, name, form) for _, name, form in columns]
         rows.append([title, *cells])
     return markdown(["server", *(title for title, _, _ in columns)], rows)
 
 
 def headline(results: Results) -> str:
     """One row for each server, with the three metrics that most people ask for."""
-    idle = next((workload for workload in results.workloads() if workload.startswith("idle-")), "idle-8000")
+    idle = results.idle_workload()
     columns = (
-        ("deliveries per CPU second, saturated", "saturated-100", "deliveries_per_cpu_s", _rate),
+        ("deliveries per CPU second, saturated", "saturated-100", "deliveries_per_cpu_s", rate),
         ("p99 at 500 messages/s", "paced-500", "p99_us", microseconds),
         ("memory per idle client", idle, "memory_per_client_kb", kilobytes),
     )
     rows = [
         [
             BY_KEY[key].title,
-            *(_cell(results, workload, key, name, form, spread=False) for _, workload, name, form in columns),
+            *(_cell(results, workload, key, name, form) for _, workload, name, form in columns),
         ]
         for key in results.servers("saturated-100")
         if key != OURS_BARE
@@ -123,6 +126,26 @@ def requirements_table(found: Sequence[Requirement]) -> str:
     return markdown(["workload", "requirement", "", "measured"], rows)
 
 
+_REASONS = {
+    Reason.DISTURBED: f"disturbed: in at least half of the rounds, also when they were repeated, other work took more than "
+    f"{DISTURBED:.0%} of the time in which the server or the load generator was ready to run; for a latency, more than "
+    f"{DISTURBED_LATENCY:.0%}.",
+    Reason.OVERLOADED: "overloaded: the server did not keep up with the rate of the senders, so a latency would only say for "
+    "how long the run lasted.",
+    Reason.FAILED: "failed: the server lost, changed or reordered a message, closed a connection, or did not answer in time.",
+}
+
+
+def _reasons(results: Results) -> set[Reason | None]:
+    """Every reason for which a cell of a table is empty."""
+    return {
+        results.missing(workload, key, name)
+        for workload in results.workloads()
+        for key in results.servers(workload)
+        for _, name, _ in _columns(workload)
+    }
+
+
 def _notes(results: Results) -> list[str]:
     cells = [(workload, key) for workload in results.workloads() for key in results.servers(workload)]
     notes = []
@@ -131,11 +154,7 @@ def _notes(results: Results) -> list[str]:
             f"† The load generator used more than {LOAD_LIMIT:.0%} of its core, so it limits deliveries per second and "
             "latency as much as the server does. It does not affect CPU per delivery."
         )
-    if any(results.disturbed(*cell) for cell in cells):
-        notes.append(
-            f"disturbed: in at least half of the rounds other work took more than {DISTURBED:.0%} of the time of the "
-            "server or the load generator, also when the rounds were repeated. Such a cell has no result."
-        )
+    notes += [text for reason, text in _REASONS.items() if reason in _reasons(results)]
     notes += [
         f"✗ {workload}, {BY_KEY[key].title}: {failure}"
         for workload, key in cells

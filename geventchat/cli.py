@@ -34,6 +34,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"geventchat: {error}", file=sys.stderr)
         return EXIT_CONFIGURATION
     if arguments.check:
+        from geventchat.net.tls import Certificate
+
+        try:
+            for listen in config.listen:
+                if listen.is_tls:
+                    Certificate(*config.certificate_of(listen))
+        except ConfigError as error:
+            print(f"geventchat: {error}", file=sys.stderr)
+            return EXIT_CONFIGURATION
         return show(effective(settings))
     from geventchat.daemon import run
 

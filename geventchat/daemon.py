@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import threading
+from dataclasses import replace
 from typing import TextIO
 
 import gevent
@@ -57,9 +58,9 @@ def run(config: Config, program: Program) -> int:
                 return EXIT_CONFIGURATION
         raise
     for listen, (host, port) in server.listening:
-        shown = f"[{host}]" if ":" in host else host
+        shown = listen.path or replace(listen, host=host, port=port).shown
         scheme = "" if listen.scheme == "line" else f" ({listen.scheme})"
-        output.put(f"[SERVER] Chat server started on {shown}:{port}{scheme}")
+        output.put(f"[SERVER] Chat server started on {shown}{scheme}")
     output.put("[SERVER] Waiting for connections...")
     signals.wait()
     deadline = clock.monotonic() + config.shutdown_s
@@ -123,6 +124,8 @@ def _explanation(error: CannotListen) -> str:
     listen = error.listen
     if not error.in_use:
         return str(error.strerror)
+    if listen.is_unix:
+        return f"{listen.path} is in use: another server listens there; try another path"
     port = listen.port or 0
     other = port + 1 if port < 65535 else 4000
     return (

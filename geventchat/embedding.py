@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
@@ -22,7 +22,6 @@ from gevent.event import Event as Flag
 from gevent.hub import Hub
 
 from geventchat.chat import events as chat
-from geventchat.chat.rooms import Gate, Room, Subscriber
 from geventchat.exhaustive import assert_never
 from geventchat.log import LogEvent
 
@@ -231,29 +230,3 @@ class AtGate:
     def until_passed(self, watcher: Any) -> None:
         """Wait until the watcher fires."""
         self._hub.wait(watcher)
-
-
-class NoClient(Subscriber):
-    """The program where the chat expects a client: it is in no room, hears nothing and needs no answers."""
-
-    def hear(self, rooms: frozenset[Room] | None) -> None:
-        """It is in no room."""
-
-    def wrote(self, event: chat.Broadcast) -> None:
-        """It hears nothing."""
-
-    def deliver(self, event: chat.PrivateEvent) -> None:
-        """It needs no answers."""
-
-    def deliver_missed(self, events: Sequence[chat.Broadcast]) -> None:
-        """It hears nothing."""
-
-    def exclude_latest(self) -> None:
-        """It hears nothing."""
-
-    def deliver_direct(self, event: chat.PrivateEvent, stranger: bool) -> None:
-        """It receives no direct messages."""
-
-    def direct_gate(self, stranger: bool) -> Gate:
-        """It receives no direct messages."""
-        raise AssertionError("the program receives no direct messages")

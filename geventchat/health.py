@@ -8,18 +8,22 @@ from __future__ import annotations
 import argparse
 import os
 import socket
+import ssl
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from geventchat.arguments import Parser, add_settings, parse, resolve_arguments, show
+from geventchat.chat.addresses import Network, parse_address
 from geventchat.clock import SystemClock
 from geventchat.settings import EXIT_CONFIGURATION, ConfigError, Group, Listen, Settings
 
 EXIT_UNHEALTHY = 1
 
 _QUESTION = b"QUIT\n"
+# The header of a proxy that connects for itself.
+_OWN_HEADER = b"PROXY UNKNOWN\r\n"
 # A client that has not logged in leaves without a notice to others. A server that is full is healthy.
 _HEALTHY = {
     b"Goodbye!": "answers",
@@ -48,13 +52,14 @@ def main(argv: Sequence[str]) -> int:
     """Check once and return the exit code."""
     arguments = _parse(argv)
     try:
-        address = _address(arguments)
+        settings = _own_settings(arguments) if arguments.pid is None else _settings_of_process(arguments)
+        address = _address(settings)
     except ConfigError as error:
         print(f"geventchat health: {error}", file=sys.stderr)
         return EXIT_CONFIGURATION
-    shown = str(address).partition("://")[2]
+    shown = address.shown
     try:
-        state = _ask(address, arguments.timeout)
+        state = _ask(address, arguments.timeout, settings["proxy-from"])
     except _Unhealthy as reason:
         print(f"not healthy: {shown} {reason}", file=sys.stderr)
         return EXIT_UNHEALTHY
@@ -113,9 +118,13 @@ def _seconds(text: str) -> float:
 # --- Which server ----------------------------------------------------------------------------------------------------
 
 
-def _address(arguments: argparse.Namespace) -> Listen:
-    settings = _own_settings(arguments) if arguments.pid is None else _settings_of_process(arguments)
-    listen = next(one for one in settings.listen if one.scheme == "line")
+def _address(settings: Settings) -> Listen:
+    # One of them speaks line: the plain one is the easiest to ask.
+    listen = min(
+        (one for one in settings.listen if one.service == "line"), key=lambda one: (one.is_tls, one.is_unix)
+    )
+    if listen.is_unix:
+        return listen
     if not listen.port:
         raise ConfigError("port", "port: the server listens on any free port (0); pass its real PORT")
     return replace(listen, host=_LOOPBACK.get(listen.host or "", listen.host))
@@ -182,13 +191,13 @@ def _server_arguments(words: Sequence[str]) -> list[str] | None:
 # --- The question ----------------------------------------------------------------------------------------------------
 
 
-def _ask(address: Listen, timeout_s: float) -> str:
+def _ask(address: Listen, timeout_s: float, proxy_from: tuple[Network, ...]) -> str:
     """Ask the server, and return its state. Raises _Unhealthy."""
     clock = SystemClock()
     deadline = clock.monotonic() + timeout_s
     answer = b""
     try:
-        with socket.create_connection((address.host, address.port or 0), timeout_s) as asked:
+        with _connect(address, timeout_s, proxy_from) as asked:
             asked.sendall(_QUESTION)
             while _first_answer(answer) is None and len(answer) < _MOST_ANSWER_BYTES:
                 left_s = deadline - clock.monotonic()
@@ -211,6 +220,34 @@ def _ask(address: Listen, timeout_s: float) -> str:
             f"answered {answer.decode(errors='replace')!r}, which is not what geventchat answers to QUIT"
         )
     return _HEALTHY[line]
+
+
+def _connect(address: Listen, timeout_s: float, proxy_from: tuple[Network, ...]) -> socket.socket:
+    if address.is_unix:
+        asked = socket.socket(socket.AF_UNIX)
+        asked.settimeout(timeout_s)
+        try:
+            asked.connect(address.path)
+        except OSError:
+            asked.close()
+            raise
+        return asked
+    asked = socket.create_connection((address.host, address.port or 0), timeout_s)
+    own = parse_address(asked.getsockname()[0])
+    if own is not None and any(own in network for network in proxy_from):
+        # This machine counts as a proxy.
+        asked.sendall(_OWN_HEADER)
+    if not address.is_tls:
+        return asked
+    # The question is whether this server answers, not whether others can trust its certificate, and no secret is sent.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    try:
+        return context.wrap_socket(asked)
+    except OSError:
+        asked.close()
+        raise
 
 
 def _first_answer(received: bytes) -> bytes | None:

@@ -56,6 +56,8 @@ class LogEvent(Enum):
     LISTENING = "listening"
     CLIENT_LIMIT_LOWERED = "client-limit-lowered", logging.WARNING
     PASSWORDS_IN_CLEAR = "passwords-in-clear", logging.WARNING
+    CERTIFICATE_LOADED = "certificate-loaded"
+    CERTIFICATE_REFUSED = "certificate-refused", logging.ERROR
     CONNECTED = "connected"
     REFUSED = "refused", logging.WARNING
     LOGIN = "login"

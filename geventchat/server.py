@@ -9,6 +9,7 @@ import secrets
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from types import TracebackType
 from typing import Any, TypeVar
@@ -23,21 +24,24 @@ from geventchat.chat.events import DirectMessage, DisconnectNotice, NoticeReason
 from geventchat.chat.names import InvalidName, parse_name, parse_room_name
 from geventchat.chat.results import Busy
 from geventchat.chat.rooms import Room
-from geventchat.chat.sessions import Session
+from geventchat.chat.sessions import NoListener, Session
 from geventchat.chat.storage import Storage
 from geventchat.chat.text import clean
 from geventchat.clock import Clock, SystemClock
 from geventchat.dialects import ALL_DIALECTS, DIALECTS
 from geventchat.dialects.framing import LineFraming
 from geventchat.dialects.telnet import TelnetFraming
-from geventchat.embedding import AtGate, E, NoClient, RoomInfo, Subscription, values_of
+from geventchat.embedding import AtGate, E, RoomInfo, Subscription, values_of
 from geventchat.log import AddressLog, Log, LogEvent, to_logging
 from geventchat.net.admission import Admission, fit_to_descriptors, origin_of
 from geventchat.net.announcer import Announcer
 from geventchat.net.connection import ChatService, ServerContext
 from geventchat.net.delivery import Delivery, Encoding
 from geventchat.net.listener import Listener
+from geventchat.net.opening import Opening, ProxiedOpening
 from geventchat.net.service import Accepted, ServedConnection, Service
+from geventchat.net.tls import Certificate
+from geventchat.net.transport import Transport
 from geventchat.net.turns import Turns
 from geventchat.net.waiter import HangupWatch
 from geventchat.rate import Rate
@@ -45,6 +49,7 @@ from geventchat.services.passwords import Hasher
 from geventchat.services.storage import open_storage
 from geventchat.services.storage.epoch import random_epoch
 from geventchat.settings import Config, ConfigError, IdleNotice, Listen
+from geventchat.web.origins import Origins, read_origin
 
 T = TypeVar("T")
 
@@ -65,9 +70,24 @@ def _in_thread(read: Callable[[], T]) -> T:
     return gevent.get_hub().threadpool.apply(read)
 
 
-def _is_loopback(host: str) -> bool:
-    address = parse_address(host)
-    return host == "localhost" if address is None else address.is_loopback
+def _is_exposed(listen: Listen) -> bool:
+    """True if what is sent there can be read on the network."""
+    if listen.is_tls or listen.is_unix:
+        return False
+    address = parse_address(listen.host or "")
+    return listen.host != "localhost" if address is None else not address.is_loopback
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where the clients of one listener go."""
+
+    service: Service
+    scheme: str
+    # What they shake hands with first; None without TLS.
+    certificate: Certificate | None
+    # Proxies can connect there for others.
+    proxied: bool
 
 
 class Server:
@@ -102,6 +122,8 @@ class Server:
         self._clock = clock or SystemClock()
         self._log = log
         self._listeners: list[tuple[Listen, Listener]] = []
+        # By the files of the certificate and of its key.
+        self._certificates: dict[tuple[str, str], Certificate] = {}
         self._connections: dict[int, ServedConnection] = {}
         self._hangups: HangupWatch | None = None
         self._address_log: AddressLog | None = None
@@ -168,6 +190,7 @@ class Server:
             delivery=delivery,
             admission=Admission(hub, self._clock, limits),
             turns=Turns(hub),
+            handshake_turns=Turns(hub),
             hangups=self._hangups,
             clock=self._clock,
             limits=limits,
@@ -177,16 +200,19 @@ class Server:
         )
         self._address_log = log
         self._stopping = False
-        services = self._make_services(context)
         try:
+            services = self._make_services(context)
             for listen in self.config.listen:
-                on_connect = partial(self._on_connect, services[listen.service], context)
+                certificate = self._certificate_of(listen)
+                route = Route(services[listen.service], listen.scheme, certificate, not listen.is_unix)
+                on_connect = partial(self._on_connect, route, context)
                 self._listeners.append((listen, Listener(listen, on_connect, self._log)))
             for listen, listener in self._listeners:
                 listener.start()
                 host, port = listener.bound
-                self._log(LogEvent.LISTENING, dialect=listen.scheme, host=host, port=port)
-            exposed = [str(listen) for listen in self.config.listen if not _is_loopback(listen.host or "")]
+                where = {"path": host} if listen.is_unix else {"host": host, "port": port}
+                self._log(LogEvent.LISTENING, dialect=listen.scheme, **where)
+            exposed = [str(listen) for listen in self.config.listen if _is_exposed(listen)]
             if exposed:
                 self._log(LogEvent.PASSWORDS_IN_CLEAR, listen=" ".join(exposed))
             self._chat, self._hub = chat, hub
@@ -196,17 +222,22 @@ class Server:
             storage.close(_LEAST_CLOSE_S)
             raise
 
+    def reload_certificates(self) -> list[str]:
+        """Read all certificates again, for new connections; returns what is wrong with those that stay as they are."""
+        return list(filter(None, map(self._reload, self._certificates.values())))
+
     @property
     def addresses(self) -> dict[str, tuple[str, int]]:
-        """The first host and real port of each scheme, such as `line`."""
+        """The first host and real port of each scheme, such as `line`. Unix sockets have none."""
         found: dict[str, tuple[str, int]] = {}
         for listen, (host, port) in self.listening:
-            found.setdefault(listen.scheme, (host, port))
+            if not listen.is_unix:
+                found.setdefault(listen.scheme, (host, port))
         return found
 
     @property
     def listening(self) -> list[tuple[Listen, tuple[str, int]]]:
-        """Each address that was asked for, with its host and real port."""
+        """Each address that was asked for, with its host and real port, or with its path and 0."""
         return [(listen, listener.bound) for listen, listener in self._listeners]
 
     @property
@@ -295,7 +326,7 @@ class Server:
         as for `say`.
         """
         chat, found = self._find(room)
-        actor = Session(NoClient())
+        actor = Session(NoListener())
         reason = clean(" ".join(reason.split()))
         if not self._when_open(lambda: chat.kick(actor, self._name, found, name, reason), timeout):
             raise LookupError(f"nobody called {name!r} is in {found.name}")
@@ -381,6 +412,30 @@ class Server:
         for _, listener in self._listeners:
             listener.close()
         self._listeners.clear()
+        self._certificates.clear()
+
+    def _certificate_of(self, listen: Listen) -> Certificate | None:
+        if not listen.is_tls:
+            return None
+        files = self.config.certificate_of(listen)
+        certificate = self._certificates.get(files)
+        if certificate is None:
+            certificate = self._certificates[files] = Certificate(*files)
+            self._log_certificate(certificate)
+        return certificate
+
+    def _reload(self, certificate: Certificate) -> str:
+        """Read one again; returns what is wrong with it, if anything."""
+        try:
+            certificate.reload()
+        except ConfigError as error:
+            self._log(LogEvent.CERTIFICATE_REFUSED, cert=certificate.cert, error=str(error))
+            return str(error)
+        self._log_certificate(certificate)
+        return ""
+
+    def _log_certificate(self, certificate: Certificate) -> None:
+        self._log(LogEvent.CERTIFICATE_LOADED, cert=certificate.cert, expires=certificate.expires)
 
     def _make_services(self, context: ServerContext) -> dict[str, Service]:
         """What serves the clients of each listener, by the names in `settings.SERVICES`."""
@@ -389,19 +444,72 @@ class Server:
         for name, dialect in DIALECTS.items():
             idle_s = dialect.idle_s if self.config.idle_s is None else self.config.idle_s
             services[name] = ChatService(context.encodings[name], context, idle_s, notice)
+        if any(listen.service == "web" for listen in self.config.listen):
+            services["web"] = self._make_web_service(context, notice)
         return services
 
-    def _on_connect(self, service: Service, context: ServerContext, sock: socket.socket, host: str) -> None:
+    def _make_web_service(self, context: ServerContext, notice: DisconnectNotice | None) -> Service:
+        try:
+            from geventchat.web.service import web_service
+        except ModuleNotFoundError as error:
+            if not (error.name or "").startswith("websockets"):
+                raise
+            message = "listen: web:// needs the package websockets; install geventchat[web]"
+            raise ConfigError("listen", message) from None
+        hosts = [listen.host or "" for listen in self.config.listen if listen.service == "web"]
+        origins = Origins(hosts, map(read_origin, self.config.web_origins))
+        idle_s = DIALECTS["json"].idle_s if self.config.idle_s is None else self.config.idle_s
+        return web_service(context, idle_s, notice, origins)
+
+    def _on_connect(self, route: Route, context: ServerContext, sock: socket.socket, host: str) -> None:
         self._numbers = number = self._numbers + 1
+        if route.proxied and self._is_proxy(host):
+            self._read_proxy_header(route, context, sock, host, number)
+        else:
+            self._admit(route, context, sock, host, number)
+
+    def _is_proxy(self, host: str) -> bool:
+        address = parse_address(host) if self.config.proxy_from else None
+        return address is not None and any(address in network for network in self.config.proxy_from)
+
+    def _read_proxy_header(
+        self, route: Route, context: ServerContext, sock: socket.socket, proxy: str, number: int
+    ) -> None:
+        if len(self._connections) >= context.limits.clients + context.limits.lingering:
+            # They have no slots yet, but descriptors.
+            full = NoticeReason.SERVER_FULL.value
+            context.log.of_address(proxy, LogEvent.REFUSED, conn=number, address=proxy, reason=full)
+            sock.close()
+            return
+
+        def on_header(host: str) -> None:
+            del self._connections[number]
+            self._admit(route, context, sock, host, number)
+            if not self._connections:
+                self._empty.set()
+
+        try:
+            opening = ProxiedOpening(sock, proxy, number, context, self._on_closed, on_header)
+            self._connections[number] = opening
+            self._empty.clear()
+            gevent.spawn_raw(opening.run)
+        except MemoryError:
+            self._give_up(context, sock, number)
+
+    def _admit(
+        self, route: Route, context: ServerContext, sock: socket.socket, host: str, number: int
+    ) -> None:
         banned = context.chat.is_banned_address(host)
         entered = NoticeReason.BANNED if banned else context.admission.enter(host)
         if isinstance(entered, NoticeReason):
-            self._refuse(service, context, sock, host, number, entered)
+            self._refuse(route, context, sock, host, number, entered)
             return
         try:
-            connection = self._add(service.connection(Accepted(sock, host, number, entered, self._on_closed)))
+            connection = self._add(
+                route, context, sock, Accepted(sock, host, number, entered, self._on_closed)
+            )
             context.log.of_address(
-                entered.origin, LogEvent.CONNECTED, conn=number, address=host, dialect=service.name
+                entered.origin, LogEvent.CONNECTED, conn=number, address=host, dialect=route.scheme
             )
             gevent.spawn_raw(connection.run)
         except MemoryError:
@@ -410,7 +518,7 @@ class Server:
 
     def _refuse(
         self,
-        service: Service,
+        route: Route,
         context: ServerContext,
         sock: socket.socket,
         host: str,
@@ -424,16 +532,29 @@ class Server:
             sock.close()
             return
         try:
-            connection = self._add(service.connection(Accepted(sock, host, number, None, self._on_closed)))
+            connection = self._add(route, context, sock, Accepted(sock, host, number, None, self._on_closed))
             gevent.spawn_raw(connection.refuse, reason)
         except MemoryError:
             self._give_up(context, sock, number)
             context.admission.free_linger()
 
-    def _add(self, connection: ServedConnection) -> ServedConnection:
-        self._connections[connection.number] = connection
+    def _add(
+        self, route: Route, context: ServerContext, sock: socket.socket, accepted: Accepted
+    ) -> ServedConnection:
+        connection: ServedConnection
+        if route.certificate is None:
+            connection = route.service.connection(accepted)
+        else:
+            on_open = partial(self._on_open, route.service)
+            connection = Opening(accepted, sock, route.certificate.context, context, on_open)
+        self._connections[accepted.number] = connection
         self._empty.clear()
         return connection
+
+    def _on_open(self, service: Service, accepted: Accepted, transport: Transport) -> None:
+        connection = service.connection(replace(accepted, transport=transport))
+        self._connections[accepted.number] = connection
+        gevent.spawn_raw(connection.run)
 
     def _give_up(self, context: ServerContext, sock: socket.socket, number: int) -> None:
         """Close a client that the server has no memory for."""

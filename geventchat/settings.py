@@ -14,13 +14,17 @@ from __future__ import annotations
 
 import difflib
 import math
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import Enum
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
+from geventchat.chat.addresses import Network, parse_network, text_of
 from geventchat.chat.events import NoticeReason
 from geventchat.chat.limits import ChatLimits
 from geventchat.chat.names import MAX_LENGTH, RESERVED_NAMES, InvalidName, parse_name
@@ -28,6 +32,7 @@ from geventchat.chat.text import clean
 from geventchat.dialects import DIALECTS
 from geventchat.dialects.words import notice_word
 from geventchat.log import FORMATS, LEVELS
+from geventchat.web.origins import is_origin
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -135,9 +140,20 @@ class ServiceDefaults:
 
 # What can serve the clients of a listener, by the name that its scheme begins with. `Server._make_services` makes each.
 SERVICES: dict[str, ServiceDefaults] = {
-    name: ServiceDefaults(dialect.port) for name, dialect in DIALECTS.items()
+    **{name: ServiceDefaults(dialect.port) for name, dialect in DIALECTS.items()},
+    "web": ServiceDefaults(4080),
 }
-SCHEME = Kind(_either(SERVICES), "SCHEME", str, lambda value: value in SERVICES)
+# How the clients of a listener reach their service, by the end of its scheme: TCP, TLS over it, or a Unix socket.
+_TLS, _UNIX = "+tls", "+unix"
+
+
+def _is_scheme(value: object) -> bool:
+    if type(value) is not str:
+        return False
+    return any(value.removesuffix(carrier) in SERVICES for carrier in ("", _TLS, _UNIX))
+
+
+SCHEME = Kind(f"{_either(SERVICES)}, alone or with {_TLS} or {_UNIX}", "SCHEME", str, _is_scheme)
 
 
 def _is_host(value: object) -> bool:
@@ -154,8 +170,35 @@ def _is_path(value: object) -> bool:
     return type(value) is str and "\0" not in value
 
 
+# The kernel keeps the path of a socket in 108 bytes. The rest is for the name that a new one has at first.
+_MOST_SOCKET_PATH_BYTES = 96
+
+
+def _is_socket_path(value: object) -> bool:
+    return (
+        _is_path(value)
+        and str(value).startswith("/")
+        and len(os.fsencode(str(value))) <= _MOST_SOCKET_PATH_BYTES
+    )
+
+
 PATH = Kind("a directory", "DIR", str, _is_path, lambda value: value or "none")
+FILE = Kind("a file", "FILE", str, _is_path, lambda value: value or "none")
+SOCKET_PATH = Kind(
+    f"an absolute path of at most {_MOST_SOCKET_PATH_BYTES} bytes", "PATH", str, _is_socket_path
+)
+MODE = Kind(
+    "permissions from 0 to 777, in octal",
+    "MODE",
+    lambda text: int(text, 8),
+    lambda value: type(value) is int and 0 <= value <= 0o777,
+    oct,
+)
 HOST = Kind("a host name or an address", "HOST", str, _is_host)
+
+
+# Only the user that the server runs as can connect.
+_SOCKET_MODE = 0o600
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,36 +206,95 @@ class Listen:
     """An address to listen on, and the scheme of what is spoken there.
 
     An empty host means every interface, IPv4 and IPv6; port 0 means any free port. Without a host it is every interface of
-    IPv4, or that of the service; without a port it is that of the service.
+    IPv4, or that of the service; without a port it is that of the service. A Unix socket has a path instead, and the mode of
+    its file. A TLS listener can have a certificate and a key of its own.
     """
 
     scheme: str = "line"
     host: str | None = None
     port: int | None = None
+    path: str = ""
+    mode: int = _SOCKET_MODE
+    cert: str = ""
+    key: str = ""
 
     def __post_init__(self) -> None:
         _require("scheme", self.scheme, SCHEME)
+        if self.is_unix:
+            object.__setattr__(self, "host", self.host or "")
+            object.__setattr__(self, "port", self.port or 0)
+            if self.host or self.port:
+                raise ConfigError("path", f"path: {self.scheme} has no host and no port")
+            _require("path", self.path, SOCKET_PATH)
+            _require("mode", self.mode, MODE)
+        elif self.path:
+            raise ConfigError("path", f"path: {self.scheme} has a host and a port instead of {self.path!r}")
         if self.host is None:
             object.__setattr__(self, "host", SERVICES[self.service].host or "0.0.0.0")
         _require("host", self.host, HOST)
         if self.port is None:
             object.__setattr__(self, "port", SERVICES[self.service].port)
         _require("port", self.port, PORT)
+        for name, file in (("cert", self.cert), ("key", self.key)):
+            _require(name, file, FILE)
+            if file and not self.is_tls:
+                raise ConfigError(name, f"{name}: {self.scheme} has no certificate")
+        if self.key and not self.cert:
+            raise ConfigError("cert", f"cert: missing; {self.key} is the key of a certificate")
 
     @property
     def service(self) -> str:
         """The name of what serves its clients."""
-        return self.scheme
+        return self.scheme.partition("+")[0]
+
+    @property
+    def is_tls(self) -> bool:
+        """True if its clients speak TLS."""
+        return self.scheme.endswith(_TLS)
+
+    @property
+    def is_unix(self) -> bool:
+        """True for a Unix socket."""
+        return self.scheme.endswith(_UNIX)
+
+    @property
+    def shown(self) -> str:
+        """Where it listens, without the scheme: HOST:PORT, or the path."""
+        host = f"[{self.host}]" if self.host and ":" in self.host else self.host
+        return self.path or f"{host}:{self.port}"
 
     def __str__(self) -> str:
-        host = f"[{self.host}]" if self.host and ":" in self.host else self.host
-        return f"{self.scheme}://{host}:{self.port}"
+        options = {"cert": self.cert, "key": self.key}
+        if self.is_unix and self.mode != _SOCKET_MODE:
+            options["mode"] = f"{self.mode:o}"
+        query = "&".join(f"{name}={quote(value)}" for name, value in options.items() if value)
+        place = quote(self.path) if self.is_unix else self.shown
+        return f"{self.scheme}://{place}{'?' if query else ''}{query}"
+
+
+# What can follow an address, as in ?cert=FILE&key=FILE.
+_LISTEN_OPTIONS: dict[str, Callable[[str], Any]] = {"cert": str, "key": str, "mode": MODE.read}
 
 
 def read_listen(text: str) -> Listen:
-    """Read SCHEME://HOST:PORT. The host can be missing (every interface, or that of the service), and so can the port."""
+    """Read SCHEME://HOST:PORT. The host can be missing (every interface, or that of the service), and so can the port.
+
+    With +unix in the scheme, read SCHEME:///PATH. Options follow behind a question mark. In them and in the path, %XX is a
+    byte in hexadecimal.
+    """
     scheme, separator, rest = text.partition("://")
-    if not separator or scheme not in SERVICES:
+    if not separator or not _is_scheme(scheme):
+        raise ValueError(text)
+    rest, _, query = rest.partition("?")
+    options: dict[str, Any] = {}
+    for option in query.split("&") if query else ():
+        name, equals, value = option.partition("=")
+        if not equals or name not in _LISTEN_OPTIONS or name in options:
+            raise ValueError(text)
+        options[name] = _LISTEN_OPTIONS[name](unquote(value))
+    if scheme.endswith(_UNIX):
+        return Listen(scheme, path=unquote(rest), **options)
+    if "mode" in options:
         raise ValueError(text)
     if rest.startswith("["):
         host, bracket, tail = rest[1:].partition("]")
@@ -203,7 +305,8 @@ def read_listen(text: str) -> Listen:
         host, _, port = rest.rpartition(":") if ":" in rest else (rest, "", "")
         if ":" in host:
             raise ValueError(text)
-    return Listen(scheme, host or SERVICES[scheme].host, int(port) if port else None)
+    default = SERVICES[scheme.removesuffix(_TLS)].host
+    return Listen(scheme, host or default, int(port) if port else None, **options)
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -219,7 +322,7 @@ def _are_listens(value: object) -> bool:
 
 
 LISTENS = Kind(
-    f"one or more of SCHEME://HOST:PORT, with SCHEME {_either(SERVICES)}",
+    f"one or more of SCHEME://HOST:PORT, or SCHEME:///PATH with {_UNIX}, where SCHEME is {SCHEME.wanted}",
     "SCHEME://HOST:PORT",
     _read_listens,
     _are_listens,
@@ -245,6 +348,39 @@ NAMES = Kind(
     _words,
     _are_names,
     " ".join,
+)
+
+
+def _read_networks(text: str) -> tuple[Network, ...]:
+    found = list(map(parse_network, _words(text)))
+    if None in found:
+        raise ValueError(text)
+    return tuple(one for one in found if one is not None)
+
+
+def _are_networks(value: object) -> bool:
+    return isinstance(value, tuple) and all(isinstance(one, IPv4Network | IPv6Network) for one in value)
+
+
+NETWORKS = Kind(
+    "zero or more addresses or ranges, such as 10.0.0.0/8 or ::1",
+    "NETWORKS",
+    _read_networks,
+    _are_networks,
+    lambda value: " ".join(map(text_of, value)) or "none",
+)
+
+
+def _are_origins(value: object) -> bool:
+    return isinstance(value, tuple) and all(isinstance(one, str) and is_origin(one) for one in value)
+
+
+ORIGINS = Kind(
+    "zero or more origins, such as https://chat.example or chat.example",
+    "ORIGINS",
+    _words,
+    _are_origins,
+    lambda value: " ".join(value) or "none",
 )
 
 
@@ -310,6 +446,7 @@ class Group(Enum):
     SIZES = "Size limits"
     CLIENT_RATES = "Rate limits for one client"
     ADDRESS_RATES = "Rate limits for one address (one IPv4 address, or one /64 of IPv6)"
+    NETWORK_RATES = "Rate limits for one network (one /24 of IPv4, or one /48 of IPv6)"
     ROOM_RATES = "Rate limits for a room"
     STORAGE = "Storage"
     LOG = "Log"
@@ -356,11 +493,18 @@ def setting(
     return field(default=default, metadata={"setting": row})
 
 
-def settings_of(table: Any) -> list[Setting]:
+_rows: dict[type, tuple[Setting, ...]] = {}
+
+
+def settings_of(table: Any) -> tuple[Setting, ...]:
     """The rows that a table, or an instance of one, declares."""
-    name = (table if isinstance(table, type) else type(table)).__name__
-    declared = [(one.name, one.metadata.get("setting")) for one in fields(table)]
-    return [replace(row, table=name, field=one) for one, row in declared if row is not None]
+    kind = table if isinstance(table, type) else type(table)
+    if kind not in _rows:
+        declared = [(one.name, one.metadata.get("setting")) for one in fields(kind)]
+        _rows[kind] = tuple(
+            replace(row, table=kind.__name__, field=one) for one, row in declared if row is not None
+        )
+    return _rows[kind]
 
 
 class _Checked:
@@ -413,6 +557,13 @@ class Limits(_Checked):
     clients: int = setting("max-clients", 10_000, integer(1), Group.SIZES, "connections allowed at one time")
     clients_per_address: int = setting(
         "max-per-address", 1_000, integer(1), Group.SIZES, "connections allowed per address"
+    )
+    clients_per_network: int = setting(
+        "max-per-network",
+        4_000,
+        integer(1),
+        Group.SIZES,
+        "connections allowed per network (one /24 of IPv4, or one /48 of IPv6)",
     )
     line_bytes: int = setting(
         "max-line",
@@ -549,6 +700,32 @@ class Limits(_Checked):
         Group.ADDRESS_RATES,
         "lines in the server's log that can come at once",
     )
+    network_bytes_per_s: float = setting(
+        "network-byte-rate",
+        262_144.0,
+        BYTE_RATE,
+        Group.NETWORK_RATES,
+        "bytes per second from all clients of one network, in the long run; 0: no limit",
+        off_with_rate=True,
+    )
+    network_burst_bytes: int = setting(
+        "network-byte-burst", 4_194_304, BYTES, Group.NETWORK_RATES, "bytes that can come at once"
+    )
+    network_connections_per_s: float = setting(
+        "network-connection-rate",
+        80.0,
+        number(unit="connections per second"),
+        Group.NETWORK_RATES,
+        "new connections per second, in the long run; 0: no limit",
+        off_with_rate=True,
+    )
+    network_burst_connections: int = setting(
+        "network-connection-burst",
+        4_000,
+        integer(1, unit="connections"),
+        Group.NETWORK_RATES,
+        "new connections that can come at once",
+    )
     floor_bytes_per_s: float = setting(
         "floor-rate",
         65_536.0,
@@ -562,6 +739,20 @@ class Limits(_Checked):
         SECONDS,
         Group.TIMES,
         "disconnect clients that have not logged in this long after connecting; 0: never",
+    )
+    handshake_s: float = setting(
+        "handshake-timeout",
+        10.0,
+        number(unit="seconds", metavar="SECONDS"),
+        Group.TIMES,
+        "disconnect clients whose TLS handshake is not complete this long after connecting; 0: never",
+    )
+    request_s: float = setting(
+        None,
+        20.0,
+        SECONDS,
+        Group.EMBEDDING,
+        "time for an HTTP client to send a whole request, from its connection or the last answer on",
     )
     flush_s: float = setting(
         None, 10.0, SECONDS, Group.EMBEDDING, "time for a closing client to read what is pending for it"
@@ -816,7 +1007,36 @@ class Config(_Checked):
         (Listen(),),
         LISTENS,
         Group.ADDRESSES,
-        "also listen on this address; can be repeated; a line:// address replaces the default one",
+        "also listen on this address; can be repeated; an address for line, line+tls or line+unix replaces the default one",
+    )
+    tls_cert: str = setting(
+        "tls-cert",
+        "",
+        FILE,
+        Group.ADDRESSES,
+        "certificate of the TLS listeners, and the certificates between it and its authority's, in PEM",
+    )
+    tls_key: str = setting(
+        "tls-key",
+        "",
+        FILE,
+        Group.ADDRESSES,
+        "key of that certificate, in PEM; without it, the key is in the file of the certificate",
+    )
+    proxy_from: tuple[Network, ...] = setting(
+        "proxy-from",
+        (),
+        NETWORKS,
+        Group.ADDRESSES,
+        "addresses or ranges of proxies that say in a header of the PROXY protocol for whom they connect",
+    )
+    web_origins: tuple[str, ...] = setting(
+        "web-origin",
+        (),
+        ORIGINS,
+        Group.ADDRESSES,
+        "origins of the chat page besides localhost and the addresses that are listened on, separated by spaces or commas: what"
+        " browsers have in front of the path, or the host name alone",
     )
     operators: tuple[str, ...] = setting(
         "operators",
@@ -872,6 +1092,23 @@ class Config(_Checked):
     )
     log_messages: bool = setting("log-messages", False, BOOLEAN, Group.LOG, "log the text of messages too")
 
+    def __post_init__(self) -> None:
+        # The class that a class with slots was before is what `super()` without arguments would look for.
+        _Checked.__post_init__(self)
+        for listen in self.listen:
+            if listen.is_tls and not self.certificate_of(listen)[0]:
+                raise ConfigError("tls-cert", f"tls-cert: missing; {listen} needs a certificate")
+        places: dict[tuple[str | None, int | None, str], Listen] = {}
+        for listen in self.listen:
+            other = places.setdefault((listen.host, listen.port, listen.path), listen)
+            if other is not listen and (listen.port or listen.path):
+                raise ConfigError("listen", f"listen: {other} and {listen} are the same address")
+
+    def certificate_of(self, listen: Listen) -> tuple[str, str]:
+        """The files of the certificate and of the key of a TLS listener; one file can hold both."""
+        cert, key = (listen.cert, listen.key) if listen.cert else (self.tls_cert, self.tls_key)
+        return cert, key or cert
+
 
 TABLE: tuple[Setting, ...] = tuple(row for table in (Program, Config, Limits) for row in settings_of(table))
 SETTINGS: dict[str, Setting] = {row.key: row for row in TABLE if row.key is not None}
@@ -908,7 +1145,7 @@ class Settings:
 
     @property
     def listen(self) -> tuple[Listen, ...]:
-        """Where to listen: `line` on the port, unless a `line` address from the same or a stronger source replaces it."""
+        """Where to listen: `line` on the port, unless an address for it from the same or a stronger source replaces it."""
         listen, port = self.resolved["listen"], self.resolved["port"]
         line = Listen("line", self["host"], port.value)
         if listen.source == DEFAULT:
@@ -991,7 +1228,7 @@ def _text(key: str, value: object, file: Path) -> str:
             return "yes" if value else "no"
         case int() | float() | str():
             return str(value)
-        case list() if SETTINGS[key].kind in {LISTENS, NAMES} and all(
+        case list() if SETTINGS[key].kind in {LISTENS, NAMES, NETWORKS, ORIGINS} and all(
             isinstance(item, str) for item in value
         ):
             return " ".join(value)

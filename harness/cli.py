@@ -7,6 +7,7 @@ wrong. Each command imports what it needs, so that `--help` stays quick.
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import shlex
 import signal
@@ -42,6 +43,8 @@ class _OutputFailed(Exception):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    if sys.stdout is None:  # closed by whoever started this process
+        sys.stdout = io.StringIO()
     try:
         try:
             return _run(argv)
@@ -100,7 +103,8 @@ def _print(*lines: Line) -> None:
 
 
 def _say(text: str) -> None:
-    _write(f"{text}\n", sys.stdout)
+    columns = terminal_columns()
+    _print(*(part for line in text.split("\n") for part in wrapped([Span(line)], columns)))
 
 
 def _save(path: Path | None, make_text: Callable[[], str]) -> None:
@@ -247,11 +251,13 @@ def _check(options: argparse.Namespace) -> ExitCode:
     from harness.language.loading import check, load
     from harness.language.problems import ScriptError
 
+    columns = terminal_columns()
+
     def problem(path: Path) -> str:
         try:
             check(load(path))
         except ScriptError as error:
-            return str(error)
+            return error.problem.text(columns)
         return ""
 
     paths = _chosen_files(options)

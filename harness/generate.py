@@ -178,7 +178,7 @@ def shortened(
     moves: int,
     file: str,
 ) -> Verdict:
-    """The verdict on the shortest conversation that still differs, from one that does."""
+    """The verdict on the shortest conversation that still differs, found from a longer one."""
     drawn = _draw(make_model, seed, moves)
     shortening = _Shortening(make_model, target, play_options, file, drawn, verdict)
     shortening.run()

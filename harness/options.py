@@ -1,7 +1,8 @@
 """The options of all commands and of the pytest plugin, in one table.
 
-A row with `commands` is an option of these commands. Every option of `play` is also an option of the pytest plugin and a key
-of pytest's ini file, unless pytest itself has it; a row with `pytest` is an option of the plugin besides these.
+A row with `commands` is an option of these commands. Every option of `play` is also an option of the pytest plugin, unless
+pytest itself has it; a row with `pytest` is an option of the plugin besides these. Each option of the plugin is also a key of
+pytest's ini file, but for its modes.
 Importing this must stay cheap: it happens in every pytest run and for `--help`.
 """
 
@@ -61,7 +62,7 @@ def _of_kind(kind: str) -> Callable[[str], tuple[str, str]]:
 @dataclass(frozen=True)
 class Option:
     flag: str
-    """As typed for the commands; empty for an option of pytest alone."""
+    """As typed for the commands; empty for a mode of the pytest plugin."""
     help: str
     commands: str = ""
     """The names of the commands that have it."""
@@ -91,7 +92,13 @@ class Option:
     @property
     def ini_key(self) -> str:
         """Its name in pytest's ini file; empty if it cannot be set there."""
-        return self.pytest_flag.lstrip("-").replace("-", "_") if self.of_playing else ""
+        return self.pytest_flag.lstrip("-").replace("-", "_") if self.flag else ""
+
+    @property
+    def name(self) -> str:
+        """Its name among the options of the plugin: that of `play`, or else `audit_most`."""
+        own = self.dest or self.flag.lstrip("-").replace("-", "_")
+        return own if self.of_playing else self.ini_key.removeprefix("harness_")
 
     def arguments(self) -> dict[str, Any]:
         """Arguments for argparse and pytest besides the flag."""
@@ -144,7 +151,7 @@ OPTIONS = (
     Option("--within", "the time limit of one step, for scripts without `within:` (5s)", _PLAYS, "5s"),
     Option("--settle", "how long nothing comes before a server counts as quiet, for scripts without `settle:` (100ms)",
            _PLAYS, "100ms"),
-    Option("--start", "how long a server command may take until it listens, for scripts without `start:` (10s)", _PLAYS,
+    Option("--start", "how long a server command can take until it listens, for scripts without `start:` (10s)", _PLAYS,
            "10s"),
     Option("--tag", "only scripts with this tag, or with one of several", "play update audit explore check compare",
            "'ONE TWO'", default=""),
@@ -170,12 +177,14 @@ OPTIONS = (
     # audit
     Option("--most", "play at most N mutations of each file", "audit", "N", type=_positive,
            pytest="--harness-audit-most"),
-    Option("--seed", "which mutations --most selects (0)", "audit", "S", type=_whole, default=0),
+    Option("--seed", "which mutations --most selects (0)", "audit", "S", type=_whole, default=0,
+           pytest="--harness-audit-seed"),
     # explore
     Option("--runs", "the number of schedules (20)", "explore", "N", type=_positive, default=20),
     Option("--seed", "the seed of the first schedule (1)", "explore", "S", type=_whole, default=1,
            pytest="--harness-explore-seed"),
-    Option("--only", "some of reads,writes,stalls,order,accepts", "explore", "KINDS", type=_perturbations),
+    Option("--only", "some of reads,writes,stalls,order,accepts", "explore", "KINDS", type=_perturbations,
+           pytest="--harness-explore-only"),
     # generate
     Option("--model", "what makes a model", "generate", "MODULE:MODEL", required=True),
     Option("--runs", "the number of conversations (100)", "generate", "N", type=_positive, default=100),
@@ -189,11 +198,13 @@ OPTIONS = (
     Option("--seconds", "how long they talk, in the server's time (10)", "laws", "N", type=_positive, default=10),
     Option("--rate", "how many messages they send per second, all together (100)", "laws", "N", type=_positive,
            default=100),
-    Option("--seed", "who does what (1)", "laws", "S", type=_whole, default=1),
+    Option("--seed", "the seed of the traffic (1)", "laws", "S", type=_whole, default=1),
     # Reports
     Option("--junit", "write a JUnit report", "play compare", "FILE", type=Path, pytest_has="--junitxml"),
-    Option("--baseline", "the known differences, which do not count", "compare", "FILE", type=Path),
-    Option("--write-baseline", "write the differences that were found as a baseline", "compare", "FILE", type=Path),
+    Option("--baseline", "the known differences, which do not count", "compare", "FILE", type=Path,
+           pytest="--harness-compare-baseline"),
+    Option("--write-baseline", "write the differences that were found as a baseline", "compare", "FILE", type=Path,
+           pytest="--harness-compare-write-baseline"),
     Option("--markdown", "write the table as Markdown", "compare", "FILE", type=Path),
     Option("--html", "write a self-contained HTML page", "play compare", "FILE", type=Path),
     # Modes of the pytest plugin
@@ -238,7 +249,8 @@ def add_pytest_options(parser: pytest.Parser) -> None:
     group = parser.getgroup("harness", "transcripts of line servers")
     for row in OPTIONS:
         if row.pytest_flag:
-            group.addoption(row.pytest_flag, **row.arguments())
+            # Without a default: only then is it known what the command line says, and what the ini.
+            group.addoption(row.pytest_flag, **{**row.arguments(), "default": None})
         if row.ini_key:
             parser.addini(row.ini_key, row.help, _INI_KINDS[row.action])
     parser.addini(
@@ -250,19 +262,19 @@ def add_pytest_options(parser: pytest.Parser) -> None:
 
 
 def from_pytest(config: pytest.Config) -> argparse.Namespace:
-    """The options of playing under the names that they have for `play`: from the command line of pytest, or else from its
-    ini. A target on the command line replaces those of the ini. ArgumentTypeError if a text of the ini is invalid."""
-    rows = [row for row in OPTIONS if row.of_playing]
-    given = {row.flag: config.getoption(row.ini_key) for row in rows}
-    target_given = any(given[row.flag] is not None for row in rows if row.is_target)
-    found = argparse.Namespace()
+    """The options of the plugin, those of playing under the names that they have for `play`: from the command line of pytest,
+    or else from its ini. A target on the command line replaces those of the ini. ArgumentTypeError if a text of the ini is
+    invalid."""
+    rows = [row for row in OPTIONS if row.ini_key]
+    given = {row.name: config.getoption(row.ini_key) for row in rows}
+    target_given = any(given[row.name] is not None for row in rows if row.is_target)
     for row in rows:
-        value = given[row.flag]
-        if value in (row.default, False) and not (target_given and row.is_target):
-            text = config.getini(row.ini_key)
-            value = row.default if not text else row.type(text) if isinstance(text, str) else text
-        setattr(found, row.dest or row.flag.lstrip("-").replace("-", "_"), value)
-    return found
+        if given[row.name] is None:
+            found = None if target_given and row.is_target else config.getini(row.ini_key)
+            if isinstance(found, str):
+                found = row.type(found) if found else None
+            given[row.name] = row.default if found in (None, []) else found
+    return argparse.Namespace(**given)
 
 
 def names_a_target(options: argparse.Namespace) -> bool:
@@ -296,13 +308,13 @@ def play_options(options: argparse.Namespace) -> PlayOptions:
 
 
 PLAY_HEADERS = ("fence", "within", "settle", "start", "time", "transport")
-"""The options that stand for headers of the same name."""
+"""The options that replace headers of the same name."""
 
 
 def play_options_of(
     texts: Mapping[str, str | None], tls_ca: str | None = None, tls_insecure: bool = False
 ) -> PlayOptions:
-    """The same from the texts of options that stand for headers; LineError or UsageError if one is invalid."""
+    """The same from the texts of options that replace headers; LineError or UsageError if one is invalid."""
     from harness.language.fences import Fence
     from harness.language.forms import header_line
     from harness.language.steps import DefaultTransport, Settle, Start, TimeFactor, Within

@@ -30,6 +30,7 @@ from harness.options import add_pytest_options, from_pytest, names_a_target, pla
 from harness.report.styled_text import Line, Span, Tone, ansi, count, plain, terminal_columns
 
 if TYPE_CHECKING:
+    from harness.compare.baseline import Known
     from harness.language.adapter import Adapter
     from harness.playing.pipeline import PlayOptions
     from harness.playing.verdict import Outcome, Verdict
@@ -48,11 +49,12 @@ _WRITERS = "harness_update_writers"
 _VERDICT = "harness_verdict"
 _CELL = "harness_compare_cell"
 _stage_of_test: pytest.StashKey[Stage] = pytest.StashKey()
-_playing: pytest.StashKey[argparse.Namespace] = pytest.StashKey()
+_options: pytest.StashKey[argparse.Namespace] = pytest.StashKey()
 _verdict: pytest.StashKey[Verdict] = pytest.StashKey()
 _writers_folder: pytest.StashKey[Path] = pytest.StashKey()
 _compared_targets: pytest.StashKey[dict[str, Target]] = pytest.StashKey()
 _compared_adapters: pytest.StashKey[dict[str, Adapter | None]] = pytest.StashKey()
+_known_differences: pytest.StashKey[frozenset[Known]] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -72,13 +74,35 @@ def pytest_configure(config: pytest.Config) -> None:
     if len(modes) > 1:
         raise pytest.UsageError(f"use only one of {' and '.join(modes)}")
     try:
-        config.stash[_playing] = from_pytest(config)
+        config.stash[_options] = from_pytest(config)
     except argparse.ArgumentTypeError as error:
         raise pytest.UsageError(f"harness: {error}") from None
-    if config.stash[_playing].html is not None and not hasattr(config, "workerinput"):
-        config.pluginmanager.register(_Page(config.stash[_playing].html))
+    if config.getoption("harness_compare"):
+        _prepare_comparison(config)
+    if config.stash[_options].html is not None and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(_Page(config.stash[_options].html))
     if config.getoption("harness_update") and not hasattr(config, "workerinput"):
         config.stash[_writers_folder] = Path(tempfile.mkdtemp(prefix="harness-update-"))
+
+
+def _prepare_comparison(config: pytest.Config) -> None:
+    from harness.compare import baseline
+    from harness.compare.compare import compared_servers
+    from harness.language.problems import ScriptError
+    from harness.targets.choice import UsageError
+
+    options = config.stash[_options]
+    named = [("server", text) for text in config.getoption("harness_compare")]
+    known: frozenset[Known] = frozenset()
+    try:
+        servers = compared_servers(named, options.compare_features, options.compare_adapter)
+        if options.compare_baseline is not None:
+            known = baseline.read(options.compare_baseline)
+    except (UsageError, ScriptError) as error:
+        raise pytest.UsageError(f"--harness-compare: {error}") from None
+    config.stash[_compared_targets] = {one.name: one.choice.target() for one in servers}
+    config.stash[_compared_adapters] = {one.name: one.adapter for one in servers}
+    config.stash[_known_differences] = known
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -111,31 +135,15 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A comparison has one item for each transcript and server."""
-    texts: list[str] = metafunc.config.getoption("harness_compare")
-    if not texts or metafunc.function is not _transcript:
+    if not metafunc.config.getoption("harness_compare") or metafunc.function is not _transcript:
         return
-    from harness.compare.compare import compared_servers
-    from harness.language.problems import ScriptError
-    from harness.targets.choice import UsageError
-
-    if _compared_targets not in metafunc.config.stash:
-        try:
-            servers = compared_servers(
-                [("server", text) for text in texts],
-                metafunc.config.getoption("harness_compare_features"),
-                metafunc.config.getoption("harness_compare_adapter"),
-            )
-        except (UsageError, ScriptError) as error:
-            raise pytest.UsageError(f"--harness-compare: {error}") from None
-        metafunc.config.stash[_compared_targets] = {one.name: one.choice.target() for one in servers}
-        metafunc.config.stash[_compared_adapters] = {one.name: one.adapter for one in servers}
     targets = metafunc.config.stash[_compared_targets]
     metafunc.parametrize("harness_target", list(targets.values()), ids=list(targets))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Deselect the transcripts that have none of the tags that are asked for; other tests stay."""
-    tags = frozenset(str(config.getoption("harness_tag") or config.getini("harness_tag") or "").split())
+    tags = frozenset(config.stash[_options].tag.split())
     if tags:
         from harness.batch import has_a_tag
 
@@ -182,7 +190,7 @@ class ChatItem(pytest.Function):
         from harness.targets.named import require_targets
 
         try:
-            require_targets(target_choice(self.config.stash[_playing]), [self.path])
+            require_targets(target_choice(self.config.stash[_options]), [self.path])
         except UsageError:
             return False
         return True
@@ -203,7 +211,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     config = session.config
     if config.option.collectonly or hasattr(config, "workerinput"):
         return
-    if names_a_target(config.stash[_playing]):
+    if names_a_target(config.stash[_options]):
         return
     for item in session.items:
         fixtures = item._fixtureinfo.name2fixturedefs if isinstance(item, pytest.Function) else {}
@@ -255,16 +263,14 @@ class FailureRepr:
 def _transcript(request: pytest.FixtureRequest, harness_target: Target) -> None:
     from harness.targets.named import NoTarget, Targets
 
-    option = request.config.getoption
+    option, options = request.config.getoption, request.config.stash[_options]
     how = _play_options(request.config)
     if isinstance(harness_target, NoTarget):
-        harness_target = Targets(target_choice(request.config.stash[_playing])).of(request.node.path)
+        harness_target = Targets(target_choice(options)).of(request.node.path)
     if option("harness_audit"):
-        _audit(request.node.path, harness_target, how, option("harness_audit_most"))
+        _audit(request.node.path, harness_target, how, options)
     elif option("harness_explore"):
-        _explore(
-            request.node.path, harness_target, how, option("harness_explore"), option("harness_explore_seed")
-        )
+        _explore(request.node.path, harness_target, how, option("harness_explore"), options)
     elif option("harness_update"):
         _update(request, harness_target, how)
     else:
@@ -277,7 +283,7 @@ def _play_options(config: pytest.Config) -> PlayOptions:
     from harness.targets.choice import UsageError
 
     try:
-        return play_options(config.stash[_playing])
+        return play_options(config.stash[_options])
     except (ScriptError, UsageError) as error:
         raise pytest.UsageError(f"harness: {error}") from None
     except LineError as error:
@@ -288,7 +294,7 @@ def _play(request: pytest.FixtureRequest, target: Target, how: PlayOptions) -> N
     __tracebackhide__ = True
     from harness.playing.pipeline import play_file
 
-    repeat = request.config.stash[_playing].repeat
+    repeat = request.config.stash[_options].repeat
     if repeat:
         _repeat(request, target, how, repeat)
         return
@@ -302,7 +308,10 @@ def _play(request: pytest.FixtureRequest, target: Target, how: PlayOptions) -> N
     if name:
         from harness.compare.compare import cell_of
 
-        request.node.user_properties.append((_CELL, cell_of(name, verdict).as_text()))
+        cell = cell_of(name, verdict)
+        request.node.user_properties.append((_CELL, cell.as_text()))
+        if cell.is_known(request.config.stash[_known_differences]):
+            pytest.xfail(f"known: {cell.causes}")
     _finish(verdict)
 
 
@@ -353,7 +362,7 @@ def _update(request: pytest.FixtureRequest, target: Target, how: PlayOptions) ->
     path: Path = request.node.path
     with single_writer(folder, path, request.node.nodeid) as before_writing:
         result: UpdateResult = update(
-            path, target, how, before_writing=before_writing, ends=config.getoption("harness_update_ends")
+            path, target, how, before_writing=before_writing, ends=config.stash[_options].update_ends
         )
     if result.diff:
         request.node.add_report_section("call", _REWRITTEN, result.diff)
@@ -361,23 +370,25 @@ def _update(request: pytest.FixtureRequest, target: Target, how: PlayOptions) ->
         _finish(result.verdict, result.refused)
 
 
-def _audit(path: Path, target: Target, how: PlayOptions, most: int | None) -> None:
+def _audit(path: Path, target: Target, how: PlayOptions, options: argparse.Namespace) -> None:
     from harness.audit.audit import Sample, audit_file, headline, report
     from harness.playing.verdict import Outcome
 
-    audited = audit_file(path, target, how, sample=Sample(most))
+    audited = audit_file(path, target, how, sample=Sample(options.audit_most, options.audit_seed))
     _end_unplayed(audited.outcome, audited.unchanged.reason)
     if audited.outcome is not Outcome.PASSED:
         raise TranscriptFailed(report(audited, terminal_columns()), headline(audited))
 
 
-def _explore(path: Path, target: Target, how: PlayOptions, runs: int, seed: int) -> None:
+def _explore(path: Path, target: Target, how: PlayOptions, runs: int, options: argparse.Namespace) -> None:
     from harness.explore import explore_file, headline, report
+    from harness.interception.schedule import EVERY
     from harness.playing.verdict import Outcome
     from harness.targets.choice import UsageError
 
+    seeds = range(options.explore_seed, options.explore_seed + runs)
     try:
-        explored = explore_file(path, target, range(seed, seed + runs), how)
+        explored = explore_file(path, target, seeds, how, options.explore_only or EVERY)
     except UsageError as error:
         raise pytest.UsageError(f"--harness-explore: {error}") from None
     _end_unplayed(explored.outcome, explored.baseline.reason)
@@ -393,7 +404,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, pytest.
     """Give the report the verdict, where a page is wanted: reports also travel between processes, as text."""
     report: pytest.TestReport = yield
     verdict = item.stash.get(_verdict, None)
-    if report.when == "call" and verdict is not None and item.config.stash[_playing].html is not None:
+    if report.when == "call" and verdict is not None and item.config.stash[_options].html is not None:
         report.__dict__[_VERDICT] = base64.b64encode(pickle.dumps(verdict)).decode()
     return report
 
@@ -439,17 +450,21 @@ def _show_rewritten(terminalreporter: Any) -> None:
 def _show_comparison(terminalreporter: Any) -> None:
     played = [
         one
-        for kind in ("passed", "failed", "skipped")
+        for kind in ("passed", "failed", "skipped", "xfailed")
         for one in terminalreporter.stats.get(kind, [])
         if isinstance(one, pytest.TestReport)  # a module that is skipped as a whole is reported too
     ]
     texts = [str(text) for one in played for name, text in one.user_properties if name == _CELL]
     if texts:
-        from harness.compare.compare import split_name
+        from harness.compare import baseline
         from harness.compare.report import Table, text
 
-        servers = [split_name(one)[0] for one in terminalreporter.config.getoption("harness_compare")]
-        lines = list(text(Table.of_texts(texts, servers)))
+        stash = terminalreporter.config.stash
+        table = Table.of_texts(texts, list(stash[_compared_targets]), stash[_known_differences])
+        written = stash[_options].compare_write_baseline
+        if written is not None:
+            baseline.write(written, table.entries())
+        lines = list(text(table))
         terminalreporter.section("servers compared")
         terminalreporter.write(ansi(lines) if terminalreporter.hasmarkup else plain(lines))
 
@@ -463,7 +478,7 @@ def harness_target(pytestconfig: pytest.Config) -> Target:
     from harness.targets.choice import UsageError
     from harness.targets.named import NoTarget
 
-    choice = target_choice(pytestconfig.stash[_playing])
+    choice = target_choice(pytestconfig.stash[_options])
     try:
         return choice.target() if choice.named else NoTarget()
     except UsageError as error:

@@ -12,6 +12,7 @@ from geventchat import ConfigError, Listen, Server
 from geventchat.services.passwords import Cost, Hasher, derive_here
 from geventchat.settings import SETTINGS, RawSetting, resolve
 from harness import ServerSpec, UnsupportedSpec
+from tests.certificates import made_certificate
 
 SHORT = {"idle": "idle-timeout"}
 EPOCH = "5f3a0c9d2b7e6418"
@@ -19,6 +20,10 @@ EPOCH = "5f3a0c9d2b7e6418"
 
 def serve(spec: ServerSpec) -> Server:
     """The factory that the harness calls for each script."""
+    return _serve(spec, Server, "")
+
+
+def _serve(spec: ServerSpec, make: type[Server], carrier: str) -> Server:
     settings = {}
     for option, text in spec.options.items():
         key = SHORT.get(option, option)
@@ -27,9 +32,25 @@ def serve(spec: ServerSpec) -> Server:
         settings[key] = RawSetting(text, f"server: {option}={text}")
     try:
         config = resolve(settings, {}, None).config
-        listen = tuple(Listen(endpoint, "127.0.0.1", 0) for endpoint in spec.endpoints or ("line",))
+        listen = tuple(Listen(endpoint + carrier, "127.0.0.1", 0) for endpoint in spec.endpoints or ("line",))
+        certificate = made_certificate() if carrier else None
     except ConfigError as error:
         raise UnsupportedSpec(str(error)) from error
     # Quick, and in this process, so that nothing happens outside it.
     hasher = Hasher(Cost(4, 1, 1), derive=derive_here)
-    return Server(replace(config, listen=listen), clock=spec.clock, new_epoch=lambda: EPOCH, hasher=hasher)
+    if certificate is not None:
+        config = replace(config, tls_cert=str(certificate.cert), tls_key=str(certificate.key))
+    return make(replace(config, listen=listen), clock=spec.clock, new_epoch=lambda: EPOCH, hasher=hasher)
+
+
+class _TlsServer(Server):
+    """Its endpoints have the names that scripts know them by."""
+
+    @property
+    def addresses(self) -> dict[str, tuple[str, int]]:
+        return {scheme.removesuffix("+tls"): address for scheme, address in super().addresses.items()}
+
+
+def serve_tls(spec: ServerSpec) -> Server:
+    """The same over TLS, with `--transport tls --tls-insecure`, or with the certificate of `tests.certificates`."""
+    return _serve(spec, _TlsServer, "+tls")

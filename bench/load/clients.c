@@ -42,18 +42,18 @@ static int open_connection(int index, int port, bool small_buffer) {
     return fd;
 }
 
-static void send_line(int fd, const char *text) {
+static void send_line(Client *c, const char *text) {
     size_t len = strlen(text);
-    if (send(fd, text, len, MSG_NOSIGNAL) != (ssize_t)len) fail("closed", "a client could not send: %s", strerror(errno));
+    if (send_bytes(c, text, len, 0) != (ssize_t)len) fail("closed", "a client could not send: %s", strerror(errno));
 }
 
 /* Reads the answer to a login, or to entering a room. Notices about other clients may follow it; the first fence skips
  * them. */
-static void await_answer(int index, int fd, const char *answer_end) {
+static void await_answer(int index, Client *c, const char *answer_end) {
     static char answer[256 * 1024];
     size_t len = 0;
     while (len < sizeof answer - 1) {
-        ssize_t got = recv(fd, answer + len, sizeof answer - 1 - len, 0);
+        ssize_t got = receive_bytes(c, answer + len, sizeof answer - 1 - len, 0);
         if (got <= 0)
             fail("refused", "login of client %d failed: %s; received: %.*s", index,
                   got == 0 ? "the server closed the connection" : strerror(errno), len > 200 ? 200 : (int)len, answer);
@@ -97,19 +97,21 @@ static void connect_next(void) {
     c->receives = i < options.clients && !c->stalled;
     c->sender = separate ? (i >= options.clients ? i - options.clients : -1) : (i < options.senders ? i : -1);
     c->fd = open_connection(i, options.ports[i % options.mixes], c->stalled);
+    if (options.tls[i % options.mixes]) shake_hands(c);
     client_count++;
     if (i >= options.clients) return;
     char name[16], login[128];
     snprintf(name, sizeof name, "c%05d", i);
     snprintf(login, sizeof login, d->login, name);
-    send_line(c->fd, login);
-    await_answer(i, c->fd, d->welcome);
+    send_line(c, login);
+    await_answer(i, c, d->welcome);
     if (options.rooms > 1) {
         char enter[64];
         snprintf(enter, sizeof enter, d->enter, i % options.rooms);
-        send_line(c->fd, enter);
-        await_answer(i, c->fd, d->entered);
+        send_line(c, enter);
+        await_answer(i, c, d->entered);
     }
+    stop_waiting(c);
     record_step(client_count);
 }
 
@@ -146,7 +148,7 @@ void fence_all(bool first) {
         clients[i].fenced = false;
         if (!clients[i].receives) continue;
         waiting++;
-        send_line(clients[i].fd, clients[i].dialect->fence);
+        send_line(&clients[i], clients[i].dialect->fence);
     }
     uint64_t deadline = now_ns() + (uint64_t)((options.timeout_s + 5) * 1e9);
     while (fenced_count < waiting) {

@@ -1,8 +1,8 @@
 /* A load generator for chat servers: many clients that send messages and verify every line they receive.
  *
  * One thread, one epoll instance. It knows the wire format of each dialect (dialects.c), connects and logs in the
- * clients (clients.c), sends messages (traffic.c), verifies what arrives (verify.c), and measures the server's process
- * (measure.c). It does not know which server it talks to. */
+ * clients (clients.c), sends messages (traffic.c), with or without TLS (tls.c), verifies what arrives (verify.c), and
+ * measures the server's process (measure.c). It does not know which server it talks to. */
 #ifndef LOAD_H
 #define LOAD_H
 
@@ -62,6 +62,7 @@ typedef struct {
 
 typedef struct {
     int fd;
+    void *tls;            /* of OpenSSL, or none */
     const Dialect *dialect;
     int sender;           /* index among the senders, or -1 */
     bool receives;        /* every message is verified on this client */
@@ -78,6 +79,7 @@ typedef struct {
     const char *host;
     int ports[3];
     const char *mix[3];   /* dialects; clients use them in turn */
+    bool tls[3];          /* which of them are encrypted */
     int mixes;
     pid_t server;
     int clients, senders, window, stalled, rooms;
@@ -125,6 +127,12 @@ void connect_senders(void);
 void fence_all(bool first);
 void print_logins(void);
 bool stalled_client_dropped(void);
+
+/* tls.c */
+void shake_hands(Client *client);
+void stop_waiting(Client *client);
+ssize_t send_bytes(Client *client, const char *data, size_t len, int flags);
+ssize_t receive_bytes(Client *client, char *data, size_t len, int flags);
 
 /* verify.c */
 void receive(Client *client, char *from, size_t len, uint64_t at_ns);

@@ -26,12 +26,15 @@ static const struct option flags[] = {
     {0, 0, 0, 0},
 };
 
-/* line:4000,json:4001 */
+/* line:4000,json:4001,line+tls:4002 */
 static void parse_mix(char *text) {
     for (char *part = strtok(text, ","); part; part = strtok(NULL, ",")) {
         char *colon = strchr(part, ':');
         if (!colon || options.mixes == 3) fail_load("--mix takes up to three dialect:port, separated by commas");
         *colon = 0;
+        char *tls = strstr(part, "+tls");
+        options.tls[options.mixes] = tls != NULL;
+        if (tls) *tls = 0;
         if (!find_dialect(part)) fail_load("--mix: unknown dialect");
         options.mix[options.mixes] = part;
         options.ports[options.mixes++] = atoi(colon + 1);

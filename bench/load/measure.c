@@ -109,14 +109,21 @@ static uint64_t kept_away(uint64_t waited, uint64_t core_busy, uint64_t process_
     return (waited < others ? waited : others) + stolen;
 }
 
-/* The share of the time that the more disturbed of the two processes lost to other work. */
+/* The share of the time in which a process was ready to run that it was kept from its core. Time in which it had nothing to
+ * do does not count: at a low rate, a share of the whole time would hide that every tenth message had to wait. */
+static double lost_share(uint64_t waited, uint64_t core_busy, uint64_t process_ran, uint64_t stolen) {
+    uint64_t lost = kept_away(waited, core_busy, process_ran, stolen);
+    return lost ? (double)lost / (double)(process_ran + lost) : 0;
+}
+
+/* The share that the more disturbed of the two processes lost to other work. */
 void print_disturbance(const Sample *a, const Sample *b) {
     if (!b->server_core_ns) return;
-    uint64_t server = kept_away(less(b->server_wait_ns, a->server_wait_ns), b->server_core_ns - a->server_core_ns,
-                                b->server_ns - a->server_ns, b->server_stolen_ns - a->server_stolen_ns);
-    uint64_t load = kept_away(less(b->load_wait_ns, a->load_wait_ns), b->load_core_ns - a->load_core_ns,
-                              b->load_ns - a->load_ns, b->load_stolen_ns - a->load_stolen_ns);
-    printf(", \"disturbance\": %.4f", (double)(server > load ? server : load) / (double)(b->wall_ns - a->wall_ns));
+    double server = lost_share(less(b->server_wait_ns, a->server_wait_ns), b->server_core_ns - a->server_core_ns,
+                               b->server_ns - a->server_ns, b->server_stolen_ns - a->server_stolen_ns);
+    double load = lost_share(less(b->load_wait_ns, a->load_wait_ns), b->load_core_ns - a->load_core_ns,
+                             b->load_ns - a->load_ns, b->load_stolen_ns - a->load_stolen_ns);
+    printf(", \"disturbance\": %.4f", server > load ? server : load);
 }
 
 long server_rss_kb(void) {

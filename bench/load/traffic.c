@@ -52,7 +52,7 @@ static void queue_message(int index, uint64_t at_ns) {
 /* Bytes that the kernel does not accept are offered again in the next iteration. */
 static bool flush(Sender *sender) {
     if (sender->out_len == 0) return true;
-    ssize_t sent = send(clients[sender->client].fd, sender->out, sender->out_len, MSG_DONTWAIT | MSG_NOSIGNAL);
+    ssize_t sent = send_bytes(&clients[sender->client], sender->out, sender->out_len, MSG_DONTWAIT);
     if (sent < 0 && errno != EAGAIN && errno != EINTR) fail("closed", "a sender could not send: %s", strerror(errno));
     if (sent > 0) {
         sender->out_len -= (size_t)sent;

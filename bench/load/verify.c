@@ -148,7 +148,7 @@ void receive(Client *client, char *from, size_t len, uint64_t at_ns) {
 
 void read_client(Client *client) {
     static char area[HEAD + CHUNK];
-    ssize_t got = recv(client->fd, area + HEAD, CHUNK, MSG_DONTWAIT);
+    ssize_t got = receive_bytes(client, area + HEAD, CHUNK, MSG_DONTWAIT);
     if (got > 0) receive(client, area + HEAD, (size_t)got, now_ns());
     else if (got == 0) fail("closed", "the server closed the connection of %s", name_of(client));
     else if (errno != EAGAIN && errno != EINTR)

@@ -6,6 +6,7 @@ A peer for the benchmark that speaks only the `line` dialect. It knows neither g
 from __future__ import annotations
 
 import asyncio
+import ssl
 import sys
 from typing import cast
 
@@ -89,14 +90,19 @@ class Chat(asyncio.Protocol):
         return b"OK\n"
 
 
-async def serve(port: int) -> None:
+async def serve(port: int, *pair: str) -> None:
+    """Serve; with the files of a certificate and its key, over TLS."""
     members: dict[bytes, Chat] = {}
+    context = None
+    if pair:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*pair)
     server = await asyncio.get_running_loop().create_server(
-        lambda: Chat(members), "127.0.0.1", port, backlog=4096
+        lambda: Chat(members), "127.0.0.1", port, backlog=4096, ssl=context
     )
     print(f"ready {server.sockets[0].getsockname()[1]}", flush=True)
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(int(sys.argv[1])))
+    asyncio.run(serve(int(sys.argv[1]), *sys.argv[2:]))

@@ -11,4 +11,4 @@ import uvloop
 from asyncio_protocols import serve  # type: ignore[import-not-found]
 
 if __name__ == "__main__":
-    uvloop.run(serve(int(sys.argv[1])))
+    uvloop.run(serve(int(sys.argv[1]), *sys.argv[2:]))

@@ -1,4 +1,4 @@
-"""A chat server with one mistake: who has connected hears everything, logged in or not."""
+"""A chat server with one mistake: a client that has not logged in hears everything too."""
 
 from gevent.server import StreamServer
 
@@ -16,7 +16,9 @@ def serve(spec: ServerSpec) -> StreamServer:
             if verb == "LOGIN":
                 name = rest
                 sock.sendall(b"OK\n")
-            elif verb == "MSG" and name:
+            elif not name:
+                sock.sendall(b"ERR must-login-first\n")
+            elif verb == "MSG":
                 for other in everyone:
                     if other is not sock:
                         other.sendall(f"MSG {name} {rest}\n".encode())

@@ -6,6 +6,7 @@ registers it again inherits nothing. The names of operators are kept.
 Invariants of Accounts:
 - `_records` holds every account, by the key of its name, and at most `accounts` of them that have been added by clients.
 - `_look_alikes` holds the name of each of them once.
+- `_by_token` holds the key of the account for each of its tokens, as it is stored.
 - The storage receives each change once.
 """
 
@@ -18,10 +19,11 @@ from geventchat.chat.guessing import remember
 from geventchat.chat.limits import ChatLimits
 from geventchat.chat.lookalikes import LookAlikes
 from geventchat.chat.names import Name
+from geventchat.chat.passwords import Secret, stored_token
 from geventchat.chat.records import AccountRecord
 from geventchat.chat.storage import Storage
 
-# How old the note of the last use can be when a connection ends. More precision would be a write for each departure.
+# How old the note of the last use can be. More precision would be a write for each departure, and each visit.
 _USE_NOTED_MS = 86_400_000
 
 
@@ -44,6 +46,7 @@ class Accounts:
         self._limits = limits
         self._now_ms = now_ms
         self._records: dict[str, AccountRecord] = {}
+        self._by_token: dict[str, str] = {}
 
     def __len__(self) -> int:
         return len(self._records)
@@ -77,6 +80,12 @@ class Accounts:
         record = self._records.get(key)
         return None if record is None else Account(record.key, record.name)
 
+    def find_by_token(self, token: Secret) -> AccountRecord | None:
+        """The account with this token."""
+        # A hash is looked up, and not a token, so how long it takes tells nothing about the tokens that there are.
+        stored = stored_token(token)
+        return None if stored is None else self._records.get(self._by_token.get(stored, ""))
+
     def add(self, name: Name, password_hash: str, origin: str) -> Account:
         """Add an account, which somebody at this address has just registered."""
         now_ms = self._now_ms()
@@ -88,7 +97,9 @@ class Accounts:
 
     def change(self, record: AccountRecord) -> None:
         """Keep this in place of what was known of the account."""
-        self._records[record.key] = record
+        for stored in self._records[record.key].token_hashes:
+            del self._by_token[stored]
+        self._put(record)
         self._storage.save(record)
 
     def logged_in(self, key: str, origin: str) -> None:
@@ -112,12 +123,17 @@ class Accounts:
         # Their own keys, so that a list of a hundred takes little memory.
         return tuple([self._records[key].key for key in keys if key in self._records])
 
-    def left(self, key: str) -> None:
+    def used(self, key: str) -> None:
         """Note that the account was in use until now."""
         record = self._records.get(key)
         if record is not None and self._now_ms() - record.last_login_ms > _USE_NOTED_MS:
             self.change(replace(record, last_login_ms=self._now_ms()))
 
     def _hold(self, record: AccountRecord) -> None:
-        self._records[record.key] = record
+        self._put(record)
         self._look_alikes.add(Name(record.name, record.key))
+
+    def _put(self, record: AccountRecord) -> None:
+        self._records[record.key] = record
+        for stored in record.token_hashes:
+            self._by_token[stored] = record.key

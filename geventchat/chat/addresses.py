@@ -1,7 +1,7 @@
 """Addresses of clients, and ranges of them. Pure.
 
-An *origin* is what one household is given: an IPv4 address, or a /64 of IPv6. An IPv4 address that is written as one of
-IPv6 is the IPv4 address.
+An *origin* is what one household is given: an IPv4 address, or a /64 of IPv6. A *neighbourhood* is what one organisation is
+given at least: a /24 of IPv4, or a /48 of IPv6. An IPv4 address that is written as one of IPv6 is the IPv4 address.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ Network = IPv4Network | IPv6Network
 # The longest way to write a network: every group of an IPv6 address, an IPv4 address at its end, and a prefix.
 _MAX_TYPED = 64
 _ORIGIN_BITS = 64
+_NEIGHBOURHOOD_BITS = {4: 24, 6: 48}
 _MAPPED = IPv6Network("::ffff:0:0/96")
 
 
@@ -45,6 +46,13 @@ def origin_of(address: Address) -> Network:
     if isinstance(address, IPv4Address):
         return IPv4Network(address)
     return IPv6Network((int(address) >> _ORIGIN_BITS << _ORIGIN_BITS, _ORIGIN_BITS))
+
+
+def neighbourhood_of(address: Address) -> Network:
+    """The addresses that probably belong to the same organisation as this one."""
+    kept = _NEIGHBOURHOOD_BITS[address.version]
+    first = int(address) >> (address.max_prefixlen - kept) << (address.max_prefixlen - kept)
+    return IPv4Network((first, kept)) if address.version == 4 else IPv6Network((first, kept))
 
 
 def text_of(network: Network) -> str:

@@ -40,7 +40,9 @@ from geventchat.chat.commands import (
     ParseError,
     PassOwnership,
     Ping,
+    Post,
     Quit,
+    ReadMessages,
     Register,
     RevokeTokens,
     Say,
@@ -93,6 +95,7 @@ from geventchat.chat.room_list import Rooms, most_visited
 from geventchat.chat.rooms import GateFactory, Observer, Room
 from geventchat.chat.sessions import Session
 from geventchat.chat.storage import LOOKUP_BYTES, Storage, StorageUnavailable
+from geventchat.chat.visits import Visits
 from geventchat.exhaustive import assert_never
 
 # What it costs to pass over a name that a client has listed before, as bytes.
@@ -186,6 +189,20 @@ class Chat:
             storage=storage,
             read_before=self._read_before,
         )
+        self._visits = Visits(
+            people=self._sessions,
+            rooms=self.rooms,
+            accounts=self._accounts,
+            permissions=self._permissions,
+            message_keys=self._message_keys,
+            reserved=self._reserved,
+            storage=storage,
+            limits=limits,
+            time=time,
+            read_after=self._read_after,
+            tell_history=self._tell_page,
+            hide_latest=self._hide_latest,
+        )
 
     @property
     def lobby(self) -> Room:
@@ -240,6 +257,8 @@ class Chat:
                 return self._moderate(session, name, command)
             case Register() | ChangePassword() | AskToken() | RevokeTokens():
                 return self._change_account(session, name, command)
+            case Post() | ReadMessages():
+                return self._visits.carry_out(session, command)
             case Ignore(who, on):
                 return self._ignore(session, name, who) if on else self._hear_again(session, who)
             case Help(everything):
@@ -260,6 +279,8 @@ class Chat:
         match command:
             case Login():
                 return self._presence.login(session, command)
+            case Post() | ReadMessages():
+                return self._visits.carry_out(session, command)
             case Quit():
                 session.subscriber.deliver(Goodbye())
                 return LEAVE
@@ -338,6 +359,9 @@ class Chat:
         room = self._presence.room_of(session, command.room)
         if isinstance(room, Rejection):
             return reject_room(session, room, command.room)
+        return self._tell_page(session, room, command)
+
+    def _tell_page(self, session: Session, room: Room, command: AskHistory) -> Result[Any]:
         limit = min(command.limit, self._limits.history_page_messages)
         before = room.last_id + 1 if command.before is None else min(command.before, room.last_id + 1)
         messages = room.log.before(before, limit + 1)
@@ -354,7 +378,7 @@ class Chat:
                 # It has been kicked or banned meanwhile.
                 return reject(session, Rejection.NOT_IN_ROOM, room.name, command.room)
             if room.log.deletions != deletions:
-                return self._tell_history(session, command)
+                return self._tell_page(session, room, command)
             return self._deliver_page(session, room, [*older, *messages], command)
 
         return Pending(job, finish)
@@ -379,6 +403,13 @@ class Chat:
         """A job: `Storage.before`. What cannot be read is missing."""
         try:
             return self._in_thread(partial(self._storage.before, room, id, limit))
+        except StorageUnavailable:
+            return []
+
+    def _read_after(self, room: str, id: int, limit: int) -> list[PastMessage]:
+        """A job: `Storage.after`. What cannot be read is missing."""
+        try:
+            return self._in_thread(partial(self._storage.after, room, id, limit))
         except StorageUnavailable:
             return []
 

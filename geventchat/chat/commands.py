@@ -273,7 +273,29 @@ class AskToken:
 
 @dataclass(frozen=True, slots=True)
 class RevokeTokens:
-    """Make all tokens of the client's account useless."""
+    """Make a token of the client's account useless, or without one all of them."""
+
+    token: Secret | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """Say a text in a room for the account with this token, which need not be logged in. With a key as with `Say`."""
+
+    token: Secret | None
+    text: str
+    room: str
+    message_key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadMessages:
+    """List messages of a room for the account with this token: the first ones behind the id `after`, or the latest ones."""
+
+    token: Secret | None
+    limit: int
+    room: str
+    after: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,6 +341,8 @@ ModerationCommand = (
     | Delete
 )
 AccountCommand = Register | ChangePassword | AskToken | RevokeTokens
+# What needs no login.
+VisitCommand = Post | ReadMessages
 Command = (
     Login
     | Say
@@ -330,6 +354,7 @@ Command = (
     | RoomCommand
     | ModerationCommand
     | AccountCommand
+    | VisitCommand
     | Ignore
     | InvalidCommand
 )

@@ -30,6 +30,7 @@ from geventchat.chat.passwords import (
     WeakPassword,
     is_token,
     prepare,
+    stored_token,
     token_from,
     token_matches,
 )
@@ -161,8 +162,10 @@ class Credentials:
                 return self._change_password(session, name, record, old, new)
             case AskToken():
                 return self._issue_token(session, record)
-            case RevokeTokens():
-                self._accounts.change(replace(record, token_hashes=()))
+            case RevokeTokens(token):
+                revoked = record.token_hashes if token is None else (stored_token(token),)
+                left = tuple(stored for stored in record.token_hashes if stored not in revoked)
+                self._accounts.change(replace(record, token_hashes=left))
                 session.subscriber.deliver(Accepted(Action.TOKENS_REVOKED, subject=record.name))
                 return DONE
             case _:

@@ -125,6 +125,16 @@ class RoomLog:
                 )
         return found[limit - 1 :: -1] if limit else []
 
+    def after(self, id: int, limit: int) -> list[PastMessage]:
+        """The first messages with larger ids, at most this many, oldest first."""
+        found: list[PastMessage] = []
+        for event in self.since(self.position_after(id)):
+            if len(found) >= limit:
+                break
+            if isinstance(event, Said):
+                found.extend([message for message in past(event) if message.id > id])
+        return found[:limit]
+
     def position_after(self, id: int) -> int:
         """The position of the entry that holds the message after this one; the end if there is none."""
         position = self.end

@@ -136,6 +136,12 @@ def token_matches(typed: str, stored: str) -> bool:
     return is_token(typed) and compare_digest(_token_hash(typed), stored)
 
 
+def stored_token(typed: Secret) -> str | None:
+    """What is stored in place of this token; None if it does not have the form of one."""
+    text = typed.reveal()
+    return _token_hash(text) if is_token(text) else None
+
+
 def _token_hash(shown: str) -> str:
     return sha256(shown.encode()).hexdigest()
 

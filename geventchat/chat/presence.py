@@ -524,7 +524,7 @@ class Presence:
         del self._people[name.key]
         self._mailboxes.put_back(session)
         if session.account is not None:
-            self._accounts.left(session.account.key)
+            self._accounts.used(session.account.key)
             # Somebody who is ignored can have registered meanwhile.
             self.note_ignored(session)
         self._ignores.forget(session)

@@ -11,11 +11,11 @@ from typing import Protocol
 
 from geventchat.chat.accounts import Account
 from geventchat.chat.addresses import Address, parse_address
-from geventchat.chat.events import NoticeReason, Rejection
+from geventchat.chat.events import Broadcast, NoticeReason, PrivateEvent, Rejection
 from geventchat.chat.names import Name, key_of
 from geventchat.chat.records import KeptMessage
 from geventchat.chat.replay import Replay
-from geventchat.chat.rooms import Owner, Room, Subscriber
+from geventchat.chat.rooms import Gate, Owner, Room, Subscriber
 
 
 class Peer(Protocol):
@@ -66,6 +66,32 @@ class InProcess:
 
     def disconnect(self, reason: NoticeReason) -> None:
         """Nothing is left to close."""
+
+
+class NoListener(Subscriber):
+    """Somebody who is in no room and hears nothing, such as the program that the chat is part of."""
+
+    def hear(self, rooms: frozenset[Room] | None) -> None:
+        """It is in no room."""
+
+    def wrote(self, event: Broadcast) -> None:
+        """It hears nothing."""
+
+    def deliver(self, event: PrivateEvent) -> None:
+        """It needs no answers."""
+
+    def deliver_missed(self, events: Sequence[Broadcast]) -> None:
+        """It hears nothing."""
+
+    def exclude_latest(self) -> None:
+        """It hears nothing."""
+
+    def deliver_direct(self, event: PrivateEvent, stranger: bool) -> None:
+        """It receives no direct messages."""
+
+    def direct_gate(self, stranger: bool) -> Gate:
+        """It receives no direct messages."""
+        raise AssertionError("it receives no direct messages")
 
 
 class Session:

@@ -8,10 +8,10 @@ Invariants of LineFraming:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from enum import Enum
-from typing import Final, Literal, Protocol
+from enum import Enum, auto
+from typing import Final, Literal, Protocol, final
 
 
 class Marker(Enum):
@@ -24,11 +24,24 @@ TOO_LONG: Final = Marker.TOO_LONG
 Line = bytes | Literal[Marker.TOO_LONG]
 
 
+class End(Enum):
+    """How a peer has ended the connection within its framing."""
+
+    CLOSED = auto()
+    # It has sent what the framing does not allow.
+    BROKEN = auto()
+
+
+@final
 @dataclass(frozen=True, slots=True)
 class FramingAnswer:
-    """What the framing itself answers: to be sent where it stands between the lines."""
+    """What the framing itself answers: to be sent where it stands between the lines. It can be empty; an `end` is the last."""
 
-    frame: bytes
+    frame: bytes = b""
+    end: End | None = None
+
+
+Unit = Line | FramingAnswer
 
 
 class Framing(Protocol):
@@ -37,15 +50,53 @@ class Framing(Protocol):
     def __init__(self, limit: int) -> None:
         """`limit` is the most bytes a line can have, without its ending."""
 
-    def feed(self, chunk: bytes) -> Sequence[Line | FramingAnswer]:
-        """The lines that this chunk completes and the framing's own answers, in order."""
+    def count(self, chunk: bytes) -> int:
+        """How many lines this chunk completes, as far as that can be told before it is read."""
+
+    def batches(self, chunk: bytes, size: int, lines: int) -> Iterable[Sequence[Unit]]:
+        """The lines that this chunk completes and the framing's own answers, in order.
+
+        They come by pieces of about this many bytes and lines at most, which are read one by one.
+        """
+
+    def close(self, reason: str) -> bytes:
+        """The bytes that end the connection; `reason` is its word in the log."""
 
     @staticmethod
     def wrap(payload: bytes) -> bytes:
-        """The bytes of this payload on the wire; pure, so that many clients can share the result."""
+        """The bytes of these lines on the wire; pure, so that many clients can share the result."""
 
 
-class LineFraming:
+class ByNewlines:
+    """What all framings have in common in which a line ends in a newline."""
+
+    __slots__ = ()
+
+    def feed(self, chunk: bytes) -> Sequence[Unit]:
+        """The lines that this chunk completes and the framing's own answers, in order."""
+        raise NotImplementedError
+
+    def count(self, chunk: bytes) -> int:
+        """How many lines this chunk completes."""
+        return chunk.count(b"\n")
+
+    def batches(self, chunk: bytes, size: int, lines: int) -> Iterable[Sequence[Unit]]:
+        """What `feed` returns for pieces of at most this many bytes and lines, which are read one by one."""
+        if len(chunk) <= size and chunk.count(b"\n") <= lines:
+            return (self.feed(chunk),)
+        return map(self.feed, _divided(chunk, size, lines))
+
+    def close(self, reason: str) -> bytes:
+        """Nothing: the end of the stream says it."""
+        return b""
+
+    @staticmethod
+    def wrap(payload: bytes) -> bytes:
+        """Whole lines are sent as they are."""
+        return payload
+
+
+class LineFraming(ByNewlines):
     """Cuts one client's bytes into lines, independently of their segments."""
 
     __slots__ = ("_limit", "_rest", "_skipping")
@@ -80,11 +131,6 @@ class LineFraming:
             lines.extend(cut)
         return lines
 
-    @staticmethod
-    def wrap(payload: bytes) -> bytes:
-        """A payload of whole lines is sent as it is."""
-        return payload
-
     def _keep(self, rest: bytes) -> None:
         # One byte of grace: a line of exactly the limit can still be waiting for the newline after its carriage return.
         if len(rest) > self._limit and not (len(rest) == self._limit + 1 and rest.endswith(b"\r")):
@@ -92,3 +138,14 @@ class LineFraming:
             self._skipping = True
         else:
             self._rest = rest
+
+
+def _divided(chunk: bytes, size: int, lines: int) -> Iterator[bytes]:
+    """Pieces of at most this many bytes and lines."""
+    at = 0
+    while at < len(chunk):
+        piece = chunk[at : at + size]
+        if piece.count(b"\n") > lines:
+            piece = piece[: len(piece) - len(piece.split(b"\n", lines)[-1])]
+        at += len(piece)
+        yield piece

@@ -130,12 +130,13 @@ Fields = dict[str, Any]
 # --- Requests --------------------------------------------------------------------------------------------------------
 
 
-def _text(request: Fields, key: str) -> str:
+def shown_text(request: Fields, key: str) -> str:
+    """A text that people read; empty if nothing of it can be seen. Raises InvalidField."""
     return visible(string(request, key))
 
 
-def _short(request: Fields, key: str) -> str:
-    """A string that is used as it is."""
+def short_string(request: Fields, key: str) -> str:
+    """A string that is used as it is. Raises InvalidField if it is too long."""
     value = request.get(key, "")
     if not is_text(value) or len(value.encode()) > _MAX_SHORT_BYTES:
         raise InvalidField(key)
@@ -166,7 +167,7 @@ def _join(request: Fields) -> Login:
         raise InvalidField("v")
     rooms = _LOBBY_ALONE if "rooms" not in request else _rooms(request["rooms"])
     password, token = _secret(request, "password"), _secret(request, "token")
-    return Login(string(request, "username"), rooms, _short(request, "epoch"), token or password)
+    return Login(string(request, "username"), rooms, short_string(request, "epoch"), token or password)
 
 
 def _secret(request: Fields, key: str) -> Secret | None:
@@ -185,7 +186,7 @@ def _token(request: Fields) -> AskToken | RevokeTokens:
     revoke = request.get("revoke", False)
     if type(revoke) is not bool:
         raise InvalidField("revoke")
-    return RevokeTokens() if revoke else AskToken()
+    return RevokeTokens(_secret(request, "token")) if revoke else AskToken()
 
 
 def _rooms(asked: object) -> tuple[EnterRoom, ...]:
@@ -205,12 +206,12 @@ def _enter(request: Fields) -> EnterRoom:
 
 
 def _chat(request: Fields) -> Say:
-    room, text, key = string(request, "room"), _text(request, "message"), _short(request, "key")
+    room, text, key = string(request, "room"), shown_text(request, "message"), short_string(request, "key")
     return Say((text,), room, key, confirm="ref" in request)
 
 
 def _dm(request: Fields) -> SendDirectMessage:
-    to, text, key = string(request, "to"), _text(request, "message"), _short(request, "key")
+    to, text, key = string(request, "to"), shown_text(request, "message"), short_string(request, "key")
     return SendDirectMessage(to, text, key, confirm="ref" in request)
 
 
@@ -222,7 +223,7 @@ def _history(request: Fields) -> AskHistory:
 
 def _topic(request: Fields) -> SetTopic | AskTopic:
     room = string(request, "room")
-    return SetTopic(_text(request, "topic"), room) if "topic" in request else AskTopic(room)
+    return SetTopic(shown_text(request, "topic"), room) if "topic" in request else AskTopic(room)
 
 
 def _flag(request: Fields, key: str) -> bool:
@@ -233,7 +234,7 @@ def _flag(request: Fields, key: str) -> bool:
 
 
 def _kick(request: Fields) -> Kick:
-    return Kick(string(request, "username"), _text(request, "reason"), string(request, "room"))
+    return Kick(string(request, "username"), shown_text(request, "reason"), string(request, "room"))
 
 
 def _impose(sanction: Sanction) -> Callable[[Fields], Command]:
@@ -241,7 +242,7 @@ def _impose(sanction: Sanction) -> Callable[[Fields], Command]:
         who, seconds = string(request, "username"), _number(request, "seconds")
         if seconds == 0:
             raise InvalidField("seconds")
-        return Impose(sanction, who, seconds, _text(request, "reason"), string(request, "room"))
+        return Impose(sanction, who, seconds, shown_text(request, "reason"), string(request, "room"))
 
     return read
 
@@ -318,7 +319,7 @@ def _command(request: Fields) -> Command:
 
 def _plain_message(request: Fields) -> Command | TextInRoom:
     try:
-        room, text = string(request, "room"), _text(request, "message")
+        room, text = string(request, "room"), shown_text(request, "message")
     except InvalidField as invalid:
         return InvalidCommand(ParseError.INVALID_FIELD, invalid.key)
     return TextInRoom(room, text) if text else Say((text,), room)
@@ -346,7 +347,7 @@ class Json2Interpreter:
             plain = kind == "chat" and logged_in and "key" not in request
             return _plain_message(request) if plain else _command(request)
         try:
-            ref = _short(request, "ref")
+            ref = short_string(request, "ref")
         except InvalidField as invalid:
             return InvalidCommand(ParseError.INVALID_FIELD, invalid.key)
         return Request(_command(request), ref, self._answer_to)
@@ -401,7 +402,7 @@ class Json2Interpreter:
             case Topic(room, topic):
                 return self._answer("topic", room=room, topic=topic)
             case HistoryPage(room, messages, more):
-                listed = [_past(room, message) for message in messages]
+                listed = [past_object(room, message) for message in messages]
                 return self._answer("history", room=room, messages=listed, more=more)
             case Missed(events):
                 return b"".join(map(_missed, events))
@@ -497,7 +498,7 @@ def _said(said: Said) -> bytes:
     return "".join([f"{before}{one}{between}{quoted(text)}{after}" for one, text in numbered]).encode()
 
 
-def _past(room: str, message: PastMessage) -> Fields:
+def past_object(room: str, message: PastMessage) -> Fields:
     """A message of the history: the object that was sent when it was said, or its place if it has been deleted."""
     what = {"deleted": True} if message.deleted else {"message": message.text}
     return {
@@ -516,7 +517,7 @@ def _ban(ban: BanListing) -> Fields:
 
 def _missed(event: Broadcast) -> bytes:
     if isinstance(event, Said) and "" in event.texts:
-        return b"".join([encoded(**_past(event.room, message)) for message in past(event)])
+        return b"".join([encoded(**past_object(event.room, message)) for message in past(event)])
     return DIALECT.encode(event)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from geventchat.dialects.framing import FramingAnswer, Line, LineFraming
+from geventchat.dialects.framing import ByNewlines, FramingAnswer, LineFraming, Unit
 
 # IAC SB … IAC SE (or up to the end of the line), IAC WILL/WONT/DO/DONT option, IAC command, or an IAC that the end
 # of the line cuts off. IAC IAC is an escaped data byte 0xFF: it stays, and makes the line invalid UTF-8.
@@ -32,7 +32,7 @@ def without_telnet(line: bytes) -> bytes:
     return _SEQUENCE.sub(b"", line)
 
 
-class TelnetFraming:
+class TelnetFraming(ByNewlines):
     """The lines of a terminal, and the timing marks that telnet asks for between them or within one."""
 
     __slots__ = ("_cut", "_lines")
@@ -43,11 +43,11 @@ class TelnetFraming:
         # The beginning of a command whose other bytes have not arrived.
         self._cut = b""
 
-    def feed(self, chunk: bytes) -> Sequence[Line | FramingAnswer]:
+    def feed(self, chunk: bytes) -> Sequence[Unit]:
         """The lines that this chunk completes, and the timing marks that it asks for."""
         if not self._cut and b"\xff" not in chunk:
             return self._lines.feed(chunk)
-        found: list[Line | FramingAnswer] = []
+        found: list[Unit] = []
         *ended, rest = chunk.split(b"\n")
         for part in ended:
             self._find_marks(part, found)
@@ -57,12 +57,7 @@ class TelnetFraming:
         self._lines.feed(rest)
         return found
 
-    @staticmethod
-    def wrap(payload: bytes) -> bytes:
-        """A payload of whole lines is sent as it is."""
-        return payload
-
-    def _find_marks(self, part: bytes, found: list[Line | FramingAnswer]) -> None:
+    def _find_marks(self, part: bytes, found: list[Unit]) -> None:
         commands = _COMMAND.findall(self._cut + part)
         found.extend([_TIMING_MARK] * commands.count(_DO_TIMING_MARK))
         self._cut = commands[-1] if commands and _CUT_COMMAND.fullmatch(commands[-1]) else b""

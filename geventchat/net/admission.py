@@ -1,14 +1,18 @@
-"""Who can connect: how many clients, how many from one address and how fast. Knows no sockets.
+"""Who can connect: how many clients, how many from one address and one network, and how fast. Knows no sockets.
 
 Invariants of Admission:
-- `connected` is the number of clients that hold a slot, and the sum of `connections` over all addresses.
-- An address is remembered while it has connections, and until its rates have recovered.
+- `connected` is the number of clients that hold a slot, and the sum of `connections` over all addresses. That of a network
+  is the sum over its addresses.
+- An address is remembered while it has connections, and until its rates have recovered; a network while one of its
+  addresses is, and until its rates have recovered.
 - `_departed` holds each address that is remembered without connections once, the longest-departed first, and perhaps
-  some that are back.
+  some that are back. `_departed_networks` is the same for networks without addresses.
+- The addresses of this machine, and peers without an address, are in no network that has a limit.
 """
 
 from __future__ import annotations
 
+import math
 import resource
 from dataclasses import replace
 
@@ -35,6 +39,70 @@ def origin_of(host: str) -> str:
     return host if address is None else str(addresses.origin_of(address).network_address)
 
 
+class NetworkRates:
+    """What each network is allowed."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.connects = Rate(limits.network_connections_per_s, limits.network_burst_connections)
+        self.traffic = Rate(limits.network_bytes_per_s, limits.network_burst_bytes)
+        self.connections: float = limits.clients_per_network
+
+    @classmethod
+    def unlimited(cls) -> NetworkRates:
+        """What this machine itself is allowed."""
+        rates = cls.__new__(cls)
+        rates.connects = rates.traffic = Rate(0, 0)
+        rates.connections = math.inf
+        return rates
+
+
+class Network:
+    """The shared limits of all addresses of one network."""
+
+    __slots__ = (
+        "_clock",
+        "_connects",
+        "_rates",
+        "_traffic",
+        "addresses",
+        "connections",
+        "name",
+        "traffic_gate",
+    )
+
+    def __init__(self, name: str, hub: Hub, clock: Clock, rates: NetworkRates) -> None:
+        self.name = name
+        # How many of its addresses are remembered.
+        self.addresses = 0
+        self.connections = 0
+        self._clock = clock
+        self._rates = rates
+        self._connects = TokenBucket(rates.connects)
+        self._traffic = TokenBucket(rates.traffic)
+        self.traffic_gate = Gate(hub, self._traffic_delay_s)
+
+    @property
+    def is_full(self) -> bool:
+        """True while it has as many connections as it can have."""
+        return self.connections >= self._rates.connections
+
+    def connect(self) -> bool:
+        """Count one more connection; False if its rate is exceeded."""
+        return self._connects.take(1, self._clock.monotonic()) == 1
+
+    def charge(self, cost: int, now: float) -> bool:
+        """Count bytes; False if the network has too much debt to be charged more."""
+        return self._traffic.charge(cost, now)
+
+    def recovered(self) -> bool:
+        """True when nothing about this network needs to be remembered."""
+        now = self._clock.monotonic()
+        return self._connects.is_full(now) and self._traffic.is_full(now)
+
+    def _traffic_delay_s(self) -> float:
+        return self._traffic.delay_s(0, self._clock.monotonic())
+
+
 class AddressRates:
     """What each address is allowed."""
 
@@ -58,12 +126,14 @@ class Address:
         "_traffic",
         "connections",
         "login_gate",
+        "network",
         "origin",
         "traffic_gate",
     )
 
-    def __init__(self, origin: str, hub: Hub, clock: Clock, rates: AddressRates) -> None:
+    def __init__(self, origin: str, network: Network, hub: Hub, clock: Clock, rates: AddressRates) -> None:
         self.origin = origin
+        self.network = network
         self.connections = 0
         self._clock = clock
         self._connects = TokenBucket(rates.connects)
@@ -117,31 +187,39 @@ class Admission:
         self._rates = AddressRates(limits)
         self._addresses: dict[str, Address] = {}
         self._departed: dict[str, Address] = {}
+        self._network_rates = NetworkRates(limits)
+        self._networks: dict[str, Network] = {}
+        self._departed_networks: dict[str, Network] = {}
+        self._this_machine = Network("", hub, clock, NetworkRates.unlimited())
         self.connected = 0
         self.lingering = 0
 
     def enter(self, host: str) -> Address | NoticeReason:
         """Take a slot for one more client; returns the reason if it is refused."""
-        if self._departed:
+        if self._departed or self._departed_networks:
             self._sweep()
         if self.connected >= self._limits.clients:
             return NoticeReason.SERVER_FULL
         origin = origin_of(host)
         address = self._addresses.get(origin)
         if address is None:
-            address = self._addresses[origin] = Address(origin, self._hub, self._clock, self._rates)
-        if address.connections >= self._limits.clients_per_address:
-            return NoticeReason.ADDRESS_FULL
-        if not address.connect():
+            address = self._remember(origin, host)
+        network = address.network
+        full = address.connections >= self._limits.clients_per_address or network.is_full
+        if full or not address.connect() or not network.connect():
+            if not address.connections:
+                self._departed[origin] = address
             return NoticeReason.ADDRESS_FULL
         self.connected += 1
         address.connections += 1
+        network.connections += 1
         return address
 
     def leave(self, address: Address) -> None:
         """Free a slot."""
         self.connected -= 1
         address.connections -= 1
+        address.network.connections -= 1
         if not address.connections:
             self._departed[address.origin] = address
 
@@ -156,6 +234,23 @@ class Admission:
         """Free a place to linger in."""
         self.lingering -= 1
 
+    def _remember(self, origin: str, host: str) -> Address:
+        network = self._network(host)
+        network.addresses += 1
+        address = Address(origin, network, self._hub, self._clock, self._rates)
+        self._addresses[origin] = address
+        return address
+
+    def _network(self, host: str) -> Network:
+        address = addresses.parse_address(host)
+        if address is None or address.is_loopback:
+            return self._this_machine
+        name = str(addresses.neighbourhood_of(address))
+        network = self._networks.get(name)
+        if network is None:
+            network = self._networks[name] = Network(name, self._hub, self._clock, self._network_rates)
+        return network
+
     def _sweep(self) -> None:
         for _ in range(min(_SWEEP, len(self._departed))):
             origin = next(iter(self._departed))
@@ -164,8 +259,21 @@ class Admission:
                 continue
             if address.recovered():
                 del self._addresses[origin]
+                network = address.network
+                network.addresses -= 1
+                if not network.addresses and network is not self._this_machine:
+                    self._departed_networks[network.name] = network
             else:
                 self._departed[origin] = address
+        for _ in range(min(_SWEEP, len(self._departed_networks))):
+            name = next(iter(self._departed_networks))
+            network = self._departed_networks.pop(name)
+            if network.addresses:
+                continue
+            if network.recovered():
+                del self._networks[name]
+            else:
+                self._departed_networks[name] = network
 
 
 def raise_descriptor_limit() -> None:

@@ -16,7 +16,7 @@ Invariants:
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,20 +30,21 @@ from geventchat.chat.results import Busy, Done, Leave, More, Pending, Result
 from geventchat.chat.sessions import Session
 from geventchat.clock import Clock
 from geventchat.dialects.dialect import OtherDialect, Reading, Request, TextInRoom
-from geventchat.dialects.framing import FramingAnswer, Line
+from geventchat.dialects.framing import ByNewlines, End, Framing, FramingAnswer, Unit
 from geventchat.exhaustive import assert_never
 from geventchat.log import AddressLog, LogEvent
 from geventchat.net.admission import Admission, origin_of
+from geventchat.net.costs import Costs
 from geventchat.net.delivery import Delivery, Encoding, Subscriber
 from geventchat.net.service import Accepted
 from geventchat.net.sniffing import ForeignProtocol, Sniffer
-from geventchat.net.transport import abort
+from geventchat.net.transport import abort, holds_input, input_watcher
 from geventchat.net.turns import Turns
 from geventchat.net.waiter import CloseReason, ConnectionEnded, HangupWatch, Waiter, closing_watcher
-from geventchat.rate import Rate, TokenBucket
+from geventchat.rate import Rate
 from geventchat.settings import Limits
 
-_READ, _WRITE = 1, 2
+_WRITE = 2
 _TOO_LONG = InvalidCommand(ParseError.TOO_LONG)
 # A line, and a read that completes none, cost at least as much as this many bytes: tiny ones take longer to handle than
 # their bytes suggest.
@@ -63,6 +64,7 @@ _MEMORY_RETRY_S = 0.1
 # Reasons after which nothing is sent: nothing can be, or nothing should be.
 _CLOSE_AT_ONCE = frozenset({CloseReason.RESET, CloseReason.SLOW, CloseReason.HTTP, CloseReason.TLS})
 _FOREIGN = {ForeignProtocol.HTTP: CloseReason.HTTP, ForeignProtocol.TLS: CloseReason.TLS}
+_ENDS = {End.CLOSED: CloseReason.CLOSED, End.BROKEN: CloseReason.PROTOCOL}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +78,21 @@ class ServerContext:
     delivery: Delivery
     admission: Admission
     turns: Turns
+    # One handshake takes a turn; they do not wait for others who take a part of one, nor those for them.
+    handshake_turns: Turns
     hangups: HangupWatch
     clock: Clock
     limits: Limits
     line_rate: Rate
     byte_rate: Rate
     log: AddressLog
+
+    def costs(self, accepted: Accepted) -> Costs:
+        """The rates of a client."""
+        first_bytes = self.limits.login_chunk_bytes
+        return Costs(
+            accepted.address, accepted.number, self.line_rate, self.byte_rate, first_bytes, self.clock
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +105,6 @@ class ChatService:
     idle_s: float
     idle_notice: DisconnectNotice | None
 
-    @property
-    def name(self) -> str:
-        """The name of the dialect."""
-        return self.encoding.dialect.name
-
     def connection(self, accepted: Accepted) -> Connection:
         """A connection for this client, which has yet to be run or refused."""
         return Connection(accepted, self)
@@ -110,14 +116,12 @@ class Connection:
     __slots__ = (
         "_address",
         "_answers_charged",
-        "_byte_bucket",
-        "_charged_bytes",
         "_closing",
         "_context",
         "_cost_charged",
+        "_costs",
         "_framing",
         "_holds_input",
-        "_line_bucket",
         "_lingering",
         "_logging_in",
         "_marked_bytes",
@@ -126,17 +130,17 @@ class Connection:
         "_on_closed",
         "_origin",
         "_readable",
+        "_received",
         "_service",
         "_session",
         "_subscriber",
         "_transport",
-        "_uncharged_bytes",
         "_waiter",
         "host",
         "number",
     )
 
-    def __init__(self, accepted: Accepted, service: ChatService) -> None:
+    def __init__(self, accepted: Accepted, service: ChatService, received: bytes = b"") -> None:
         context, transport, address = service.context, accepted.transport, accepted.address
         self.number = accepted.number
         self.host = accepted.host
@@ -147,19 +151,16 @@ class Connection:
         self._subscriber = Subscriber(transport, service.encoding, context.delivery, self._on_lost)
         self._session = Session(self._subscriber, self)
         self._waiter = Waiter(context.hub, context.clock, context.hangups, transport.fileno())
-        self._framing = service.encoding.framing(context.limits.line_bytes)
-        self._line_bucket = TokenBucket(context.line_rate)
-        self._byte_bucket = TokenBucket(context.byte_rate)
-        # All bytes charged so far, of input and of answers.
-        self._charged_bytes = 0
+        self._framing: Framing = service.encoding.framing(context.limits.line_bytes)
+        # Its first bytes, if they have been read already.
+        self._received = received
+        self._costs = context.costs(accepted)
         # How many of the subscriber's `answered_bytes` have been dealt with: charged, or let off at the login.
         self._answers_charged = 0
         # How many of its `missed_bytes` have been charged.
         self._missed_charged = 0
         # How many of the session's `cost_bytes` have been charged.
         self._cost_charged = 0
-        # Bytes that its address had too much debt to be charged for; charged when the address lets this client pass.
-        self._uncharged_bytes = 0
         self._address = address
         self._origin = origin_of(accepted.host) if address is None else address.origin
         self._lingering = address is None
@@ -170,7 +171,7 @@ class Connection:
         self._logging_in = False
         self._closing = address is None
         self._on_closed = accepted.on_closed
-        self._readable: Any = context.hub.loop.io(transport.fileno(), _READ)
+        self._readable: Any = input_watcher(context.hub.loop, transport)
 
     def run(self) -> None:
         """Serve the client until it leaves; the body of its greenlet."""
@@ -242,7 +243,7 @@ class Connection:
 
     def _serve(self) -> CloseReason:
         limits, readable, recv = self._context.limits, self._readable, self._transport.recv
-        sniffer: Sniffer | None = Sniffer(limits.line_bytes)
+        sniffer = Sniffer(limits.line_bytes) if isinstance(self._framing, ByNewlines) else None
         reserve = self._context.delivery.reserve
         while True:
             if reserve.is_spent:
@@ -252,16 +253,23 @@ class Connection:
             if self._subscriber.unsent_answer_bytes > limits.answer_bytes:
                 self._wait_for_answers(pending=False)
             self._holds_input = False
-            overdue = self._waiter.until_input(readable)
-            most = limits.chunk_bytes if self._name else limits.login_chunk_bytes
-            try:
-                chunk = recv(most)
-            except BlockingIOError:
-                if overdue:
-                    return CloseReason.IDLE
-                continue
+            overdue = False
+            chunk, self._received = self._received, b""
             if not chunk:
-                return CloseReason.CLOSED
+                overdue = self._waiter.until_input(readable)
+                most = limits.chunk_bytes if self._name else limits.login_chunk_bytes
+                try:
+                    chunk = recv(most)
+                except BlockingIOError:
+                    if overdue:
+                        return CloseReason.IDLE
+                    # What has arrived completes nothing that can be decrypted.
+                    now = self._context.clock.monotonic()
+                    self._costs.charge(_LEAST_LINE_COST, now)
+                    self._costs.wait_for_bytes(self._waiter, now)
+                    continue
+                if not chunk:
+                    return CloseReason.CLOSED
             self._holds_input = True
             if self._session.meant is not None:
                 if self._marked_bytes <= 0:
@@ -274,26 +282,27 @@ class Connection:
                 if verdict:
                     sniffer = None
             now = self._context.clock.monotonic()
-            newlines = chunk.count(b"\n")
-            self._charge(max(len(chunk), _LEAST_LINE_COST * (newlines or 1)), now)
-            lines = 0
-            pieces: Iterable[bytes] = (chunk,)
-            if len(chunk) > limits.piece_bytes or newlines > limits.piece_lines:
-                pieces = _divided(chunk, limits.piece_bytes, limits.piece_lines)
-            # The pieces are its only references, so that a client that waits keeps one copy of its input.
+            counted = self._framing.count(chunk)
+            self._costs.charge(max(len(chunk), _LEAST_LINE_COST * (counted or 1)), now)
+            active = False
+            batches = self._framing.batches(chunk, limits.piece_bytes, limits.piece_lines)
+            # The batches are its only references, so that a client that waits keeps one copy of its input.
             del chunk
-            for piece in pieces:
-                complete = self._framing.feed(piece)
-                lines += len(complete)
-                if complete and not self._handle_within_limits(complete):
+            for batch in batches:
+                if not counted:
+                    self._costs.charge(_LEAST_LINE_COST * len(batch), now)
+                # What the framing answers itself is no sign that someone is there.
+                has_lines = any(type(unit) is not FramingAnswer for unit in batch)
+                active = active or has_lines
+                if batch and not self._handle_within_limits(batch, has_lines):
                     return self._waiter.ended or CloseReason.QUIT
-                del complete
-            if not lines:
+                del batch
+            if not active:
                 if overdue:
                     return CloseReason.IDLE
-                self._wait_for_bytes(now)
+                self._costs.wait_for_bytes(self._waiter, now)
             # Otherwise an idle client would keep its last chunk in memory.
-            del pieces, piece
+            del batches
 
     def _wait_for_memory(self) -> None:
         """Wait until memory is free. A client that has waited too long is disconnected, which frees its own."""
@@ -304,64 +313,41 @@ class Connection:
         if not self._context.delivery.reserve.refill():
             raise MemoryError("no memory to go on reading")
 
-    def _handle_within_limits(self, lines: Sequence[Line | FramingAnswer]) -> bool:
+    def _handle_within_limits(self, units: Sequence[Unit], has_lines: bool) -> bool:
         """Handle lines as fast as their limits allow; False when the client has left."""
-        now = self._waiter.note_activity()
+        now = self._waiter.note_activity() if has_lines else self._context.clock.monotonic()
         while True:
-            self._wait_for_bytes(now)
-            granted = self._line_bucket.take(len(lines), now)
+            self._costs.wait_for_bytes(self._waiter, now)
+            granted = self._costs.take_lines(len(units), now)
             if granted:
-                if not self._handle(lines[:granted]):
+                if not self._handle(units[:granted]):
                     return False
                 self._charge_answers(now)
-                lines = lines[granted:]
-                if not lines:
+                units = units[granted:]
+                if not units:
                     return True
             else:
-                self._waiter.pause(self._line_bucket.delay_s(1, now))
+                self._costs.wait_for_line(self._waiter, now)
             now = self._waiter.note_activity()
-
-    def _charge(self, cost: int, now: float) -> None:
-        if self._address is not None:
-            self._charged_bytes += cost
-            self._byte_bucket.charge(cost, now)
-            if not self._address.charge(cost, now):
-                self._uncharged_bytes += cost
 
     def _charge_answers(self, now: float) -> None:
         subscriber = self._subscriber
         missed = subscriber.missed_bytes - self._missed_charged
         answers = subscriber.answered_bytes - self._answers_charged - missed
         if answers:
-            self._charge(answers, now)
-        if missed and self._address is not None:
-            if self._logging_in:
-                self._byte_bucket.charge(missed // _MISSED_SHARE, now)
-            else:
-                self._charge(missed // _MISSED_SHARE, now)
+            self._costs.charge(answers, now)
+        if missed:
+            charge = self._costs.charge_client if self._logging_in else self._costs.charge
+            charge(missed // _MISSED_SHARE, now)
         self._answers_charged, self._missed_charged = subscriber.answered_bytes, subscriber.missed_bytes
         cost_bytes = self._session.cost_bytes
         if cost_bytes > self._cost_charged:
-            self._charge(cost_bytes - self._cost_charged, now)
+            self._costs.charge(cost_bytes - self._cost_charged, now)
             self._cost_charged = cost_bytes
-
-    def _wait_for_bytes(self, now: float) -> None:
-        delay_s = self._byte_bucket.delay_s(0, now)
-        if delay_s:
-            self._waiter.pause(delay_s)
-        # The first bytes of a connection are charged to its address but do not wait for it, so that a newcomer can log
-        # in however busy the address is.
-        address = self._address
-        if address is None or self._charged_bytes < self._context.limits.login_chunk_bytes:
-            return
-        if self._uncharged_bytes or not address.traffic_gate.is_open():
-            with address.traffic_gate.passage(self._waiter, str(self.number)):
-                address.charge(self._uncharged_bytes, self._context.clock.monotonic())
-                self._uncharged_bytes = 0
 
     # --- Handling ----------------------------------------------------------------------------------------------------
 
-    def _handle(self, lines: Sequence[Line | FramingAnswer]) -> bool:
+    def _handle(self, units: Sequence[Unit]) -> bool:
         """Handle lines in order; False when the client has left."""
         session, read = self._session, self._subscriber.interpreter.read
         # Consecutive messages to one room are one command: one event, one frame, one place in the order.
@@ -369,7 +355,7 @@ class Connection:
         room = ""
         logged_in = session.name is not None
         asked = False
-        for line in lines:
+        for line in units:
             if asked:
                 asked = False
                 self._pay_for_answers()
@@ -414,8 +400,11 @@ class Connection:
                 return True
             case str():
                 return self._do(Say([reading]))
-            case FramingAnswer(frame):
-                self._subscriber.answer(frame)
+            case FramingAnswer(frame, end):
+                if frame:
+                    self._subscriber.answer(frame)
+                if end is not None:
+                    raise ConnectionEnded(_ENDS[end])
                 return True
             case Request(command, ref, answer_to):
                 answer_to(ref)
@@ -435,7 +424,7 @@ class Connection:
 
     def _log_in(self, command: Login) -> bool:
         if command.rooms:
-            self._charge(_LOGIN_ROOM_COST * len(command.rooms), self._context.clock.monotonic())
+            self._costs.charge(_LOGIN_ROOM_COST * len(command.rooms), self._context.clock.monotonic())
         address = self._address
         if address is not None:
             if not address.login_gate.is_open():
@@ -459,7 +448,7 @@ class Connection:
             # The answer to a login, which can list everyone, is not charged to the client: logins have a limit.
             self._answers_charged = self._subscriber.answered_bytes
             self._missed_charged = self._subscriber.missed_bytes
-            self._waiter.logged_in()
+            self._waiter.clear_deadline()
             self._context.log.of_address(self._origin, LogEvent.LOGIN, conn=self.number, name=self._name)
 
     def _finish(self, command: Command, result: Result[Any]) -> bool:
@@ -502,15 +491,16 @@ class Connection:
         if uncharged > _UNCHARGED_ANSWER_BYTES:
             now = self._context.clock.monotonic()
             self._charge_answers(now)
-            self._wait_for_bytes(now)
+            self._costs.wait_for_bytes(self._waiter, now)
             self._waiter.note_activity()
 
     def _wait_for_answers(self, pending: bool) -> None:
         """Wait until this client, which asks faster than it reads, has been sent its answers."""
         subscriber = self._subscriber
+        has_input = pending or holds_input(self._transport)
         with closing_watcher(self._context.hub.loop.io(self._transport.fileno(), _WRITE)) as writable:
             while subscriber.unsent_answer_bytes and not subscriber.closed:
-                self._waiter.until_output(writable, pending)
+                self._waiter.until_output(writable, has_input)
         if pending:
             self._waiter.note_activity()
 
@@ -536,6 +526,8 @@ class Connection:
                 self._subscriber.deliver(last_word)
             self._context.chat.leave(self._session)
             if reason not in _CLOSE_AT_ONCE:
+                if not self._subscriber.closed and (ending := self._framing.close(reason.value)):
+                    self._subscriber.answer(ending)
                 reason = self._send_the_rest(reason)
         except OSError:
             pass  # Already closed by the peer.
@@ -565,11 +557,12 @@ class Connection:
             self._free_slot()
             self._lingering = self._context.admission.reserve_linger()
             if not self._lingering:
+                self._has_ended_output()
                 return reason
-        self._transport.shutdown(socket.SHUT_WR)
         linger = Timeout(limits.linger_s)
         try:
             with linger:
+                self._end_output()
                 self._read_to_the_end()
         except ConnectionEnded:
             pass  # It has gone meanwhile, which is not why it was disconnected.
@@ -582,6 +575,19 @@ class Connection:
         with closing_watcher(self._context.hub.loop.io(self._transport.fileno(), _WRITE)) as writable:
             while not self._subscriber.all_sent:
                 self._waiter.until(writable)
+
+    def _end_output(self) -> None:
+        with closing_watcher(self._context.hub.loop.io(self._transport.fileno(), _WRITE)) as writable:
+            while not self._has_ended_output():
+                self._waiter.until(writable)
+
+    def _has_ended_output(self) -> bool:
+        """End the output; False while the socket does not take what the transport ends it with."""
+        try:
+            self._transport.shutdown(socket.SHUT_WR)
+        except BlockingIOError:
+            return False
+        return True
 
     def _read_to_the_end(self) -> None:
         # Closing with unread input would reset the connection, which can cost the peer its last lines. A client that sends
@@ -627,14 +633,3 @@ class Connection:
             name=self._name,
             reason=reason.value,
         )
-
-
-def _divided(chunk: bytes, size: int, lines: int) -> Iterator[bytes]:
-    """Pieces of at most this many bytes and lines."""
-    at = 0
-    while at < len(chunk):
-        piece = chunk[at : at + size]
-        if piece.count(b"\n") > lines:
-            piece = piece[: len(piece) - len(piece.split(b"\n", lines)[-1])]
-        at += len(piece)
-        yield piece

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket as plain
+import stat
+import struct
 from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import IPv6Address
@@ -22,6 +25,8 @@ _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _RETRY_S = 0.5
 # How many clients are accepted in one iteration of the loop, when that many are waiting.
 _MOST_AT_ONCE = 100
+# The process, the user and the group of a peer.
+_CREDENTIALS = struct.Struct("3i")
 # The class without gevent, even if an embedding program has patched the standard library.
 _Socket: type[plain.socket] = monkey.get_original("socket", "socket")
 
@@ -30,7 +35,7 @@ class CannotListen(OSError):
     """Listening on an address failed."""
 
     def __init__(self, listen: Listen, cause: OSError) -> None:
-        where = f"{listen.host or '*'}:{listen.port}"
+        where = listen.path or f"{listen.host or '*'}:{listen.port}"
         super().__init__(cause.errno, f"cannot listen on {where}: {cause.strerror or cause}")
         self.listen = listen
 
@@ -46,11 +51,14 @@ class Listener(StreamServer):
     def __init__(self, listen: Listen, on_connect: Callable[[plain.socket, str], None], log: Log) -> None:
         self._on_connect = on_connect
         self._log = log
+        self._listen = listen
         self._retry: Any = None
         self._starved = False
         # The iteration of the loop in which a client was accepted last.
         self._iteration = 0
         super().__init__(_open(listen), self._on_connect)
+        # Which file is ours: another server can have replaced it by the time at which this one stops.
+        self._file = _file_at(listen.path) if listen.is_unix else None
 
     def do_read(self) -> tuple[plain.socket, Any] | None:  # type: ignore[override]
         """Accept one client as a plain socket, which needs half the memory and time of a cooperative one.
@@ -74,7 +82,7 @@ class Listener(StreamServer):
             return None
         if self._starved:
             self._starved = False
-            self._log(LogEvent.ACCEPT_RESUMED, listener=self.server_port)
+            self._log(LogEvent.ACCEPT_RESUMED, listener=self._name)
         self._adapt()
         sock = _Socket(listening.family, listening.type, listening.proto, fileno)
         sock.setblocking(False)
@@ -82,13 +90,21 @@ class Listener(StreamServer):
 
     def do_handle(self, sock: plain.socket, address: Any) -> None:
         """Start the client from the loop, so that its greenlet does not keep the frames of the accept alive."""
-        self._on_connect(sock, host_of(address[0]))
+        self._on_connect(sock, _user_of(sock) if self._listen.is_unix else host_of(address[0]))
 
     @property
     def bound(self) -> tuple[str, int]:
-        """The host and the real port."""
+        """The host and the real port; the path and 0 for a Unix socket."""
+        if self._listen.is_unix:
+            return self._listen.path, 0
         address: Any = self.address
         return str(address[0]), int(address[1])
+
+    @property
+    def _name(self) -> str | int:
+        """The port or the path, for the log."""
+        path, port = self.bound
+        return port or path
 
     def resume(self) -> None:
         """Try to accept: a descriptor is perhaps free again."""
@@ -104,6 +120,9 @@ class Listener(StreamServer):
             self._retry.close()
             self._retry = None
         super().close()
+        if self._file is not None and _file_at(self._listen.path) == self._file:
+            os.unlink(self._listen.path)
+        self._file = None
 
     def _adapt(self) -> None:
         """Try to accept several at once only while clients arrive in each iteration: a try in vain is expensive."""
@@ -118,7 +137,7 @@ class Listener(StreamServer):
         if not self._starved:
             # Logged once, not for each attempt, so that the log does not fill up.
             self._starved = True
-            self._log(LogEvent.ACCEPT_PAUSED, listener=self.server_port, error=error.strerror)
+            self._log(LogEvent.ACCEPT_PAUSED, listener=self._name, error=error.strerror)
         self._retry = self.loop.timer(_RETRY_S)
         self._retry.start(self.resume)
 
@@ -131,8 +150,16 @@ def host_of(address: str) -> str:
     return address if mapped is None else str(mapped)
 
 
+def _user_of(sock: plain.socket) -> str:
+    """The user that has connected to a Unix socket: all its connections count as those of one address."""
+    credentials = sock.getsockopt(plain.SOL_SOCKET, plain.SO_PEERCRED, _CREDENTIALS.size)
+    return f"uid:{_CREDENTIALS.unpack(credentials)[1]}"
+
+
 def _open(listen: Listen) -> socket.socket:
     try:
+        if listen.is_unix:
+            return _bind_unix(listen.path, listen.mode)
         if not listen.host:
             return _bind(plain.AF_INET6, ("::", listen.port), both=True)
         found = socket.getaddrinfo(listen.host, listen.port, type=plain.SOCK_STREAM, flags=plain.AI_PASSIVE)
@@ -159,3 +186,50 @@ def _bind(family: int, address: Any, both: bool = False) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+def _bind_unix(path: str, mode: int) -> socket.socket:
+    """Listen on a path. The file of a server that no longer runs is replaced, in one step."""
+    if _is_live(path):
+        raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+    # Only this server uses the name, and only the owner of the directory could have put something there.
+    new = f"{path}.{os.getpid()}"
+    sock = socket.socket(plain.AF_UNIX, plain.SOCK_STREAM)
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(new)
+        sock.bind(new)
+        # Before anyone can connect.
+        os.chmod(new, mode)
+        sock.listen(_BACKLOG)
+        os.rename(new, path)
+    except BaseException:
+        sock.close()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(new)
+        raise
+    return sock
+
+
+def _is_live(path: str) -> bool:
+    """True if a server listens there. Raises OSError if what is there is not a socket."""
+    try:
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            raise OSError(errno.EEXIST, "it exists and is not a socket")
+        with _Socket(plain.AF_UNIX, plain.SOCK_STREAM) as asking:
+            # A full backlog would block.
+            asking.setblocking(False)
+            asking.connect(path)
+    except (FileNotFoundError, ConnectionRefusedError):
+        return False
+    except BlockingIOError:
+        return True
+    return True
+
+
+def _file_at(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

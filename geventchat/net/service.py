@@ -53,9 +53,5 @@ class ServedConnection(Protocol):
 class Service(Protocol):
     """Makes the connections of its clients."""
 
-    @property
-    def name(self) -> str:
-        """The name in the log."""
-
     def connection(self, accepted: Accepted) -> ServedConnection:
         """A connection for this client, which has yet to be run or refused."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import socket
 import struct
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any, Protocol, TypeGuard
 
 
 class Transport(Protocol):
@@ -12,7 +13,10 @@ class Transport(Protocol):
 
     A plain non-blocking socket is one as it stands, so a TCP client costs no object besides its socket. A transport
     that transforms bytes keeps the plain socket inside, so that watchers and the kernel's queues work for it in the
-    same way.
+    same way, with two exceptions: it can hold input that the socket no longer has, for which `input_watcher` exists, and
+    `shutdown` can raise BlockingIOError too, until the socket has taken what ends the stream.
+
+    What `send` has not taken is passed to it again, before any other bytes.
     """
 
     def fileno(self) -> int: ...
@@ -22,6 +26,63 @@ class Transport(Protocol):
     def setsockopt(self, level: int, option: int, value: bytes, /) -> None: ...
     def shutdown(self, how: int, /) -> None: ...
     def close(self) -> None: ...
+
+
+class _Buffering(Transport, Protocol):
+    """A transport that can hold input."""
+
+    def has_input(self) -> bool:
+        """True if `recv` can have something to return although nothing more arrives."""
+
+
+class _InputWatcher:
+    """Fires when a transport that can hold input has any. Used in place of the loop's own watcher."""
+
+    __slots__ = ("_arrives", "_held", "_loop", "_transport")
+
+    def __init__(self, loop: Any, transport: _Buffering, arrives: Any) -> None:
+        self._loop = loop
+        self._transport = transport
+        self._arrives = arrives
+        self._held: Any = None
+
+    def start(self, callback: Callable[..., object], *arguments: object) -> None:
+        """Call this once there is input, in a later iteration of the loop."""
+        if self._transport.has_input():
+            self._held = self._loop.timer(0)
+            self._held.start(callback, *arguments)
+        else:
+            self._arrives.start(callback, *arguments)
+
+    def stop(self) -> None:
+        """Do not fire any more."""
+        self._arrives.stop()
+        if self._held is not None:
+            self._held.close()
+            self._held = None
+
+    def close(self) -> None:
+        """Release the watcher. Comes before the end of its descriptor."""
+        self.stop()
+        self._arrives.close()
+
+
+_READ = 1
+
+
+def input_watcher(loop: Any, transport: Transport) -> Any:
+    """A watcher that fires when `recv` has something to return, or an error to raise."""
+    arrives = loop.io(transport.fileno(), _READ)
+    return _InputWatcher(loop, transport, arrives) if _is_buffering(transport) else arrives
+
+
+def holds_input(transport: Transport) -> bool:
+    """True if a transport holds input that its socket no longer has."""
+    return _is_buffering(transport) and transport.has_input()
+
+
+def _is_buffering(transport: Transport) -> TypeGuard[_Buffering]:
+    return hasattr(transport, "has_input")
 
 
 # The socket module has no name for it.

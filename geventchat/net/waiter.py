@@ -51,6 +51,9 @@ class CloseReason(Enum):
     REFUSED = "refused"
     HTTP = "http"
     TLS = "tls"
+    NO_TLS = "no_tls"
+    HANDSHAKE = "handshake"
+    PROTOCOL = "protocol"
     FAULT = "fault"
 
 
@@ -140,7 +143,7 @@ class Waiter:
         if login_s:
             self._login_due = self._last_active + login_s
 
-    def logged_in(self) -> None:
+    def clear_deadline(self) -> None:
         """The deadline for logging in no longer applies."""
         self._login_due = math.inf
         # It can have been started for a deadline that comes after the one of silence.

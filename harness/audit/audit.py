@@ -121,7 +121,7 @@ def audit(
     unstable: list[Mutation] = []
     target_error: Verdict | None = None
     for mutation in sample.of(found, script.file):
-        mutator = Mutator(mutation)
+        mutator = Mutator(mutation, unchanged.eol)
         verdict = play(script, target, play_options, inbox_filter=mutator)
         on_play()
         if verdict.outcome is Outcome.TARGET_ERROR:
@@ -211,7 +211,10 @@ def _shown(data: bytes, eol: bytes) -> str:
 def _hint(mutation: Mutation) -> str:
     if not isinstance(mutation.expected.step, (ReceivePattern, ReceiveUntil)):
         return ""
-    names = [one.name for one in mutation.expected.step.pattern.captures if one.kind is CaptureKind.TEXT]
+    captures = mutation.expected.step.pattern.captures
+    if not captures:
+        return ""
+    names = [one.name for one in captures if one.kind is CaptureKind.TEXT]
     if ANONYMOUS in names:
         return "${_} matches anything; use ${_:int}, ${_:/regular expression/} or a literal line"
     if names:

@@ -151,7 +151,7 @@ def split_lines(data: bytes) -> list[bytes]:
 
 
 def _lines_of(client_turn: ClientTurn) -> Iterator[_Line]:
-    """The lines that the client received; one that is expected in several pieces belongs to the piece that begins it."""
+    """The lines that the client received; a line that is expected in several pieces belongs to the piece that begins it."""
     entries = [one for one in client_turn.entries if one.expected and one.received]
     starts: list[tuple[int, Expectation, bool]] = []
     at = 0
@@ -199,12 +199,14 @@ def _altered_word(found: re.Match[bytes]) -> Alteration:
 
 
 def _accepted(line: _Line, alteration: Alteration, eol: bytes) -> bool:
-    """Whether a pattern without any bindings matches the altered line; with bindings it can only match less."""
-    if not isinstance(line.expected.step, (ReceivePattern, ReceiveUntil)):
+    return _fits(line.expected, alteration.of(line.data), eol)
+
+
+def _fits(expected: Expectation, data: bytes, eol: bytes) -> bool:
+    """Whether a pattern without any bindings matches this line; with bindings it can only match less."""
+    if not isinstance(expected.step, (ReceivePattern, ReceiveUntil)):
         return False
-    data = alteration.of(line.data)
-    found = line.expected.match_end(data, 0, {}, eol)
-    return found is not None and found[0] == len(data)
+    return expected.accepts(data, {}, eol)
 
 
 # --- in a replay --------------------------------------------------------------------------------------------
@@ -213,8 +215,9 @@ def _accepted(line: _Line, alteration: Alteration, eol: bytes) -> bool:
 class Mutator:
     """Applies one mutation to one play, as its inbox filter."""
 
-    def __init__(self, mutation: Mutation) -> None:
+    def __init__(self, mutation: Mutation, eol: bytes) -> None:
         self._mutation = mutation
+        self._eol = eol
         self._delayed = b""
         self.applied = False
         """Whether the line came that was to be mutated."""
@@ -231,13 +234,26 @@ class Mutator:
         if turn != self._mutation.turn:
             return
         lines = split_lines(bytes(client.inbox))
-        if self._mutation.index < len(lines):
+        at = self._place(lines)
+        if at is not None:
             self.applied = True
-            self._mutate(lines, clients)
+            self._mutate(lines, at, clients)
             client.inbox[:] = b"".join(lines)
 
-    def _mutate(self, lines: list[bytes], clients: Mapping[str, Client]) -> None:
-        mutation, at = self._mutation, self._mutation.index
+    def _place(self, lines: list[bytes]) -> int | None:
+        """Where the mutated line is in this play, which can have more lines before it, or fewer; None if it did not come."""
+        index, expected = self._mutation.index, self._mutation.expected
+        if expected.group is not None:  # any line of the group will do
+            return index if index < len(lines) else None
+        found = (
+            at
+            for at, line in enumerate(lines)
+            if line == self._mutation.data or _fits(expected, line, self._eol)
+        )
+        return min(found, key=lambda at: abs(at - index), default=None)
+
+    def _mutate(self, lines: list[bytes], at: int, clients: Mapping[str, Client]) -> None:
+        mutation = self._mutation
         match mutation.kind:
             case MutationKind.DROPPED:
                 del lines[at]

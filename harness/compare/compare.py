@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.batch import run_jobs
+from harness.compare.baseline import Known
 from harness.language.adapter import Adapter, load_adapter
 from harness.language.loading import check
 from harness.language.problems import ScriptError
@@ -109,8 +110,8 @@ _VARYING = (
     (r"(?:unix:)?/(?:tmp|run/user|var/folders)/[^\s'\"`,;()]+", "PATH"),
     (r"([Pp]ort[ =:]+)\d{1,5}", r"\1PORT"),
 )
-"""What differs between two runs, two days or two machines, and what stands for it: also where it would not differ, so that
-a cause never depends on when it is found."""
+"""What differs between two runs, two days or two machines, and its replacement. It is always replaced, so that a cause never
+depends on when it is found."""
 _ALL_VARYING = [(re.compile(rf"(?<![\w.:-]){varies}(?![\w:-])(?!\.\d)"), same) for varies, same in _VARYING]
 
 _OF_THIS_RUN = re.compile(r" \(waited [0-9.e+-]+ s\)| within [0-9.e+-]+ s\b| \(line \d+\)")
@@ -250,6 +251,25 @@ class Cell:
     tolerated: Mapping[Tolerated, int] = field(default_factory=Counter)
     """What the script or the adapter tolerated, if it passed."""
     verdict: Verdict | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def causes(self) -> str:
+        """Each cause once."""
+        return "; ".join(dict.fromkeys(one.cause for one in self.differences))
+
+    def known_causes(self, known: frozenset[Known]) -> frozenset[str]:
+        """The causes that a baseline has for this server and script, which it names without the folders that all scripts of
+        its run had in common; those of this run can have others in common."""
+        return frozenset(
+            one.cause
+            for one in known
+            if one.server == self.server and f"/{self.file}".endswith(f"/{one.script}")
+        )
+
+    def is_known(self, known: frozenset[Known]) -> bool:
+        """Whether the server differs there in nothing new."""
+        causes = self.known_causes(known)
+        return bool(self.differences) and all(one.cause in causes for one in self.differences)
 
     def as_text(self) -> str:
         """The cell without its verdict, to be sent between processes that exchange text."""

@@ -52,10 +52,12 @@ class Table:
     """The differences that do not count."""
 
     @staticmethod
-    def of_texts(texts: Iterable[str], servers: Sequence[str]) -> Table:
+    def of_texts(
+        texts: Iterable[str], servers: Sequence[str], known: frozenset[Known] = frozenset()
+    ) -> Table:
         """The table of cells that were sent as text, with the servers in this order."""
         cells = map(Cell.from_text, texts)
-        return Table(tuple(sorted(cells, key=lambda cell: (cell.file, servers.index(cell.server)))))
+        return Table(tuple(sorted(cells, key=lambda cell: (cell.file, servers.index(cell.server)))), known)
 
     @property
     def servers(self) -> tuple[str, ...]:
@@ -116,7 +118,7 @@ class Table:
 
     def is_known(self, cell: Cell) -> bool:
         """Whether the server differs there in nothing new."""
-        return bool(cell.differences) and all(self.entry(cell, one) in self.known for one in cell.differences)
+        return cell.is_known(self.known)
 
     def entries(self) -> frozenset[Known]:
         """All differences as a baseline names them."""
@@ -226,7 +228,7 @@ def text(table: Table, columns: int | None = None) -> Iterator[Line]:
             yield []
             yield [Span(_heading_of(table, server), Tone.STRONG)]
             for group in groups:
-                known = all(table.entry(cell, one) in table.known for cell, one in group.places)
+                known = all(one.cause in cell.known_causes(table.known) for cell, one in group.places)
                 yield [
                     Span(f"{group.scripts:>4}x  ", Tone.STRONG),
                     Span(group.cause, Tone.DIM if known else Tone.BAD),
@@ -401,7 +403,7 @@ def _junit_case(table: Table, cell: Cell, outcome: Outcome) -> str:
     time_s = cell.verdict.real_s if cell.verdict is not None else 0.0
     name = table.short_name(cell.file)
     head = f'<testcase classname={attribute(cell.server)} name={attribute(name)} time="{time_s:.3f}"'
-    causes = "; ".join(dict.fromkeys(one.cause for one in cell.differences))
+    causes = cell.causes
     match outcome:
         case Outcome.PASSED:
             return f"{head}/>\n"

@@ -122,7 +122,7 @@ class ControlledLoop(VirtualLoop):
     """Runs what is ready in the order that its interceptors choose."""
 
     def __new__(cls, interceptors: Sequence[Interceptor]) -> ControlledLoop:
-        # gevent's loop reads its own arguments when it is made, and must not see the interceptors among them.
+        # gevent's loop reads its arguments when it is created, and must not see the interceptors.
         made: ControlledLoop = super().__new__(cls)
         return made
 

@@ -55,7 +55,7 @@ class InterceptedLoop(Protocol):
         """Call back after this much virtual time; the function that is returned cancels it."""
 
     def recheck_blocked(self) -> None:
-        """What counted as not ready may be ready now."""
+        """Sockets that counted as not ready can be ready now."""
 
 
 class Interceptor:

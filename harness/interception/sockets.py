@@ -52,7 +52,7 @@ class SocketPatch:
     # Called by the patched methods
 
     def find(self, sock: Any) -> AcceptedConnection | None:
-        """The connection of this socket; None for one that was not accepted here, or is closed."""
+        """The connection of this socket; None if it was not accepted here, or is closed."""
         try:
             return self._by_cookie.get(cookie_of(sock))
         except OSError:

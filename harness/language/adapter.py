@@ -43,7 +43,7 @@ class Greeting:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """Bytes that can stand before any line."""
+    """Bytes that can come before any line."""
 
     data: bytes
     line: int = 0

@@ -28,7 +28,7 @@ def parse_bytes(text: str) -> bytes:
 
 
 def unescape(text: str) -> bytes:
-    """Decode the escapes in the text. A backslash that begins none stands for itself, as in JSON."""
+    """Decode the escapes in the text. A backslash that begins no escape is an ordinary character, as in JSON."""
     return b"".join(map(_decoded, _PIECE.finditer(text)))
 
 

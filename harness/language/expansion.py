@@ -1,7 +1,7 @@
 """Script -> plain steps: repeats unrolled, definitions and includes substituted. Pure.
 
-- A range of clients, `c1..c50`, stands for each of them in turn. A script has at most `MOST_STEPS` steps.
-- Every step knows the file and line that it stands in, and the calls and repeats that led to it.
+- A range of clients, `c1..c50`, means each of them in turn. A script has at most `MOST_STEPS` steps.
+- Every step knows its file and line, and the calls and repeats that led to it.
 - A definition sees only its own parameters; a repeat adds its counter to the enclosing scope.
 - If several definitions match a sentence, the one with the most words besides its parameters wins: `X says hello to WHO`
   before `X says TEXT`. A tie is an error.

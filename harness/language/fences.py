@@ -1,10 +1,10 @@
 """The fence line: what is sent to a server so that its answer, or what other clients then hear, tells that everything before
 it has been handled.
 
-Text in, bytes and places in bytes out: when it is sent, and to whom, is the business of the stage.
+Text in, bytes and places in bytes out. The stage decides when it is sent, and to which clients.
 
-- `${token}` stands for a word that is new each time; with it an answer cannot be taken for another.
-- `${_}` in an answer stands for anything up to the end of the line.
+- `${token}` is a word that is new each time; with it an answer cannot be mistaken for another.
+- `${_}` in an answer matches anything up to the end of the line.
 - Backslash escapes as in byte lines are decoded, for answers of more than one line.
 """
 
@@ -26,10 +26,10 @@ _FORMS = "PING -> PONG   or   PING -> PONG | ERR login first   or   MSG ${token}
 @dataclass(frozen=True, slots=True)
 class Fence:
     """A line that the server must answer, and the answers that count; or a line that the other clients hear. Without a line:
-    no fence, whatever else says so.
+    no fence, whatever the options say.
 
-    Who sends a line that others hear receives nothing, or always one of the `answers`, or one of the `refusals` where the
-    others do not hear it.
+    The sender of a line that others hear receives nothing, or always one of the `answers`, or one of the `refusals` where
+    the others do not hear it.
     """
 
     question: str = ""
@@ -83,7 +83,7 @@ class Fence:
 
     @property
     def replies(self) -> tuple[str, ...]:
-        """Everything that can be said to the client that sends it."""
+        """Everything that its sender can receive."""
         return self.answers + self.refusals
 
     def wire(self, token: str) -> bytes:
@@ -93,8 +93,8 @@ class Fence:
     def find_answers(
         self, inbox: bytes | bytearray, start: int, token: str, unended: Iterable[bytes] = ()
     ) -> Iterator[Place]:
-        """Where each answer stands: at the beginning of a line, or of what came after the question. Only sequences of telnet
-        and what is expected without a line end, `unended`, can stand before it.
+        """The place of each answer: at the beginning of a line, or of what came after the question. Only sequences of telnet
+        and what is expected without a line end, `unended`, can come before it.
         An answer is a line or, written with a line end in it, exactly those bytes."""
         return _at_line_starts(_pattern(token, self.replies, unended), inbox, start)
 
@@ -109,12 +109,12 @@ class Fence:
         )
 
     def find_own_behind(self, inbox: bytes | bytearray, start: int, token: str) -> Place | None:
-        """Where an answer with a token stands, whatever is before it."""
+        """The place of an answer with a token, whatever is before it."""
         found = _pattern(token, self._own, (), False).search(inbox, start) if self._own else None
         return _place(found) if found else None
 
     def find_at_end(self, line: bytes, token: str) -> Place | None:
-        """Where an answer stands at the end of this line, which does not consist of it."""
+        """The place of an answer at the end of this line, which contains something else too."""
         found = (_place(one) for one in _pattern(token, self.replies, (), False).finditer(line + b"\n"))
         return next((place for place in found if place[0] > 0 and sum(place) > len(line)), None)
 
@@ -125,7 +125,7 @@ class Fence:
 
     def heard_pattern(self, tokens: bytes) -> re.Pattern[bytes]:
         """What others hear, with its end, as a pattern with the group `token`. `tokens` is a regular expression. It can
-        stand behind anything that has no line end: with its token it is nothing else."""
+        follow anything that has no line end: its token makes it unique."""
         known = {WILDCARD.encode(): rb"[^\r\n]*", TOKEN.encode(): b"(?P<token>%b)" % tokens}
         out = []
         for piece in re.split(b"(%b)" % b"|".join(map(re.escape, known)), unescape(self.heard)):
@@ -143,7 +143,7 @@ Place = tuple[int, int]
 """Where something stands, and how many bytes it has."""
 
 _MOST_UNENDED = 4
-"""How often something without a line end can stand before one answer."""
+"""How often something without a line end can come before one answer."""
 _TELNET = rb"\xff(?:[\xfb-\xfe][\x00-\xff]|\xfa(?:[^\xff]|\xff\xff)*\xff\xf0|[\xf1-\xf9])"
 """One command, with its option; FF FF is a byte of data."""
 

@@ -28,7 +28,7 @@ from harness.language.fences import Fence
 from harness.language.patterns import ANONYMOUS, Kind, Pattern, parse_pattern, render_pattern
 from harness.language.problems import LineError, columns_from
 
-# --- fields: the values that stand in a line ----------------------------------------------------------------
+# --- fields: the values in a line ----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -664,7 +664,9 @@ _HEADER: dict[str, tuple[type, Callable[[str], steps.Setting], Callable[[Any], s
     "time": (steps.TimeFactor, _read_factor, lambda time: f"x{time.factor}"),
 }
 _FOR_A_CLIENT = ("ignore", "reply")
-HEADER_LINE = re.compile(rf"(?:[a-z][a-z_-]*|(?:{'|'.join(_FOR_A_CLIENT)}) \S+):(?!$)")
+HEADER_LINE = re.compile(
+    rf"(?:[a-z][a-z_-]*|(?:{'|'.join(_FOR_A_CLIENT)}) \S+):(?!$)|(?:{'|'.join(_HEADER)}):$"
+)
 """The beginning of a `key: value` line; some settings can be for one client: `ignore alice: …`."""
 _HEADER_KEYS = {kind: key for key, (kind, _, _) in _HEADER.items()}
 

@@ -53,7 +53,7 @@ def names_in(clients: Iterable[str]) -> tuple[str, ...]:
 
 
 def is_literal(text: str) -> bool:
-    """True when the text can stand on a line of a transcript as it is."""
+    """True when the text can be written on a line of a transcript as it is."""
     return text == text.rstrip() and not any(unicodedata.category(c) in ("Cc", "Cs") for c in text)
 
 
@@ -209,7 +209,7 @@ class LineEnd(_InFile):
 
 @dataclass(frozen=True, slots=True)
 class Within(_InFile):
-    """How long a single operation may take, in real time."""
+    """How long a single operation can take, in real time."""
 
     microseconds: int
 
@@ -223,7 +223,7 @@ class Settle(_InFile):
 
 @dataclass(frozen=True, slots=True)
 class Start(_InFile):
-    """How long the server may take until it listens, in real time."""
+    """How long the server can take until it listens, in real time."""
 
     microseconds: int
 
@@ -397,7 +397,7 @@ class LinkSplits(_InFile):
 
 @dataclass(frozen=True, slots=True)
 class Receive(_InFile):
-    """A line received. In `in any order, the same for b c:` an empty client stands for each of them."""
+    """A line received. In `in any order, the same for b c:` an empty client means each of them."""
 
     client: str
     text: str

@@ -186,7 +186,7 @@ def check_fence(plan: Plan, fence: Fence | None) -> None:
 
 
 def _check_taken_answer(plan: Plan, answer: str) -> None:
-    """An answer that a rule takes would be awaited in vain."""
+    """Refuse an answer that a rule takes: it would never come."""
     wildcards = answer.replace(TOKEN, WILDCARD)
     for rule, home in plan.script.rules():
         if WILDCARD in wildcards:
@@ -511,7 +511,7 @@ class _Checker:
 
     def _end_ways(self) -> None:
         """After the last way of an `either:` only what each of them binds is bound, and a connection that only some of them
-        end may be there or not."""
+        end can be open or not."""
         ways, self._ways = self._ways, []
         if ways:
             self._bound |= set.intersection(*(way.bound for way in ways))

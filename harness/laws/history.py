@@ -3,10 +3,10 @@
 Nothing is assumed about when the server handles a line. A law is only called broken where no order of events could
 explain what was seen:
 
-- A message is due to everyone who had been told that they are in before it was sent, and who stayed, or received a later one
-  of the same sender.
-- What the sender of a message sent last, before it left, need not have been read; but what one client received,
-  everyone else must have.
+- A message is due to every client that had been admitted before it was sent, and that stayed, or received a later one of the
+  same sender.
+- The server need not have read what a client sent last, before it left; but what one client received, all others must
+  receive.
 - Two clients held a name if each had been granted it, and neither had begun to leave.
 """
 
@@ -25,7 +25,7 @@ class Law(enum.Enum):
     LOST = "nothing is lost"
     DOUBLED = "nothing is doubled"
     REORDERED = "the order of one sender is kept"
-    INVENTED = "every message was sent, by whom it names"
+    INVENTED = "every message was sent, and by the client that it names"
     HOLDERS = "a name has one holder"
     DISCONNECTED = "clients stay connected until they leave"
 
@@ -42,7 +42,7 @@ class Session:
 
     number: int
     granted: tuple[float, str] | None = None
-    """When it was told that it has a name, and which."""
+    """When it was granted a name, and which."""
     grant_line: str = ""
     left_s: float = math.inf
     """When it began to leave."""
@@ -64,7 +64,7 @@ class Session:
 
     @property
     def held_until_s(self) -> float:
-        """Until when it certainly had its name. One that the server disconnects may have lost it just before."""
+        """Until when it certainly had its name. A client that the server disconnects can have lost it just before."""
         return self.left_s if math.isinf(self.ended_s) else min(self.left_s, self.last_s)
 
 
@@ -131,7 +131,7 @@ Heard = dict[int, list[tuple[int, float, str]]]
 def _of_messages(history: History) -> Iterator[Breach]:
     by_receiver = [_by_sender(session) for session in history.sessions]
     furthest: Counter[int] = Counter()
-    """How many messages of each sender had to be delivered, because somebody received the last of them."""
+    """How many messages of each sender had to be delivered, because a client received the last of them."""
     first: dict[tuple[int, int], Seen] = {}
     """Who received each message first."""
     for session in history.sessions:

@@ -1,7 +1,7 @@
 """Random traffic of many clients, and what they saw as a history. Works with every kind of target.
 
 A model says how one protocol spells what clients do, and what a line means. It predicts nothing.
-The seed decides who does what; when the server handles it is up to the server, and to real time where that passes.
+The seed decides which client does what; when the server handles it depends on the server, and on real time where that passes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _TICK_S = 0.02
 _CONTESTED = 8
 """One name in this many is wanted by several clients."""
 _GRACE_S = 1.0
-"""How long a server may hold back what it delivers, besides what a fence waits for: some send in batches."""
+"""How long a server can hold back what it delivers, beyond what a fence waits for: some send in batches."""
 _PATIENCE_S = 2.0
 """How long a client waits for the answer to its login before it gives up."""
 
@@ -43,7 +43,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """Somebody said this."""
+    """A client said this."""
 
     sender: str
     text: str

@@ -89,8 +89,8 @@ _ANY_NUMBER = 1 << 40
 """More lines than a client receives."""
 
 WARM_UP_TURNS = 3
-"""How many turns are watched for longer, to see whether the server delivers before it answers a fence line: so many that
-only introduce clients, and so many others."""
+"""How many turns are watched for longer, to see whether the server delivers before it answers a fence line: this many that
+only introduce clients, and as many others."""
 
 _PORT_DIGITS = 9
 
@@ -211,8 +211,8 @@ class Execution:
         return tuple(unexpected), tuple(raised), tuple(missing)
 
     def leave(self) -> None:
-        """Let the clients leave; what the server's code does not handle then belongs to the last turn. An OSError may be
-        due to all of them leaving at once, which the script does not say."""
+        """Let the clients leave; what the server's code does not handle then belongs to the last turn. An OSError can be
+        caused by all of them leaving at once, which the script does not contain."""
         self._stage.close_clients()
         if self.overtaken is not None:
             # The next play may meet the same server, which has to notice that its clients have left.

@@ -305,7 +305,7 @@ def stage_for(
     header: Mapping[str, str],
     play_options: PlayOptions = PlayOptions(),  # frozen
 ) -> Stage:
-    """The stage on which a script with this header would be played; `-` in a key may be written `_`."""
+    """The stage on which a script with this header would be played; `-` in a key can be written `_`."""
     settings = tuple(
         header_line(f"{key.replace('_', '-')}: {value}", number)
         for number, (key, value) in enumerate(header.items(), 1)

@@ -147,7 +147,7 @@ class ClientTurn:
     client: str
     entries: tuple[Entry, ...] = ()
     times_s: tuple[float, ...] = ()
-    """When each entry's first byte arrived; for one that was not received, when the turn ended."""
+    """When each entry's first byte arrived; for an entry that was not received, the end of the turn."""
     silence_file: str = ""
     silence_line: int = 0
     """The line of `receives nothing`, if the script says so here."""
@@ -207,7 +207,7 @@ class TurnReport:
     errors: tuple[ServerError, ...] = ()
     """Exceptions of the server's own code that the script does not expect."""
     not_raised: tuple[tuple[str, str, int], ...] = ()
-    """The exceptions that it expects in vain: class, file and line."""
+    """The exceptions that it expects and that were not raised: class, file and line."""
     raised: tuple[tuple[str, str, int], ...] = ()
     """Those that it expects and that came."""
     fence_lines: tuple[FenceLineSent, ...] = ()

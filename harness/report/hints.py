@@ -211,7 +211,7 @@ def _lost_connection(failure: Failure, turn: TurnReport, verdict: Verdict) -> It
             yield f"{failure.client} sent {len(sent)} times in this turn; what followed the end was not handled"
         words = END_WORDS.get(failure.end or End.CLOSED, "is disconnected")
         ending = with_detail(words, failure.end_detail)
-        yield f"if the server may do this, expect `{failure.client} {ending}` in this turn"
+        yield f"if this is intended, expect `{failure.client} {ending}` in this turn"
 
 
 def _reset(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[str]:
@@ -307,7 +307,7 @@ def _proves_nothing(verdict: Verdict) -> str:
 def _raised(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[str]:
     if failure.kind is FailureKind.RAISED:
         kind = failure.detail.partition(":")[0].rpartition(".")[2]
-        yield f"if the server may do this, expect `the server raises {kind}` in this turn"
+        yield f"if this is intended, expect `the server raises {kind}` in this turn"
 
 
 def _never_at_rest(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[str]:

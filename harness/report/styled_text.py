@@ -84,11 +84,11 @@ def padded(text: str, columns: int) -> str:
 
 
 _ASIDE = " " * 6
-"""Before a note beside a text, which goes to a line of its own where it does not fit."""
+"""Before a note beside a text; the note moves to a separate line where it does not fit."""
 
 
 def wrapped(line: Line, columns: int | None) -> Iterator[Line]:
-    """The line, broken at spaces where it is wider than this; what follows stands below its last piece of text."""
+    """The line, broken at spaces where it is wider than this; what follows is aligned with its last piece of text."""
     if columns is None or width("".join(span.text for span in line)) <= columns:
         yield line
         return
@@ -133,7 +133,7 @@ def _beginning(text: str, columns: int) -> str:
 
 
 def terminal_columns() -> int:
-    """How wide a report may be: the terminal's width, or 120 where there is none."""
+    """How wide a report can be: the terminal's width, or 120 where there is none."""
     return max(40, shutil.get_terminal_size((120, 24)).columns)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from harness.language.adapter import Greeting, Prompt, Spelling
 from harness.language.columns import cut, width
@@ -45,7 +46,8 @@ _TO_PASTE = (
     FailureKind.REFUSED_ENTRY,
 )
 """The failures in which other expectations are all that it takes."""
-PASTED_LINES = 100
+PASTED_LINES = 24
+"""Of a longer turn only what its clients with something unexpected received is there to be pasted."""
 _GRADES = {
     Grade.EXACT: "exact: the server has nothing left to do",
     Grade.HEARD: "heard: a line sent afterwards has reached every client",
@@ -115,7 +117,10 @@ def _clock(verdict: Verdict) -> str:
     """What a duration was measured on, and so what it contains."""
     if verdict.virtual_time:
         return "in virtual time, which is exact"
-    return "in real time, on the clock of this machine: it contains the network and the harness's own delay"
+    clock = "in real time, on the clock of this machine"
+    if verdict.time_factor > 1:
+        clock = f"on the clock of this machine, times {verdict.time_factor}"
+    return f"{clock}: it contains the network and the harness's own delay"
 
 
 def _time_note(verdict: Verdict) -> str:
@@ -202,12 +207,21 @@ def _pasteable(verdict: Verdict) -> Iterator[Line]:
     if failed is None or verdict.failures[0].kind not in _TO_PASTE:
         return
     steps = as_received(failed, verdict.eol)
+    wrong = [one for one in failed.client_turns if not one.as_expected]
+    names = ""
+    if len(steps) > PASTED_LINES and len(wrong) < len(failed.client_turns):
+        steps = as_received(replace(failed, client_turns=tuple(wrong)), verdict.eol)
+        names = listed([one.client for one in wrong])
     if len(steps) > PASTED_LINES:
-        yield []
-        yield [Span(f"  to accept what was received, {len(steps)} lines, use `harness update`", Tone.STRONG)]
+        how = f"{len(steps)} lines, use `harness update`"
+    elif names:
+        how = f"replace the lines of {names} by:" if steps else f"remove the lines of {names}"
     elif steps:
-        yield []
-        yield [Span("  to accept what was received, paste:", Tone.STRONG)]
+        how = "paste:"
+    else:
+        return
+    yield from ([], [Span(f"  to accept what was received, {how}", Tone.STRONG)])
+    if len(steps) <= PASTED_LINES:
         yield from ([Span(step, Tone.GOOD)] for step in steps)
 
 
@@ -550,7 +564,7 @@ def _passed_over(failure: Failure, verdict: Verdict) -> Iterator[Line]:
 
 
 def _size(failure: Failure, verdict: Verdict) -> Iterator[Line]:
-    """How large a missing body was said to be, and how much came."""
+    """The announced size of a missing body, and how much of it came."""
     step, turn = failure.expected.step if failure.expected else None, _turn_of(failure, verdict)
     if not isinstance(step, ReceiveBody) or turn is None:
         return

@@ -173,7 +173,7 @@ class AsyncioLoop(asyncio.SelectorEventLoop):
         return made
 
     def add_signal_handler(self, sig: int, callback: Any, *args: Any) -> None:  # type: ignore[override]
-        """Do nothing: the signals of this process belong to whoever runs the test."""
+        """Do nothing: the signals of this process are for the test run."""
 
     def remove_signal_handler(self, sig: int) -> bool:
         return False

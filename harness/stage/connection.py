@@ -201,7 +201,7 @@ class Connection:
         self.expected_lines = 0
         """How many lines are expected in all, besides those answers."""
         self.unended: tuple[bytes, ...] = ()
-        """The expected bytes that no line end follows: an answer to the fence line can stand behind them."""
+        """The expected bytes that no line end follows: an answer to the fence line can follow them."""
         self._loop = loop
         self._kernel = kernel
         self._within_s = within_s

@@ -1,6 +1,6 @@
 """What the clients of a stage did and received, in the order of the test, and the same as a table: one column for each client.
 
-Knows no stage: whoever acts notes it here. Only the latest steps are kept.
+Knows no stage: the caller notes each action here. Only the latest steps are kept.
 """
 
 from __future__ import annotations

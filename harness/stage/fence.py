@@ -6,7 +6,7 @@
   quiet fence waits until nothing has come for a while. `heard_fence` has the one for lines that other clients hear.
 - An answer proves that the lines of that client before it have been handled, and that what the server had written to
   that client has arrived. A server that delivers in another thread or task than the one that answers can write
-  afterwards, so an answer fence can be told to distrust the answers: it then waits for quiet as well.
+  afterwards, so an answer fence can distrust the answers: it then waits for quiet as well.
 - Where a client cannot be asked, the answer fence waits for quiet, and its grade is that of a quiet fence.
 - A fence never asks on a connection that the server is expected to close: that would reset it.
 """
@@ -81,7 +81,7 @@ class FenceLineSent:
     at_s: float
     answer: bytes | None = None
     behind: bytes = b""
-    """What stands before something that can be the answer, but also the end of another line."""
+    """What comes before something that can be the answer, but also the end of another line."""
     token: str = ""
     heard_by: list[str] | None = None
     """The clients that have heard it; None where it is not for them."""
@@ -90,7 +90,7 @@ class FenceLineSent:
 
     @property
     def way_out(self) -> str:
-        """What can be done where the answer stands behind bytes without a line end."""
+        """What can be done where the answer follows bytes without a line end."""
         if not self.behind:
             return ""
         before = render_bytes(self.behind)
@@ -348,7 +348,7 @@ class AnswerFence:
                 return None
             if pause_s <= 0:
                 raise self._no_answer(asked)
-            # A line that the script expects can look like the answer, and an answer can stand behind bytes of which
+            # A line that the script expects can look like the answer, and an answer can follow bytes of which
             # nothing is known: only what comes next can tell.
             lookalike = self._last_lookalike(asked)
             found = lookalike or self._fence.find_own_behind(connection.inbox, asked.start, asked.sent.token)

@@ -209,7 +209,7 @@ class VirtualLoop(OwnLoop):
         return watcher
 
     def later(self, seconds: float, callback: Callable[..., Any], *args: Any) -> Callable[[], None]:
-        """Call back after this much virtual time, whoever asks; the function that is returned cancels it."""
+        """Call back after this much virtual time; the function that is returned cancels it."""
         # Not `timer`: what the test's own greenlet asks for is a real timer.
         timer = VirtualTimer(self, _microseconds(seconds), 0, True, 0)
         timer.start(callback, *args)
@@ -301,7 +301,7 @@ class World:
         return taken
 
     def end_greenlets(self) -> None:
-        """Kill the greenlets that the server left behind, in order: one that is only dropped runs its `finally` later,
+        """Kill the greenlets that the server left behind, in order: a greenlet that is only dropped runs its `finally` later,
         in the middle of another script."""
         current = gevent.getcurrent()
         for _ in range(3):  # a greenlet that ends can start another, but not for ever

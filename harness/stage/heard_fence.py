@@ -1,14 +1,14 @@
-"""The fence whose lines go the way of messages: one client sends a line, and it is known who has heard it.
+"""The fence whose lines take the path of messages: one client sends a line, and it is known which others have heard it.
 
 - The acting clients send, and every other client has to hear each of them. Then others send, and each acting client has
-  to hear one of those. So whatever the acting clients caused on the way of messages has come to everyone.
-- Who can hear whom is learned. A client that has heard another, or was heard by it, is waited for, as long as an operation
-  may take; one of which nothing is known, until nothing has come for a while; one that has not heard, not at all.
+  to hear one of those. So whatever the acting clients caused on the path of messages has reached every client.
+- The fence learns which clients hear each other. If one has heard the other before, or was heard by it, the fence waits as
+  long as an operation can take; if nothing is known, until nothing has come for a while; if it has not heard, not at all.
   A line that was given up and is heard a little later is sent again: now the two are known.
 - Where a client has not heard, the fence waits for quiet, and its grade is that of a quiet fence.
 - As long as there is only one client, no other can hear it: it is asked like one of an answer fence if its line is always
   answered, and otherwise the fence waits for quiet. This does not count for the grade.
-- What is heard is taken out of what is received as soon as it arrives, whenever that is.
+- Heard lines are removed from the input as soon as they arrive, whenever that is.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from harness.stage.rules import FindHeard
 
 
 class Hearing:
-    """Which client has heard which fence line, and who can hear whom."""
+    """Which client has heard which fence line, and which clients hear each other."""
 
     def __init__(self, fence: Fence) -> None:
         self._fence = fence
@@ -69,7 +69,7 @@ class Hearing:
         return found.start()
 
     def hears(self, sender: str, client: str) -> bool | None:
-        """Whether this client hears that sender; None if nothing is known. Those who hear are heard, as long as there is no
+        """Whether this client hears that sender; None if nothing is known. Hearing is mutual, as long as there is no
         sign to the contrary."""
         known = self._hears.get((sender, client))
         return known if known is not None else self._hears.get((client, sender)) or None
@@ -84,7 +84,7 @@ class Hearing:
 
 
 Pair = tuple[Asked, Connection]
-"""A client that has sent a fence line, and one that has to hear it."""
+"""A client that has sent a fence line, and another that has to hear it."""
 
 
 class HeardFence(AnswerFence):
@@ -157,7 +157,7 @@ class HeardFence(AnswerFence):
         return self._hearing.count == count
 
     def _is_alone(self, actors: Sequence[Connection]) -> bool:
-        """Whether there is no other client that could hear these, and none of them has gone."""
+        """Whether no other client could hear these, and none of them has gone."""
         present = [one for one in self._connections() if one.end is End.OPEN]
         return len(present) < 2 and all(one in present for one in actors)
 
@@ -224,8 +224,8 @@ class HeardFence(AnswerFence):
     def _awaited(
         self, asked: Iterable[Asked], missing: Iterable[Pair], limit: Limit, quiet: Limit
     ) -> Limit | None:
-        """How long these are waited for, if at all: those who have heard this client before as long as an operation may take,
-        and those of whom nothing is known until nothing comes. Where a line can be refused, one that no client has heard
+        """How long to wait for these, if at all: for clients that have heard this one before as long as an operation can take,
+        and for unknown ones until nothing comes. Where a line can be refused, one that no client has heard
         is waited for in the same way."""
         known = {self._hearing.hears(one.sent.client, other.name) for one, other in missing if _is_open(one)}
         if self._fence.refusals:

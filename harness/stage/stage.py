@@ -82,7 +82,7 @@ class Stage:
     """A context manager: the server runs inside, and everything has ended on leaving.
 
     A client is asked the line of `fence` once it has itself sent a line that begins with `fence_after`, and not at all if it
-    is in `unfenced`. `within` bounds, in real seconds, how long a single operation may take; `settle` is how long nothing
+    is in `unfenced`. `within` bounds, in real seconds, how long a single operation can take; `settle` is how long nothing
     must come before a server counts as quiet, where time is real. `transport` is what connections are made of unless
     `connect` says otherwise, and `trust` which certificates they accept. `rules`, each with its file, say which lines the
     clients ignore or answer.
@@ -114,7 +114,7 @@ class Stage:
         self._fence_after = fence_after.encode()
         self._unfenced = frozenset(unfenced)
         self.on_taken: Take | None = None
-        """Called with each line that rules take and an adapter changes, by whoever counts them."""
+        """Called with each line that rules take and an adapter changes, to count them."""
         self.rules = Rules(rules, eol, self._take)
         self._transport = transport
         self._tls_context = cache(trust.context)
@@ -252,7 +252,7 @@ class Stage:
         that the answers did not wait for; they then count for nothing from here on."""
         if not self.answers_alone:
             return False
-        # Where time passes faster, the next thing may be due within `settle`.
+        # Where time passes faster, the next thing can be due within `settle`.
         long = last and self.loop.factor == 1
         more = self._quiet.more_within(self.settle_s if long else self.settle_s / MOMENTS)
         if more:
@@ -337,8 +337,8 @@ class Stage:
         return self.server.output()
 
     def take_errors(self) -> tuple[ServerError, ...]:
-        """The exceptions that the server's own code did not handle since the last call, where that is known. Whoever
-        takes them expects them or reports them."""
+        """The exceptions that the server's own code did not handle since the last call, where that is known. The
+        caller expects them or reports them."""
         return self.server.take_errors()
 
     def require_alive(self) -> None:

@@ -64,7 +64,7 @@ class ServerSpec:
     options: Mapping[str, str] = field(default_factory=dict)
     clock: Clock = field(default_factory=RealClock)
     start_s: float | None = None
-    """How long the server may take until it listens; None: as long as the target allows."""
+    """How long the server can take until it listens; None: as long as the target allows."""
     time_factor: int = 1
     """How many times faster than real time the server's time passes; has no meaning where time is virtual."""
 

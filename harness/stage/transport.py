@@ -2,10 +2,10 @@
 
 - A transport turns what a client says into bytes for the socket, and bytes from the socket into what the client receives.
 - `receive` can leave bytes in `take_reply` that must be sent: a handshake, a pong, the answer to a Close frame.
-- Nothing is said before `ready`. A handshake that fails raises HandshakeFailed with what came instead.
-- What the server may not do after the handshake raises ProtocolError.
+- Nothing is sent before `ready`. A handshake that fails raises HandshakeFailed with what came instead.
+- What the server must not do after the handshake raises ProtocolError.
 
-TLS and WebSocket are in modules of their own, imported when a script uses them.
+TLS and WebSocket are separate modules, imported when a script uses them.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ class Plain:
 
     ready = True
     messages = False
-    """Whether what is said stays in messages, so that nothing can become part of a line that is not finished."""
+    """Whether lines stay in messages, so that nothing can become part of an unfinished line."""
     ended = False
-    """Whether the other side has said that it sends no more. However its connection ends after that, it is an orderly end."""
+    """Whether the other side has announced that it sends nothing more. Any end after that is an orderly end."""
     over = False
     """Whether that has ended the connection as well, so that its socket need not be watched any longer."""
     end_detail = ""

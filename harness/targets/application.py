@@ -110,7 +110,7 @@ class Application(RunningServer):
 
     def take_errors(self) -> tuple[ServerError, ...]:
         taken = self._take_errors()
-        self._shown = self._shown or bool(taken)  # whoever takes them reports them, or has expected them
+        self._shown = self._shown or bool(taken)  # the caller reports them, or has expected them
         return taken
 
     def inject(self, fault: Fault, connection: Connection | None) -> None:

@@ -35,7 +35,7 @@ from harness.targets.asyncio_program import ProgramThread, UnsupportedLoop
 
 
 def _takes_spec(factory: Callable[..., Any]) -> bool:
-    """Whether it has a parameter for the spec: one that is required, or has this name."""
+    """Whether it has a parameter for the spec: a required one, or one with this name."""
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     return any(
         one.name == "spec" or (one.kind in positional and one.default is one.empty)

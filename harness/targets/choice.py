@@ -17,7 +17,7 @@ from harness.targets.application import made_for_asyncio
 from harness.targets.command import Command
 
 LOOPS = ("asyncio", "gevent")
-"""What can stand before the name of a factory, where it cannot be seen on which loop its server runs."""
+"""Prefixes for the name of a factory that does not show on which loop its server runs."""
 
 
 class UsageError(Exception):
@@ -118,7 +118,7 @@ def _place(text: str) -> tuple[str, int] | str:
 
 
 def host_port(text: str, lowest: int = 1) -> tuple[str, int]:
-    """HOST:PORT, [HOST]:PORT or :PORT; with `lowest=0`, port 0 stands for any free port."""
+    """HOST:PORT, [HOST]:PORT or :PORT; with `lowest=0`, port 0 means any free port."""
     host, colon, port = text.rpartition(":")
     if not colon or not port.isdigit() or not lowest <= int(port) < 65536:
         raise UsageError(f"{text!r} is not an address; expected HOST:PORT")

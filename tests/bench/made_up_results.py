@@ -26,7 +26,9 @@ def traffic(cpu_us: float = 1.0, p99_us: float = 100.0, **other: Any) -> dict[st
     }
 
 
-def idle(login_us: float = 100.0, growth: float = 1.0, kb: float = 9.0, share: float = 0.0) -> dict[str, Any]:
+def idle(
+    login_us: float = 100.0, growth: float = 1.0, kb: float = 9.0, share: float = 0.0, **other: Any
+) -> dict[str, Any]:
     """8,000 logins, the second half of them more expensive by this factor, then idle."""
     steps, cpu = [], 0.0
     for i in range(9):
@@ -40,6 +42,7 @@ def idle(login_us: float = 100.0, growth: float = 1.0, kb: float = 9.0, share: f
         "rss_joined_kb": 20_000 + 8000 * kb,
         "logins": steps,
         "idle": {"seconds": 4.0, "server_cpu_s": 4.0 * share, "rss_kb": 20_000 + 8000 * kb},
+        **other,
     }
 
 

@@ -13,8 +13,7 @@ import pytest
 from made_up_results import results, traffic
 
 from bench import __main__ as command
-from bench import metrics
-from bench.metrics import Results
+from bench import metrics, publish
 from bench.servers import ROOT
 from bench.workloads import ONE_AT_A_TIME
 from tests.patience import HANG_S
@@ -24,6 +23,7 @@ from tests.patience import HANG_S
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """A quick run of one very short workload, which no other work can disturb."""
     monkeypatch.setattr(metrics, "DISTURBED", 1.0)
+    monkeypatch.setattr(metrics, "DISTURBED_LATENCY", 1.0)
     load = replace(ONE_AT_A_TIME.load, clients=4, warm_s=0.02, seconds=0.1)
     monkeypatch.setattr(command, "quick", lambda: (replace(ONE_AT_A_TIME, rounds=1, load=load),))
 
@@ -43,60 +43,92 @@ def test_results_are_printed_and_written_and_can_be_drawn_again(
     raw = json.loads((tmp_path / "raw.json").read_text())
     assert raw["head"]["kind"] == "quick (one short round)"
     assert [run["server"] for run in raw["runs"]] == ["threads", "asyncio"]
-    table = (tmp_path / "table.md").read_text()
+    table = (tmp_path / "results.md").read_text()
     assert "### one-at-a-time" in table
-    (tmp_path / "table.md").unlink()
+    (tmp_path / "results.md").unlink()
     assert command.main(["--redraw", str(tmp_path / "raw.json")]) == 0
-    assert (tmp_path / "table.md").read_text() == table
+    assert (tmp_path / "results.md").read_text() == table
 
 
 @pytest.fixture
 def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
-    """Where a full and a quick run write, with measurements that are made up."""
+    """Where a run writes and where it is published, with measurements that are made up."""
     pytest.importorskip("matplotlib", reason="the charts need matplotlib")
-    full, quick = tmp_path / "results", tmp_path / "results" / "quick"
-    full.mkdir()
-    (full / "table.md").write_text("the published table")
-    monkeypatch.setattr(command, "RESULTS", full)
-    monkeypatch.setattr(command, "QUICK_RESULTS", quick)
+    local, published = tmp_path / "results", tmp_path / "published"
+    monkeypatch.setattr(command, "RESULTS", local)
+    monkeypatch.setattr(publish, "FOLDER", published)
+    page = tmp_path / "README.md"
+    page.write_text("<!-- benchmark: sentence -->\nas before\n<!-- end of sentence -->\n")
+    monkeypatch.setattr(publish, "PAGES", (page,))
+    found = results({("saturated-100", key): traffic() for key in ("geventchat", "asyncio", "redis")})
+    monkeypatch.setattr(command, "_measure", lambda *_, **__: (found, True))
+    monkeypatch.setattr(command, "_available", list)
+    return local, published
 
-    def measured(*_: object, **__: object) -> tuple[Results, bool]:
-        return results({("saturated-100", "geventchat"): traffic()}), True
 
-    monkeypatch.setattr(command, "_measure", measured)
-    return full, quick
-
-
-def test_a_quick_run_never_replaces_the_results_of_a_full_run(
+def test_a_full_and_a_quick_run_write_different_folders_and_publish_nothing(
     folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    full, quick = folders
-    assert command.main(["--quick"]) == 0
-    assert (full / "table.md").read_text() == "the published table"
-    assert "# Results" in (quick / "table.md").read_text()
-    assert f"results written to {quick}" in capsys.readouterr().err
-
-
-def test_a_complete_full_run_replaces_the_results(folders: tuple[Path, Path]) -> None:
-    assert command.main([]) == 0
-    assert "# Results" in (folders[0] / "table.md").read_text()
+    local, published = folders
+    assert command.main([]) == 1
+    assert command.main(["--quick"]) == 1
+    assert "- kind: full" in (local / "results.md").read_text()
+    assert "- kind: quick" in (local / "quick" / "results.md").read_text()
+    assert f"results written to {local / 'quick'}" in capsys.readouterr().err
+    assert not published.exists()
 
 
 @pytest.mark.parametrize("part", [["--servers", "redis"], ["--workloads", "idle-8000"], ["--rounds", "1"]])
 def test_a_part_of_a_full_run_writes_nothing(folders: tuple[Path, Path], part: list[str]) -> None:
-    assert command.main(part) == 0
-    assert (folders[0] / "table.md").read_text() == "the published table"
-    assert [path.name for path in folders[0].iterdir()] == ["table.md"]
+    assert command.main(part) == 1
+    assert not folders[0].exists()
 
 
-@pytest.mark.parametrize("part", [["--quick"], ["--rounds", "1"]])
-def test_only_a_complete_full_run_may_be_sent_to_the_published_results(
-    folders: tuple[Path, Path], part: list[str], capsys: pytest.CaptureFixture[str]
+def test_a_complete_full_run_can_be_published_at_once_or_later(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    local, published = folders
+    page = tmp_path / "README.md"
+    assert command.main(["--publish"]) == 1
+    once = page.read_text()
+    assert "geventchat delivers 1.0 million messages per second" in once
+    assert (published / "results.md").read_text() == (local / "results.md").read_text()
+    assert (published / "throughput.svg").exists()
+    page.write_text(once.replace("1.0 million", "9.9 million"))
+    assert command.main(["--redraw", str(local / "raw.json"), "--publish"]) == 1
+    assert page.read_text() == once
+
+
+def test_a_run_without_the_headline_is_kept_and_not_published(
+    folders: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    found = results(
+        {
+            ("saturated-100", "geventchat"): [traffic(), traffic(disturbance=0.5)],
+            ("one-at-a-time", "geventchat"): traffic(),
+        }
+    )
+    monkeypatch.setattr(command, "_measure", lambda *_, **__: (found, True))
+    assert command.main(["--publish"]) == 2
+    assert (
+        "not published: no result for geventchat in saturated-100: measure again" in capsys.readouterr().err
+    )
+    assert (folders[0] / "raw.json").exists()
+    assert not folders[1].exists()
+    assert "as before" in (tmp_path / "README.md").read_text()
+
+
+@pytest.mark.parametrize("part", [["--quick"], ["--rounds", "1"], ["--results", "elsewhere"]])
+def test_only_a_complete_full_run_can_be_published(
+    part: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
-        command.main([*part, "--results", str(folders[0] / ".." / "results")])
+        command.main([*part, "--publish"])
     assert ended.value.code == 2
-    assert f"only a complete full run may write to {folders[0]}" in capsys.readouterr().err
+    assert "only a complete full run can be published" in capsys.readouterr().err
 
 
 def test_a_run_that_was_disturbed_throughout_is_not_a_result(
@@ -105,13 +137,13 @@ def test_a_run_that_was_disturbed_throughout_is_not_a_result(
     disturbed = results({("saturated-100", "geventchat"): traffic(disturbance=0.5)})
     monkeypatch.setattr(command, "_measure", lambda *_, **__: (disturbed, True))
     assert command.main([]) == 2
-    assert (folders[0] / "table.md").read_text() == "the published table"
+    assert not folders[0].exists()
     assert "other work disturbed every run" in capsys.readouterr().err
 
 
-def test_quick_results_are_not_under_version_control() -> None:
-    assert command.QUICK_RESULTS == ROOT / "bench" / "results" / "quick"
-    assert "bench/results/quick/" in (ROOT / ".gitignore").read_text().splitlines()
+def test_results_of_this_machine_are_not_under_version_control() -> None:
+    assert command.RESULTS == ROOT / "bench" / "results"
+    assert "bench/results/" in (ROOT / ".gitignore").read_text().splitlines()
 
 
 @pytest.mark.parametrize(
@@ -153,8 +185,8 @@ def test_sigterm_stops_its_processes_and_prints_its_results() -> None:
         text=True,
     )
     assert bench.stderr is not None
-    assert "[1/2] one-at-a-time" in bench.stderr.readline()
-    assert "[2/2] paced-500" in bench.stderr.readline()
+    progress = iter(bench.stderr.readline, "")
+    assert any("[2/2] paced-500" in line for line in progress)
     while len(children := children_of(bench.pid)) < 2:
         assert bench.poll() is None
     bench.terminate()

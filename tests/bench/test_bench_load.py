@@ -13,7 +13,7 @@ import pytest
 from bench import compiler, load
 from bench.load import Failure, Load
 from bench.machine import choose_cores, pinned
-from bench.servers import BY_KEY, READY, SERVERS, Server, started
+from bench.servers import BY_KEY, OURS_BARE, READY, SERVERS, Server, started
 
 SMALL = Load(8, senders=2, window=8, warm_s=0.02, seconds=0.1)
 WRONG = Path(__file__).parent / "wrong_server.py"
@@ -49,6 +49,17 @@ def test_every_dialect_and_a_mix_of_them_is_verified(dialects: tuple[str, ...]) 
     # In json a sender receives its own messages: then more than the seven others.
     receivers = {("json",): 8, ("slash",): 7, ("line", "json", "slash"): 7.5}[dialects]
     assert found["verified"] / found["messages"] >= receivers
+
+
+@pytest.mark.parametrize("key", [server.key for server in SERVERS if server.tls and server.key != OURS_BARE])
+def test_a_server_is_verified_over_tls(key: str) -> None:
+    if not load.can_build_tls():
+        pytest.skip("OpenSSL's headers are not installed")
+    if BY_KEY[key].missing:
+        pytest.skip(f"{BY_KEY[key].missing} is not installed")
+    found = loaded(BY_KEY[key], SMALL, ("line+tls",))
+    assert isinstance(found, dict), found
+    assert found["verified"] / found["messages"] >= 7
 
 
 def test_messages_are_expected_in_the_rooms_of_their_senders_alone() -> None:

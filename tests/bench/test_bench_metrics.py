@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from made_up_results import idle, results, traffic
 
-from bench.metrics import DISTURBED, Metrics, medians, metrics, ratio
+from bench.metrics import DISTURBED, DISTURBED_LATENCY, Metrics, Reason, Run, metrics, ratio
 
 
 def test_traffic_has_a_cost_rates_and_latencies() -> None:
@@ -34,9 +36,10 @@ def test_idle_clients_have_memory_and_the_cost_of_a_login() -> None:
     assert found.cpu_per_delivery_us is None
 
 
-def test_each_median_is_over_the_runs_that_have_the_metric() -> None:
-    found = medians([Metrics(p50_us=1.0, p99_us=9.0), Metrics(p50_us=5.0), Metrics(p50_us=2.0, p99_us=11.0)])
-    assert found == Metrics(p50_us=2.0, p99_us=10.0)
+def test_each_median_is_over_the_rounds_that_have_the_metric() -> None:
+    rounds = [traffic(1.0, p99_us=9.0), traffic(5.0, overloaded=True), traffic(2.0, p99_us=11.0)]
+    found = results({("saturated-100", "geventchat"): rounds}).of("saturated-100", "geventchat")
+    assert (found.cpu_per_delivery_us, found.p99_us) == (pytest.approx(2.0), 10.0)
 
 
 def test_a_ratio_needs_both_sides() -> None:
@@ -53,6 +56,7 @@ def test_a_failure_in_one_round_leaves_no_result() -> None:
     assert found.of("saturated-100", "geventchat").p99_us == 100.0
     assert found.of("saturated-100", "redis") == Metrics()
     assert found.failures("saturated-100", "redis") == ["gap: c00003 received"]
+    assert found.missing("saturated-100", "redis", "p99_us") is Reason.FAILED
     assert found.servers("saturated-100") == ["geventchat", "redis"]
 
 
@@ -62,6 +66,9 @@ def test_the_spread_is_the_range_as_a_share_of_the_median() -> None:
     assert found.spread("saturated-100", "redis", "cpu_per_delivery_us") is None
 
 
+CELL = ("saturated-100", "geventchat")
+
+
 def test_a_disturbed_round_is_left_out() -> None:
     calm, disturbed = DISTURBED - 0.01, DISTURBED + 0.01
     rounds = [
@@ -69,15 +76,45 @@ def test_a_disturbed_round_is_left_out() -> None:
         traffic(9.0, disturbance=disturbed),
         traffic(3.0, disturbance=calm),
     ]
-    found = results({("saturated-100", "geventchat"): rounds})
-    assert found.of("saturated-100", "geventchat").cpu_per_delivery_us == pytest.approx(2.0)
-    assert found.spread("saturated-100", "geventchat", "cpu_per_delivery_us") == pytest.approx(1.0)
-    assert not found.disturbed("saturated-100", "geventchat")
+    found = results({CELL: rounds})
+    assert found.of(*CELL).cpu_per_delivery_us == pytest.approx(2.0)
+    assert found.spread(*CELL, "cpu_per_delivery_us") == pytest.approx(1.0)
+    assert found.missing(*CELL, "cpu_per_delivery_us") is None
+
+
+def test_less_disturbance_spoils_a_latency_than_a_cost_and_none_spoils_memory() -> None:
+    found = results({CELL: traffic(disturbance=DISTURBED_LATENCY + 0.01)})
+    assert found.of(*CELL).cpu_per_delivery_us == pytest.approx(1.0)
+    assert found.missing(*CELL, "p99_us") is Reason.DISTURBED
+    assert results({CELL: traffic(disturbance=DISTURBED_LATENCY)}).of(*CELL).p99_us == 100.0
+    assert results({CELL: idle(disturbance=0.9)}).of(*CELL).memory_per_client_kb == pytest.approx(9.0)
+    assert results({CELL: idle(disturbance=0.9)}).missing(*CELL, "cpu_per_login_us") is Reason.DISTURBED
+
+
+def test_a_run_is_clean_when_all_of_its_metrics_can_be_used() -> None:
+    def clean(measured: dict[str, Any]) -> bool:
+        return Run(*CELL, 0, measured).clean
+
+    assert clean(traffic(disturbance=DISTURBED_LATENCY))
+    assert not clean(traffic(disturbance=DISTURBED_LATENCY + 0.001))
+    assert clean(idle(disturbance=DISTURBED))
+    assert not clean(idle(disturbance=DISTURBED + 0.001))
 
 
 @pytest.mark.parametrize("calm_rounds", [0, 1])
 def test_a_cell_with_too_few_undisturbed_rounds_has_no_result(calm_rounds: int) -> None:
     rounds = [traffic(disturbance=0.0)] * calm_rounds + [traffic(disturbance=0.5)]
-    found = results({("saturated-100", "geventchat"): rounds})
-    assert found.disturbed("saturated-100", "geventchat")
-    assert found.of("saturated-100", "geventchat") == Metrics()
+    found = results({CELL: rounds})
+    assert found.of(*CELL).cpu_per_delivery_us is None
+    assert found.missing(*CELL, "cpu_per_delivery_us") is Reason.DISTURBED
+
+
+def test_a_latency_of_an_overloaded_server_is_missing_for_that_reason() -> None:
+    overloaded = traffic(overloaded=True)
+    assert results({CELL: [overloaded, traffic()]}).missing(*CELL, "p99_us") is Reason.OVERLOADED
+    assert results({CELL: [overloaded, traffic(), traffic()]}).of(*CELL).p99_us == 100.0
+
+
+def test_what_a_workload_does_not_measure_is_not_missing() -> None:
+    assert results({CELL: traffic()}).missing(*CELL, "memory_per_client_kb") is None
+    assert results({}).missing(*CELL, "p99_us") is None

@@ -29,6 +29,13 @@ def test_saturated_workloads_are_compared_by_cpu(workload: str, peer: str, times
         assert outcomes(found, workload, peer) == [outcome]
 
 
+@pytest.mark.parametrize("peer", ["asyncio", "uvloop"])
+def test_tls_is_compared_with_asyncio_over_tls(peer: str) -> None:
+    for factor, outcome in ((1.01, Outcome.MET), (0.99, Outcome.NOT_MET)):
+        found = results({("tls-100", OURS): traffic(1.0), ("tls-100", peer): traffic(1.5 * factor)})
+        assert outcomes(found, "tls-100", f"1.5 x {peer}") == [outcome]
+
+
 AT_MOST: list[tuple[str, str, str, float]] = [
     ("one-at-a-time", "CPU per delivery: at most 1.25 x uvloop", "uvloop", 1.25),
     ("json-100", "at most 2 x line", "line", 2.0),

@@ -33,10 +33,19 @@ def start_server() -> Iterator[Callable[..., RealServer]]:
         server.stop()
 
 
+@pytest.fixture(scope="session")
+def shared_server() -> Iterator[RealServer]:
+    server = RealServer()
+    yield server
+    server.stop()
+
+
 @pytest.fixture
-def server(start_server: Callable[..., RealServer]) -> RealServer:
-    """A real server without options."""
-    return start_server()
+def server(shared_server: RealServer) -> RealServer:
+    """A real server without options and, when a test begins, without people. A test can end it."""
+    shared_server.start()
+    shared_server.wait_until_empty()
+    return shared_server
 
 
 @pytest.fixture

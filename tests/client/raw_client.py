@@ -27,6 +27,14 @@ class RawClient:
             assert data, f"connection closed before {line!r}; received {self.received!r}"
             self.received += data
 
+    def people(self) -> list[str]:
+        """The names of everyone in the room."""
+        self.received = b""
+        self.send("WHO")
+        self.send("PING")
+        self.expect("PONG")
+        return [line[5:] for line in self.received.decode().splitlines() if line.startswith("USER ")]
+
     def close(self) -> None:
         """Close the connection."""
         self._socket.close()

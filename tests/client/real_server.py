@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
-from tests.patience import HANG_S
+from tests.client.raw_client import RawClient
+from tests.patience import HANG_S, until
 
 ROOT = Path(__file__).resolve().parents[2]
-_STARTED = re.compile(r"Chat server started on \S+:(?P<port>\d+)(?: \((?P<dialect>\w+)\))?")
+_STARTED = re.compile(r"Chat server started on \S+:(?P<port>\d+)(?: \((?P<dialect>[\w+]+)\))?")
 DIALECTS = ("line", "json", "slash")
 
 
@@ -30,7 +31,9 @@ class RealServer:
         self.start()
 
     def start(self) -> None:
-        """Start it and learn its ports."""
+        """Start it, unless it is running, and learn its ports."""
+        if self._process is not None:
+            return
         listen = [f"--listen={dialect}://{self.host}:{port}" for dialect, port in self.ports.items()]
         self._process = subprocess.Popen(
             [sys.executable, "-m", "geventchat", *listen, "--log-level=error", *self._options],
@@ -44,6 +47,14 @@ class RealServer:
     def at(self, dialect: str) -> str:
         """HOST:PORT of a dialect."""
         return f"{self.host}:{self.ports[dialect]}"
+
+    def wait_until_empty(self) -> None:
+        """Wait until the server has noticed that the last client has left."""
+        visitor = RawClient(self.host, self.ports["line"], "visitor")
+        assert until(lambda: visitor.people() == ["visitor"])
+        visitor.send("QUIT")
+        visitor.expect("Goodbye!")
+        visitor.close()
 
     def kill(self) -> None:
         """End it as a power cut would."""

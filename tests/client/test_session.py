@@ -454,7 +454,7 @@ def test_a_lost_connection_is_restored_with_growing_pauses() -> None:
     run.expire()
     assert run.accept() == b"LOGIN alice\n"
     assert run.receive("OK") == ["✅ Reconnected as alice."]
-    # Who is there now is learned without being shown.
+    # The list of people is updated without being shown.
     assert run.transport.sent() == b"WHO\nPING end-of-users\n"
     assert run.receive("USER bob", "USER alice", "PONG end-of-users") == []
     assert list(run.session.others) == ["bob"]

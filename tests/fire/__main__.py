@@ -32,6 +32,7 @@ from tests.fire import (
     shutdown,
     slow_readers,
     soak,
+    tls,
 )
 from tests.fire.attacks import bounds, plan, play, search
 
@@ -53,6 +54,22 @@ def _idle(args: argparse.Namespace) -> Figures:
             args.clients, args.idle, logged_in=not args.unnamed, watch_s=args.watch, spread_s=args.spread
         )
     )
+
+
+def _handshakes(args: argparse.Namespace) -> Figures:
+    run = tls.handshakes(args.clients)
+    assert run.meanwhile.p99 <= args.bar or run.meanwhile.busy_p99 <= args.bar, str(run.meanwhile)
+    return asdict(run)
+
+
+def _broken_handshakes(args: argparse.Namespace) -> Figures:
+    run = tls.broken_handshakes(args.connections, args.seed)
+    assert run.meanwhile.p99 <= args.bar or run.meanwhile.busy_p99 <= args.bar, str(run.meanwhile)
+    return asdict(run)
+
+
+def _tls_memory(args: argparse.Namespace) -> Figures:
+    return asdict(tls.memory(args.clients))
 
 
 def _idle_exact(args: argparse.Namespace) -> Figures:
@@ -268,6 +285,22 @@ def main() -> int:
         starved=0.1,
         bar=20.0,
     )
+    scenario(
+        "handshakes",
+        _handshakes,
+        "clients that begin TLS at the same moment, beside two who chat; --bar is in ms",
+        clients=1_000,
+        bar=50.0,
+    )
+    scenario(
+        "broken-handshakes",
+        _broken_handshakes,
+        "half and broken TLS handshakes, beside two who chat; --bar is in ms",
+        connections=10_000,
+        seed=1,
+        bar=50.0,
+    )
+    scenario("tls-memory", _tls_memory, "what a client takes of memory, with and without TLS", clients=2_000)
     scenario("logins", _logins, "logins in a row", logins=10_000)
     scenario("reconnects", _reconnects, "everyone breaks off and comes back", clients=2_000, times=10)
     scenario(

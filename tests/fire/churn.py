@@ -1,4 +1,4 @@
-"""Clients that come and go as fast as they are let, beside thousands who listen: how much longer an honest pair waits.
+"""Clients that come and go as fast as the limits allow, beside thousands who listen: how much longer an honest pair waits.
 
 `python -m tests.fire.churn HOST PORT COUNT` is the listeners' process: it prints `ready` when all are logged in, and reads
 everything until its standard input ends.
@@ -65,7 +65,7 @@ class _Churner:
         self._load = load
         self._address = target.address("json")
         self._per_s = per_s
-        # An address is let in a thousand times at once.
+        # An address can log in a thousand times at once.
         self._sources = addresses(1 + int(per_s * seconds / 1_000), first=5_000)
         self._clients: list[Client] = []
         self._began = 0.0
@@ -146,7 +146,7 @@ def _window(
     ended, share = time.monotonic(), (target.starved_s - starved_s) / seconds
     if churner is not None:
         churner.stop()
-    # What was said at the end of the window still has to arrive.
+    # The last messages of the window still have to arrive.
     load.run(0.5)
     return pair.latency(began, ended), share
 
@@ -175,7 +175,7 @@ def main() -> int:
             wire.log_in_all(load, some, "json", [f"listener{begin + n}" for n in range(len(some))])
         load.run(1)
         print("ready", flush=True)
-        # Ended by whoever started it.
+        # The caller ends it.
         load.run(3_600, lambda: not load.clients)
     return 1
 

@@ -1,8 +1,8 @@
 """A real server with a data directory is killed at random moments while people talk, and started again.
 
-What is found afterwards is compared with what clients were told: an observer in all rooms receives each message with its id.
-The server keeps no messages in memory, so each answer to `history` comes from the disk, and whatever was told before that
-question is on the disk, too: only what was told later can be lost, and of that only the end.
+The data found afterwards are compared with what clients received: an observer in all rooms receives each message with its id.
+The server keeps no messages in memory, so each answer to `history` comes from the disk, and whatever was received before that
+question is on the disk, too: only later messages can be lost, and of those only the end.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from tests.fire.process import NO_ADDRESS_RATES, ROOT, ServerProcess
 ROOMS = ("lobby", "dev")
 _TALKERS = 4
 _MOST_LOOPS = 150
-# Seconds after the start of the process within which one that is killed while it starts is killed.
+# A server that is killed while it starts is killed within these seconds after the start of its process.
 _START_S = 0.6
 _PAGE = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Crashes:
-    """The result of one run. `lost_s` is how long before its kill the earliest message that was lost had been told."""
+    """The result of one run. `lost_s` is how long before its kill the earliest lost message had been received."""
 
     rounds: int
     told: int
@@ -64,11 +64,11 @@ class Known:
         """A message is known under this id."""
         known = self.texts.setdefault((room, id), text)
         assert known == text, f"id {id} of {room} is {known!r} and {text!r}"
-        assert text in self.sent, f"nobody said {text!r}"
+        assert text in self.sent, f"no client sent {text!r}"
 
 
 def crash(path: Path, rounds: int, seed: int, window_s: float) -> Crashes:
-    """Kill the server this often. What was told earlier than `window_s` before a kill has to be there afterwards."""
+    """Kill the server this often. What was received earlier than `window_s` before a kill has to be there afterwards."""
     rng = random.Random(seed)
     told, heard, lost, lost_s = Known(), 0, 0, 0.0
     live: list[_Message] = []
@@ -107,14 +107,14 @@ def _kill_while_it_starts(path: Path, rng: random.Random) -> None:
 
 @dataclass(slots=True)
 class _Message:
-    """A message that the observer has been told. `age_s` is how long before the kill."""
+    """A message that the observer has received. `age_s` is how long before the kill."""
 
     room: str
     id: int
     text: str
     at: float
     age_s: float = 0.0
-    # It was told before the question whose answer proves that it is on the disk.
+    # It was received before the question whose answer proves that it is on the disk.
     certain: bool = False
 
 
@@ -210,7 +210,7 @@ class _Life:
         told.ban_kept = told.ban_sent = len(bans)
 
     def check_history(self, all_of_it: bool) -> dict[str, dict[int, str]]:
-        """Compare the new part of the history with what was told; returns what has been found so far."""
+        """Compare the new part of the history with what was received; returns what has been found so far."""
         told = self._told
         for room, kept in told.kept.items():
             known = 0 if all_of_it else max(kept, default=0)
@@ -230,14 +230,14 @@ class _Life:
             assert not missing, f"{room} has lost {missing}, which had been there"
             assert not all_of_it or kept.keys() <= found.keys()
             kept.update(found)
-            # Ids go on above all that were told and all that were kept.
+            # Ids continue above all that were received and all that were kept.
             last_id = self._state[room]["last_id"]
             assert last_id >= max(told.last_ids[room], *kept, 0), f"{room} goes on at {last_id}"
             told.last_ids[room] = last_id
         return told.kept
 
     def talk_until_killed(self, rng: random.Random) -> list[_Message]:
-        """Talk, change the topic, ban and ask for history; returns what was told, in order."""
+        """Talk, change the topic, ban and ask for history; returns what was received, in order."""
         told, pool = self._told, self._pool
         talkers = log_in(pool, self._server.address(), [f"talker{n}" for n in range(_TALKERS)])
         for talker in talkers[1::2]:
@@ -253,7 +253,7 @@ class _Life:
                 elif one["type"] == "history":
                     messages, topic, ban = questions.pop(one["ref"])
                     if not one["messages"]:
-                        # Where nothing has been said, nothing is read.
+                        # A room without messages is not read.
                         continue
                     for message in live[:messages]:
                         message.certain = True
@@ -287,7 +287,7 @@ class _Life:
         killed_at = time.monotonic()
         self._server.signal(signal.SIGKILL)
         self._server.exit_code()
-        # What was told is in the kernel, however the connection ends.
+        # What was sent is in the kernel, however the connection ends.
         pool.wait_for("the observer's end", lambda: self._observer.client.sock.fileno() < 0)
         receive()
         for message in live:
@@ -303,7 +303,7 @@ class _Life:
         live.append(_Message(room, id, text, time.monotonic()))
 
     def _ban(self) -> None:
-        """Ban someone from the room, with an address that nobody else here has."""
+        """Ban someone from the room, with an address that no other client here has."""
         told = self._told
         number = told.ban_sent
         victim = self._pool.connect(

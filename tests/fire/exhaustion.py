@@ -111,7 +111,7 @@ def full_accept_queue(beyond: int) -> Recovery:
     with ServerProcess(*options, *NO_ADDRESS_RATES) as server, ClientPool() as pool:
         old = log_in(pool, server.address(), ["old", "other"])
         with _suspended(server):
-            # The kernel takes one more than it was told.
+            # The kernel accepts one more than its limit.
             queued = [pool.connect(server.address()) for _ in range(backlog + 1)]
             for client in queued:
                 client.send_lines("PING")

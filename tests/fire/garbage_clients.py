@@ -130,7 +130,7 @@ def check_well_formed(wire: bytes) -> None:
 
 
 class _Members:
-    """One member for each dialect, who must notice nothing but who joins and leaves."""
+    """One member for each dialect, who must notice nothing except joins and departures."""
 
     def __init__(self, simulation: Simulation) -> None:
         self._simulation = simulation

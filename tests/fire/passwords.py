@@ -76,7 +76,7 @@ def password_logins(target: Target, logins: int, rounds: int, window_s: float) -
             _until_all_are_in(load, clients)
             ended = time.monotonic()
             took.append(ended - began)
-            # What was said at the end still has to arrive.
+            # The last messages still have to arrive.
             load.run(0.5)
             hashing.append(pair.latency(began, ended))
         assert pair.connected, "the honest pair was disconnected"

@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 _POLL_S = 0.002
 # The state of a listening socket in the kernel's table; its queue counts connections.
 _LISTEN = "0A"
-_READY = re.compile(r"Chat server started on (?P<host>\S+):(?P<port>\d+)(?: \((?P<dialect>\w+)\))?")
+_READY = re.compile(r"Chat server started on (?P<host>\S+):(?P<port>\d+)(?: \((?P<dialect>[\w+]+)\))?")
 # Thousands of clients come from one address here; their rate is not what is being tested.
 NO_ADDRESS_RATES = ("--address-connection-rate=0", "--address-login-rate=0", "--address-byte-rate=0")
 

@@ -55,7 +55,7 @@ class Replays:
 
 
 def replays(clients: int, messages: int, rounds: int) -> Replays:
-    """Say so many messages; then, in each round, let so many clients come at once that have missed all of them."""
+    """Send this many messages; then, in each round, let this many clients that have missed all of them come at once."""
     took, quiet, replaying, grown = [], [], [], []
     with Target() as target, Load() as load:
         _say(load, target, messages)
@@ -77,7 +77,7 @@ def replays(clients: int, messages: int, rounds: int) -> Replays:
                 ended = time.monotonic()
                 took.append(ended - began)
                 grown.append(target.peak_bytes - before)
-                load.run(0.5)  # what was said at the end has to arrive
+                load.run(0.5)  # the last messages have to arrive
                 replaying.append(pair.latency(began, ended))
                 for client in came:
                     client.reset()
@@ -115,7 +115,7 @@ def _say(load: Load, target: Target, messages: int) -> None:
         client.send(wire.login("line", f"speaker{number}"))
         client.send(wire.say("line", _TEXT) * count + wire.quit_request("line"))
     load.wait(
-        "everything was said", lambda: all(b"Goodbye" in client.tail for client in speakers), _PATIENCE_S
+        "everything was sent", lambda: all(b"Goodbye" in client.tail for client in speakers), _PATIENCE_S
     )
     for client in speakers:
         client.reset()

@@ -53,7 +53,7 @@ class Truth:
         """What one connection received of a room is a part of it without a gap."""
         heard = [text for text in self.by_room[room] if echoes or text.split(" ")[1] != own]
         if received:
-            assert received[0] in heard, f"{who} received {received[0]!r}, which nobody said"
+            assert received[0] in heard, f"{who} received {received[0]!r}, which no client sent"
             at = heard.index(received[0])
             expected = heard[at : at + len(received)]
             assert received == expected, f"{who} in {room}: {_difference(received, expected)}"
@@ -121,7 +121,7 @@ class _Person:
         self.stalled = 0
         self.received = 0
         self.cut_off = 0
-        # What was said on each connection, and heard on each in each room.
+        # What was sent on each connection, and received on each in each room.
         self.said: list[list[str]] = []
         self.heard: list[dict[str, list[str]]] = []
         self.resuming = {room: Resuming(name, room, most_replayed) for room in ROOMS}
@@ -199,7 +199,7 @@ class _Person:
             # The server has not noticed yet that the old connection is gone.
             self._log_in()
         elif line == b"OK" and self.room != "lobby" and not self.is_in:
-            # What is said from now on is handled behind it.
+            # Later messages are handled after it.
             self._send(f"JOIN {self.room}")
             self.is_in = True
         elif line == b"OK" or line.startswith(b"Connected!"):
@@ -247,7 +247,7 @@ def resume(clients: int, loops: int, seed: int, most_replayed: int) -> Resumed:
             for dialect in ("line", "slash", "json", "json2", "json2")
             for n in range(clients)
         ]
-        # The second half of those that resume has names of its own.
+        # The second half of those that resume has separate names.
         for n, person in enumerate(people[-clients:]):
             person.name = f"again{n}"
         witness.connect(pool, server)
@@ -334,7 +334,7 @@ def _finish(pool: ClientPool, server: ServerProcess, witness: _Person, people: l
 
         return all_are_answered
 
-    # What was said is handled, then those come back that could not follow it, then everything is received.
+    # All messages are handled, then the clients come back that could not follow them, then everything is received.
     pool.wait_for("everyone is back", all_are_in)
     pool.wait_for("everything is handled", ask_all())
     pool.wait_for("everyone is back", all_are_in)

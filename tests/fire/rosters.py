@@ -1,6 +1,6 @@
 """Thousands of people are present, and many clients ask who they are in a loop without reading the answers.
 
-The long answers must cost those who ask, and nobody else: memory stays bounded, and others chat as before.
+The long answers must cost only the clients that ask: memory stays bounded, and others chat as before.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Rosters:
 
 
 def rosters(people: int, askers: int, rounds: int, *, of_many_addresses: bool = True) -> Rosters:
-    """`askers` of the `people` ask; for `rounds` messages of somebody else.
+    """`askers` of the `people` ask; for `rounds` messages of another person.
 
     With `of_many_addresses` each asker has an address to itself, so that only the limits of a client bind it.
     """
@@ -54,7 +54,7 @@ def rosters(people: int, askers: int, rounds: int, *, of_many_addresses: bool = 
             pool.wait_for("they are in", lambda batch=batch: all(c.received[:3] == b"OK\n" for c in batch))  # type: ignore[misc]
             connected += batch
             for client in connected:
-                # Who has come is of no interest.
+                # The arrivals do not matter here.
                 client.received.clear()
         speaker, listener, *rest = connected
         asking = rest[:askers]

@@ -24,7 +24,7 @@ class SlowReaders:
     rounds: int
     # Rounds that all readers received whole while every stalled client was still connected.
     rounds_beside: int
-    # How much was said, and by how much the server grew at most; the median of a round without and beside them.
+    # How much was sent, and by how much the server grew at most; the median of a round without and beside them.
     said_bytes: int
     grown_bytes: int
     round_before_s: float

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -31,9 +32,8 @@ def test_every_target_has_a_corpus() -> None:
     importlib.util.find_spec("atheris") is None,
     reason="atheris is not installed; it has no wheel for every Python (pip install 'geventchat[fuzz]')",
 )
-@pytest.mark.parametrize("target", NAMES)
-def test_fuzzer_finds_nothing_in_two_seconds(target: str, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.fuzz", target, "--seconds=2", "--runs=2000"]
+def test_fuzzer_finds_nothing_in_five_hundred_runs(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.fuzz", *NAMES, "--runs=500"]
     run = subprocess.run(
         [*command, f"--keep={tmp_path / 'kept'}"],
         cwd=tmp_path,
@@ -43,6 +43,6 @@ def test_fuzzer_finds_nothing_in_two_seconds(target: str, tmp_path: Path) -> Non
         timeout=HANG_S,
     )
     assert run.returncode == 0, run.stderr[-4000:]
-    # It has tried more than the corpus.
-    tried = int(run.stderr.rsplit("stat::number_of_executed_units:", 1)[1].split()[0])
-    assert tried > len([path for path in INPUTS if path.parent.name == target]), run.stderr[-2000:]
+    # All of them have run, whatever the speed of the machine.
+    assert re.findall(r"^target (\w+)$", run.stderr, re.MULTILINE) == list(NAMES)
+    assert run.stderr.count("stat::number_of_executed_units: 500\n") == len(NAMES), run.stderr[-2000:]

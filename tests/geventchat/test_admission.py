@@ -109,7 +109,7 @@ def test_an_address_is_forgotten_once_its_rates_have_recovered():
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "2001:db8::{n:x}"])
 def test_an_address_that_comes_and_goes_is_remembered_once(host: str):
-    admitted = admission(address_burst_connections=60_000)
+    admitted = admission(address_burst_connections=60_000, network_burst_connections=60_000)
     for n in range(60_000):
         admitted.leave(entered(admitted, host.format(n=n)))
     assert len(admitted._addresses) == len(admitted._departed) == 1
@@ -117,7 +117,7 @@ def test_an_address_that_comes_and_goes_is_remembered_once(host: str):
 
 def test_sixty_thousand_addresses_are_remembered_no_longer_than_their_rates_need():
     clock = ManualClock()
-    admitted = admission(clock)
+    admitted = admission(clock, network_connections_per_s=0)
     for n in range(60_000):
         address = entered(admitted, f"2001:db8:0:{n:x}::1")
         address.charge_login()
@@ -130,6 +130,72 @@ def test_sixty_thousand_addresses_are_remembered_no_longer_than_their_rates_need
         admitted.leave(entered(admitted, "192.0.2.1"))
         clock.now += 1
     assert set(admitted._addresses) == {"192.0.2.1"}
+
+
+@pytest.mark.parametrize(
+    ("hosts", "stranger"),
+    [
+        (["192.0.2.1", "192.0.2.2", "::ffff:192.0.2.3"], "192.0.3.1"),
+        (["2001:db8:0:1::1", "2001:db8:0:2::1", "2001:db8:0:3::1"], "2001:db8:1:1::1"),
+    ],
+)
+def test_connections_of_a_network_are_counted_together(hosts: list[str], stranger: str):
+    admitted = admission(clients_per_network=2)
+    first, second = (entered(admitted, host) for host in hosts[:2])
+    assert admitted.enter(hosts[2]) is NoticeReason.ADDRESS_FULL
+    assert isinstance(admitted.enter(stranger), Address)
+    admitted.leave(first)
+    assert entered(admitted, hosts[2]).network is second.network
+
+
+def test_connections_of_a_network_have_a_rate():
+    clock = ManualClock()
+    admitted = admission(clock, network_connections_per_s=2, network_burst_connections=3)
+    for n in range(3):
+        admitted.leave(entered(admitted, f"192.0.2.{n}"))
+    assert admitted.enter("192.0.2.4") is NoticeReason.ADDRESS_FULL
+    assert isinstance(admitted.enter("192.0.3.1"), Address)
+    clock.now += 0.5
+    assert isinstance(admitted.enter("192.0.2.5"), Address)
+    assert admitted.enter("192.0.2.6") is NoticeReason.ADDRESS_FULL
+
+
+@pytest.mark.parametrize("host", ["127.0.0.{n}", "::1", "uid:{n}"])
+def test_this_machine_is_in_no_network(host: str):
+    admitted = admission(clients_per_network=1, network_connections_per_s=1, network_burst_connections=1)
+    for n in range(1, 5):
+        entered(admitted, host.format(n=n))
+
+
+def test_an_address_that_is_refused_for_its_network_is_forgotten():
+    clock = ManualClock()
+    admitted = admission(clock, clients_per_network=1)
+    entered(admitted, "192.0.2.1")
+    for n in range(2, 100):
+        assert admitted.enter(f"192.0.2.{n}") is NoticeReason.ADDRESS_FULL
+        clock.now += 1
+    assert len(admitted._addresses) < 5
+    assert len(admitted._networks) == 1
+
+
+def test_a_network_is_forgotten_once_its_addresses_are_and_its_rates_have_recovered():
+    clock = ManualClock()
+    admitted = admission(clock, network_connections_per_s=0.1, network_burst_connections=5)
+    for n in range(100):
+        admitted.leave(entered(admitted, f"198.51.{n}.1"))
+    assert len(admitted._networks) == 100
+    clock.now += 5
+    staying = entered(admitted, "203.0.113.1")
+    for _ in range(100):
+        assert isinstance(admitted.enter("127.0.0.1"), Address)
+    # Their addresses are forgotten by now.
+    assert len(admitted._addresses) == 2
+    assert len(admitted._networks) == 101
+    clock.now += 5
+    for _ in range(100):
+        assert isinstance(admitted.enter("127.0.0.1"), Address)
+    assert list(admitted._networks.values()) == [staying.network]
+    assert not admitted._departed_networks
 
 
 def test_an_address_that_comes_back_before_it_is_forgotten_keeps_its_rates():

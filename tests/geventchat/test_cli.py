@@ -1,4 +1,4 @@
-"""The program: its messages, its help, its signals and how it ends. Each test runs it, as people do."""
+"""The program: its messages, its help, its signals and how it ends. Most tests run it, as people do."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ import pytest
 from geventchat.settings import SETTINGS
 from harness.stage.limits import LimitClock
 from tests.geventchat.processes import (
+    called,
     full_pipe,
     port_of,
     ready_lines,
@@ -137,7 +138,7 @@ def test_the_client_limit_is_kept_under_the_hard_limit_on_open_files():
     ],
 )
 def test_an_error_is_reported_in_plain_words_with_an_exit_code(words: list[str], code: int, message: str):
-    ended = run(*words)
+    ended = called(*words)
     assert ended.returncode == code
     hint = "Try: geventchat --help\n" if code == 2 else ""
     assert ended.stderr == f"geventchat: {message}\n{hint}"
@@ -147,7 +148,7 @@ def test_an_error_is_reported_in_plain_words_with_an_exit_code(words: list[str],
 def test_check_prints_the_effective_settings_and_where_each_came_from(tmp_path: Path):
     file = tmp_path / "chat.toml"
     file.write_text("burst = 9\nlog-messages = true\n")
-    ended = run(
+    ended = called(
         "--check",
         "--rate",
         "5",
@@ -172,16 +173,16 @@ def test_check_prints_the_effective_settings_and_where_each_came_from(tmp_path: 
 
 
 def test_check_shows_the_limits_that_a_rate_of_zero_turns_off():
-    rows = dict(line.split(None, 1) for line in run("--check", "--rate", "0").stdout.splitlines())
+    rows = dict(line.split(None, 1) for line in called("--check", "--rate", "0").stdout.splitlines())
     off = {
         *("byte-rate", "address-byte-rate", "address-connection-rate", "address-login-rate"),
-        *("address-room-rate", "address-account-rate"),
+        *("address-room-rate", "address-account-rate", "network-byte-rate", "network-connection-rate"),
     }
     assert {key for key, rest in rows.items() if rest.split(None, 1) == ["0", "(because rate is 0)"]} == off
 
 
 def test_the_help_names_every_option_with_its_default_and_the_commands():
-    shown = run("--help", COLUMNS="1000").stdout
+    shown = called("--help", COLUMNS="1000").stdout
     for row in SETTINGS.values():
         assert f"  {row.flag}" in shown or f", {row.flag}" in shown
         assert row.help in shown

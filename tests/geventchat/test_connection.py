@@ -465,6 +465,28 @@ def test_clients_of_one_address_that_talk_at_the_same_moment_get_no_more_than_it
         assert 100 * said(listener) >= 40 * 2_000 - 8_000 - 4_000
 
 
+def test_clients_of_many_addresses_of_one_network_get_no_more_than_its_bytes():
+    limits = {"network_bytes_per_s": 2_000, "network_burst_bytes": 8_000, "bytes_per_s": 0}
+    limits |= {"lines_per_s": 1e6, "burst_lines": 10**6, "login_chunk_bytes": 100, "address_bytes_per_s": 0}
+    with simulate(config(**limits)) as simulation:
+        crowd = [
+            client for n in range(50) for client in log_in(simulation, f"crowd{n}", host=f"2001:db8:0:{n}::1")
+        ]
+        speaker, listener = log_in(simulation, "speaker", "listener", host="2001:db8:1::1")
+        simulation.advance(10)
+        for _ in range(2):
+            for client in crowd:
+                client.send_lines(*["MSG " + "x" * 95] * 40)
+            simulation.run_until_idle()
+            # Another network does not wait for them.
+            speaker.send_lines("MSG " + "y" * 95)
+            simulation.run_until_idle()
+            assert b"speaker" in listener.received or b"y" * 95 in listener.received
+            simulation.advance(20)
+        assert 100 * said(listener) <= 8_000 + 40 * 2_000 + 4_000
+        assert 100 * said(listener) >= 40 * 2_000 - 8_000 - 4_000
+
+
 def test_a_newcomer_of_a_busy_address_can_log_in():
     limits = {"address_bytes_per_s": 100, "address_burst_bytes": 1_000, "bytes_per_s": 0}
     with simulate(config(lines_per_s=1e6, burst_lines=10**6, **limits)) as simulation:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from geventchat.chat.commands import InvalidCommand, Login, ParseError
 from geventchat.dialects import DIALECTS
 from geventchat.dialects.dialect import Dialect, Reading
-from geventchat.dialects.framing import TOO_LONG, Framing, FramingAnswer, Line, LineFraming
+from geventchat.dialects.framing import TOO_LONG, Control, Framing, Line, LineFraming
 from geventchat.dialects.telnet import TelnetFraming
 from geventchat.net.sniffing import ForeignProtocol, Sniffer
 from tests.fire.garbage import random_garbage
@@ -43,12 +43,12 @@ def pieces(wire: bytes, cuts: list[int]) -> list[bytes]:
     return [wire[a:b] for a, b in pairwise(offsets) if a < b]
 
 
-def readings(dialect: Dialect, chunks: list[bytes]) -> list[Reading | FramingAnswer | ForeignProtocol]:
+def readings(dialect: Dialect, chunks: list[bytes]) -> list[Reading | Control | ForeignProtocol]:
     """Everything one connection is understood to say, in the way the server goes about it."""
     framing: Framing = TelnetFraming(LIMIT_BYTES) if dialect.telnet else LineFraming(LIMIT_BYTES)
     sniffer, reader = Sniffer(LIMIT_BYTES), dialect.interpreter()
     undecided, logged_in = True, False
-    understood: list[Reading | FramingAnswer | ForeignProtocol] = []
+    understood: list[Reading | Control | ForeignProtocol] = []
     for chunk in chunks:
         if undecided:
             verdict = sniffer.feed(chunk)
@@ -56,7 +56,7 @@ def readings(dialect: Dialect, chunks: list[bytes]) -> list[Reading | FramingAns
                 return [verdict]
             undecided = not verdict
         for line in framing.feed(chunk):
-            if isinstance(line, FramingAnswer):
+            if isinstance(line, Control):
                 understood.append(line)
                 continue
             reading: Reading = (

@@ -18,7 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.geventchat.processes import environment, port_of, ready_lines, run, running
+from tests.certificates import made_certificate
+from tests.geventchat.processes import called, environment, port_of, ready_lines, run, running
 from tests.patience import HANG_S
 
 
@@ -46,7 +47,19 @@ def test_a_server_that_answers_is_healthy():
 def test_a_server_that_greets_is_healthy():
     with running("0", "--greeting", "Goodbye!") as server:
         port = port_of(ready_lines(server)[0])
-        assert_healthy(run("health", str(port)), f"127.0.0.1:{port}")
+        assert_healthy(called("health", str(port)), f"127.0.0.1:{port}")
+
+
+def test_a_server_is_asked_in_the_way_that_its_address_says(tmp_path: Path):
+    cert, key = made_certificate()
+    path, port = tmp_path / "chat.sock", free_port()
+    files = ("--tls-cert", str(cert), "--tls-key", str(key))
+    tls, unix = ("--listen", f"line+tls://127.0.0.1:{port}", *files), ("--listen", f"line+unix://{path}")
+    proxies = ("--proxy-from", "127.0.0.0/8")
+    with running(*tls, *unix, *proxies) as server:
+        ready_lines(server)
+        assert_healthy(run("health", *tls[:2], *proxies), f"127.0.0.1:{port}")
+        assert_healthy(run("health", *unix), str(path))
 
 
 def test_the_check_leaves_without_a_trace_in_the_chat():
@@ -55,7 +68,7 @@ def test_the_check_leaves_without_a_trace_in_the_chat():
         with socket.create_connection(("127.0.0.1", port), HANG_S) as client:
             client.sendall(b"LOGIN alice\n")
             assert client.recv(100) == b"OK\n"
-            assert run("health", str(port)).returncode == 0
+            assert called("health", str(port)).returncode == 0
             client.sendall(b"PING\n")
             assert client.recv(100) == b"PONG\n"
 
@@ -73,7 +86,7 @@ def test_a_full_server_is_healthy(option: str, state: str):
         with socket.create_connection(("127.0.0.1", port), HANG_S) as client:
             client.sendall(b"LOGIN alice\n")
             assert client.recv(100) == b"OK\n"
-            assert_healthy(run("health", str(port)), f"127.0.0.1:{port}", state)
+            assert_healthy(called("health", str(port)), f"127.0.0.1:{port}", state)
 
 
 # --- Finding the server of a process ---------------------------------------------------------------------------------
@@ -102,17 +115,17 @@ def test_a_process_is_asked_where_its_own_settings_say(
     with running(*words, env=env, cwd=tmp_path) as server:
         ready_lines(server)
         # The environment of the check itself counts for nothing.
-        assert_healthy(run("health", "--pid", str(server.pid), PORT="2"), f"{host}:{port}")
+        assert_healthy(called("health", "--pid", str(server.pid), PORT="2"), f"{host}:{port}")
 
 
 def test_an_argument_of_the_check_overrides_the_settings_of_the_process():
     with running("0") as server:
         port = port_of(ready_lines(server)[0])
-        ended = run("health", "--pid", str(server.pid))
+        ended = called("health", "--pid", str(server.pid))
         assert ended.returncode == 3
         assert "port: the server listens on any free port (0); pass its real PORT" in ended.stderr
-        assert_healthy(run("health", str(port), "--pid", str(server.pid)), f"127.0.0.1:{port}")
-        assert_healthy(run("health", "-p", str(port), "--pid", str(server.pid)), f"127.0.0.1:{port}")
+        assert_healthy(called("health", str(port), "--pid", str(server.pid)), f"127.0.0.1:{port}")
+        assert_healthy(called("health", "-p", str(port), "--pid", str(server.pid)), f"127.0.0.1:{port}")
 
 
 @pytest.mark.parametrize(
@@ -132,21 +145,24 @@ def test_a_server_is_found_however_it_was_started(program: list[str]):
     ) as started:
         try:
             ready_lines(started)
-            assert_healthy(run("health", "--pid", str(started.pid)), f"127.0.0.1:{port}")
+            assert_healthy(called("health", "--pid", str(started.pid)), f"127.0.0.1:{port}")
         finally:
             os.killpg(started.pid, signal.SIGKILL)
 
 
 def test_a_process_that_is_not_a_server_is_named():
-    ended = run("health", "--pid", str(os.getpid()))
+    # This one can have an argument such as tests/geventchat.
+    with subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE) as other:
+        ended = called("health", "--pid", str(other.pid))
+        other.kill()
     assert ended.returncode == 3
-    assert f"process {os.getpid()} is not a geventchat server" in ended.stderr
+    assert f"process {other.pid} is not a geventchat server" in ended.stderr
 
 
 def test_a_process_that_does_not_exist_is_named():
     with subprocess.Popen([sys.executable, "-c", ""]) as ended:
         ended.wait(HANG_S)
-    checked = run("health", "--pid", str(ended.pid))
+    checked = called("health", "--pid", str(ended.pid))
     assert checked.returncode == 3
     assert f"cannot read /proc/{ended.pid}/cmdline: No such file or directory" in checked.stderr
 
@@ -161,7 +177,7 @@ def test_the_health_check_and_the_settings_of_the_container_work():
     with running(port, env=variables) as server:
         ready_lines(server)
         words = [str(server.pid) if word == "1" else word for word in command[1:]]
-        assert_healthy(run(*words), f"127.0.0.1:{port}")
+        assert_healthy(called(*words), f"127.0.0.1:{port}")
 
 
 # --- Servers that are not healthy ------------------------------------------------------------------------------------
@@ -185,7 +201,7 @@ def answering(answer: Callable[[socket.socket], None]) -> Iterator[int]:
 
 def test_a_port_without_a_server_is_not_healthy():
     port = free_port()
-    ended = run("health", str(port))
+    ended = called("health", str(port))
     assert (ended.returncode, ended.stdout) == (1, "")
     assert ended.stderr == f"not healthy: 127.0.0.1:{port} refuses connections\n"
 
@@ -194,7 +210,7 @@ def test_a_server_that_does_not_answer_in_time_is_not_healthy():
     with running("0") as server:
         port = port_of(ready_lines(server)[0])
         server.send_signal(signal.SIGSTOP)
-        ended = run("health", str(port), "--timeout", "0.5")
+        ended = called("health", str(port), "--timeout", "0.5")
     assert ended.returncode == 1
     assert ended.stderr == f"not healthy: 127.0.0.1:{port} has not answered within 0.5 s\n"
 
@@ -219,7 +235,7 @@ def test_an_answer_that_never_ends_is_not_healthy():
             return
 
     with answering(drip) as port:
-        ended = run("health", str(port), "--timeout", "0.5")
+        ended = called("health", str(port), "--timeout", "0.5")
     assert ended.returncode == 1
     assert ended.stderr == f"not healthy: 127.0.0.1:{port} has not answered within 0.5 s\n"
 
@@ -239,7 +255,7 @@ def test_another_program_on_the_port_is_not_healthy(answer: bytes, shown: str):
         client.sendall(answer)
 
     with answering(reply) as port:
-        ended = run("health", str(port))
+        ended = called("health", str(port))
     assert ended.returncode == 1
     assert f"127.0.0.1:{port} answered '{shown}', which is not what geventchat answers" in ended.stderr
 
@@ -257,13 +273,13 @@ def test_another_program_on_the_port_is_not_healthy(answer: bytes, shown: str):
     ],
 )
 def test_wrong_usage_is_reported(words: list[str], code: int, message: str):
-    ended = run("health", *words)
+    ended = called("health", *words)
     assert ended.returncode == code
     assert ended.stderr.startswith(f"geventchat health: {message}")
     assert ended.stdout == ""
 
 
 def test_the_help_says_what_is_checked():
-    shown = run("health", "--help").stdout
+    shown = called("health", "--help").stdout
     for word in ("--pid", "--timeout", "--port", "--listen", "Exit codes"):
         assert word in shown

@@ -123,16 +123,47 @@ def test_what_an_embedding_program_gets_knows_neither_the_server_nor_its_connect
     assert not strays(inside("embedding.py"), "chat", "exhaustive", "log")
 
 
+def test_web_imports_nothing_that_composes_it():
+    allowed = ("web", "net", "dialects", "chat", "clock", "exhaustive", "log", "rate", "settings")
+    assert not strays(inside("web"), *allowed)
+
+
+def test_http_and_origins_know_nothing_of_the_chat_and_cannot_wait():
+    pure = inside("web/http.py", "web/origins.py")
+    assert not strays(pure)
+    assert not offenders(pure, *SOCKETS)
+
+
+def test_one_http_client_is_served_without_knowing_paths_dialects_or_the_chat():
+    allowed = ("web.http", "net", "chat.events", "log")
+    assert not strays(inside("web/connection.py"), *allowed)
+
+
+def test_only_websockets_need_the_package_websockets():
+    others = [path for path in PATHS if path not in inside("dialects/websocket.py")]
+    assert not offenders(others, "websockets")
+
+
 def test_settings_and_arguments_import_no_sockets():
     assert not offenders(inside("settings.py", "arguments.py"), *SOCKETS)
-    assert not strays(
-        inside("settings.py"), "chat.events", "chat.limits", "chat.names", "chat.text", "dialects", "log"
+    allowed = (
+        "chat.addresses",
+        "chat.events",
+        "chat.limits",
+        "chat.names",
+        "chat.text",
+        "dialects",
+        "log",
+        "web.origins",
     )
+    assert not strays(inside("settings.py"), *allowed)
     assert not strays(inside("arguments.py"), "settings")
 
 
-def test_only_net_the_hashing_server_embedding_and_daemon_import_gevent():
-    with_gevent = inside("net", "services/passwords.py", "server.py", "daemon.py", "embedding.py")
+def test_only_net_http_connections_the_hashing_server_embedding_and_daemon_import_gevent():
+    with_gevent = inside(
+        "net", "services/passwords.py", "server.py", "daemon.py", "embedding.py", "web/connection.py"
+    )
     assert not offenders([path for path in PATHS if path not in with_gevent], "gevent", "greenlet")
 
 

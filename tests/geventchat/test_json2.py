@@ -464,6 +464,6 @@ def test_a_login_is_charged_for_each_of_its_rooms():
             client.send_lines(json.dumps({**json.loads(line), "x": "x" * (2_000 - len(line))}))
             simulation.run_until_idle()
             (connection,) = simulation.server._connections.values()
-            return connection._charged_bytes
+            return connection._costs.charged_bytes
 
     assert charged(40) - charged(0) == 40 * 64

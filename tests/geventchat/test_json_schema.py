@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -76,13 +77,44 @@ TRANSCRIPTS = sorted(
 JSON2 = ALL_DIALECTS["json2"]
 
 
-def validator(*groups: str) -> Draft202012Validator:
-    """Accepts the objects of these groups."""
-    references = [{"$ref": f"#/$defs/{group}"} for group in groups]
-    return Draft202012Validator({"$defs": SCHEMA["$defs"], "anyOf": references})
+class Validator:
+    """Accepts the objects of these groups: what the schema accepts, in a tenth of the time.
+
+    Each definition of a group requires a type. Only those with the type of an object are tried, since no other accepts it.
+    """
+
+    def __init__(self, *groups: str) -> None:
+        whole = [SCHEMA["$defs"][group] for group in groups]
+        types: defaultdict[str, list[list[dict[str, str]]]] = defaultdict(lambda: [[] for _ in groups])
+        for at, group in enumerate(whole):
+            for reference in group["oneOf"]:
+                definition = SCHEMA["$defs"][reference["$ref"].removeprefix("#/$defs/")]
+                assert "type" in definition["required"]
+                types[definition["properties"]["type"]["const"]][at].append(reference)
+        self._any = _one_of(whole)
+        self._of_type = {
+            kind: _one_of([{**group, "oneOf": some} for group, some in zip(whole, references, strict=True)])
+            for kind, references in types.items()
+        }
+
+    def of(self, one: Any) -> Draft202012Validator:
+        kind = one.get("type") if isinstance(one, dict) else None
+        return self._of_type.get(kind, self._any) if isinstance(kind, str) else self._any
+
+    def is_valid(self, one: Any) -> bool:
+        return self.of(one).is_valid(one)
+
+    def validate(self, one: Any) -> None:
+        self.of(one).validate(one)
 
 
-SENT, REQUESTS = validator("answer", "event"), validator("request")
+def _one_of(groups: list[dict[str, Any]]) -> Draft202012Validator:
+    return Draft202012Validator(
+        {"$defs": SCHEMA["$defs"], "anyOf": [group for group in groups if group["oneOf"]]}
+    )
+
+
+SENT, REQUESTS = Validator("answer", "event"), Validator("request")
 
 
 def check(frame: bytes) -> None:

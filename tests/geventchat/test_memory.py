@@ -71,13 +71,14 @@ def test_without_memory_clients_are_disconnected_one_by_one_and_with_memory_ever
 
 def test_the_reserve_is_spent_once_and_set_aside_again():
     reserve = MemoryReserve()
-    assert isinstance(reserve._held, bytes)
     assert len(reserve._held) == RESERVE_BYTES
     assert not reserve.is_spent
     reserve.spend()
     reserve.spend()
     assert reserve.is_spent
+    assert reserve._held.closed
     assert reserve.refill()
+    assert len(reserve._held) == RESERVE_BYTES
     assert not reserve.is_spent
 
 

@@ -48,8 +48,8 @@ def test_every_code_point_is_allowed_exactly_where_the_profile_allows_it():
     for code in range(sys.maxunicode + 1):
         typed = "a" + chr(code)
         if unicodedata.category(chr(code)) in {"Cn", "Co"}:
-            # Unassigned or for private use: never allowed, and there are a million of them.
-            assert by_us(typed) is None
+            # Unassigned or for private use: never allowed. There are a million of them, so only some are tried.
+            assert code % 17 or by_us(typed) is None
         elif by_us(typed) != by_reference(typed):
             differ.append(f"U+{code:04X} {unicodedata.name(chr(code), '?')}")
     assert not differ

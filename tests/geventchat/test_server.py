@@ -19,6 +19,7 @@ from geventchat.chat.commands import Ping
 from geventchat.settings import SERVICES
 from harness import InProcess, ServerSpec, Stage
 from tests.app import serve
+from tests.certificates import made_certificate
 from tests.patience import HANG_S
 
 
@@ -300,7 +301,7 @@ def test_every_interface_means_ipv4_and_ipv6_and_each_is_logged_in_its_own_notat
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Listen("irc"), "scheme: 'irc' is not line, json or slash"),
+        (lambda: Listen("irc"), "scheme: 'irc' is not line, json, slash or web, alone or with +tls or +unix"),
         (lambda: Listen("line", "", 70_000), "port: 70000 is not a port"),
         (lambda: Limits(clients=0), "clients: 0 is not"),
         (lambda: Limits(queue_bytes=10), "queue_bytes: 10 is not"),
@@ -315,6 +316,21 @@ def test_an_invalid_configuration_is_refused(make, message: str):
     with pytest.raises(ConfigError) as refused:
         make()
     assert message in str(refused.value)
+
+
+def test_only_what_the_network_can_read_is_warned_of(tmp_path: Path):
+    logged: list[dict[str, object]] = []
+    cert = str(made_certificate().cert), str(made_certificate().key)
+    listen = (
+        *(Listen("line", host, 0) for host in ("127.0.0.1", "0.0.0.0")),
+        Listen("line+tls", "0.0.0.0", 0),
+        Listen("line+unix", path=str(tmp_path / "chat.sock")),
+    )
+    config = Config(listen=listen, tls_cert=cert[0], tls_key=cert[1])
+    with Server(config, log=lambda event, **fields: logged.append({"event": event.value, **fields})):
+        pass
+    warned = [fields["listen"] for fields in logged if fields["event"] == "passwords-in-clear"]
+    assert warned == ["line://0.0.0.0:0"]
 
 
 def test_an_embedding_program_finds_the_log_in_the_standard_library(caplog: pytest.LogCaptureFixture):

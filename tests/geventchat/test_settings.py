@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,10 @@ OTHER = {
     "log-level": ("error", "error"),
     "log-messages": ("yes", True),
     "reserved-names": ("ann you", ("ann", "you")),
+    "proxy-from": ("10.0.0.0/8 ::1", (ip_network("10.0.0.0/8"), ip_network("::1"))),
+    "tls-cert": ("chat.pem", "chat.pem"),
+    "tls-key": ("chat.key", "chat.key"),
+    "web-origin": ("https://chat.example, [::1]:80", ("https://chat.example", "[::1]:80")),
 }
 
 
@@ -94,7 +99,11 @@ def test_every_setting_can_be_set_by_flag_environment_and_file(key: str, toml):
     assert resolved({key: text})[key] == value
     assert resolved(environment={SETTINGS[key].variable: text})[key] == value
     quoted = (
-        f'["{text}"]' if key in {"listen", "reserved-names"} else f'"{text}"' if not text.isdigit() else text
+        f'["{text}"]'
+        if key in {"listen", "proxy-from", "reserved-names", "web-origin"}
+        else f'"{text}"'
+        if not text.isdigit()
+        else text
     )
     assert resolved(file=toml(f"{key} = {quoted}\n"))[key] == value
     assert resolved(file=toml(f"{key.replace('-', '_')} = {quoted}\n"))[key] == value
@@ -142,8 +151,25 @@ WRONG = [
     ("listen", "json://[::1]5"),
     ("listen", "json://::1:5"),
     ("listen", "json://:65536"),
+    ("listen", "json+ssh://:5"),
+    ("listen", "+tls://:5"),
+    ("listen", "line+tls+unix:///a"),
+    ("listen", "line+tls://:5?key=a"),
+    ("listen", "line+tls://:5?cert"),
+    ("listen", "line+tls://:5?cert=a&cert=b"),
+    ("listen", "line+tls://:5?mode=660"),
+    ("listen", "line://:5?cert=a"),
+    ("listen", "line+unix://a"),
+    ("listen", "line+unix://"),
+    ("listen", "line+unix:///a?mode=888"),
+    ("listen", "line+unix:///a?mode=1777"),
+    ("listen", "line+unix:///" + "a" * 96),
     ("listen", " "),
+    ("web-origin", "https://"),
+    ("web-origin", "https://chat.example/"),
     ("reserved-names", "you a/b"),
+    ("proxy-from", "10.0.0.0/8, proxy.example"),
+    ("proxy-from", "10.0.0.0/33"),
     ("greeting", "x" * 513),
     ("greeting", "é" * 257),
     ("greeting", "\u200b"),
@@ -193,9 +219,23 @@ def test_a_wrong_value_is_refused_with_its_key_value_type_and_source(key: str, t
         (lambda: Config(listen=()), "listen: () is not one or more of SCHEME://HOST:PORT"),
         (lambda: Config(listen=("json://",)), "listen: ('json://',) is not one or more of SCHEME"),
         (lambda: Program(port=70_000), "port: 70000 is not a port from 0 to 65535"),
-        (lambda: Listen("irc"), "scheme: 'irc' is not line, json or slash"),
+        (lambda: Listen("irc"), "scheme: 'irc' is not line, json, slash or web, alone or with +tls or +unix"),
         (lambda: Listen("line", "", 70_000), "port: 70000 is not a port from 0 to 65535"),
         (lambda: Listen("line", "a b"), "host: 'a b' is not a host name or an address"),
+        (lambda: Listen("line", path="/a"), "path: line has a host and a port instead of '/a'"),
+        (lambda: Listen("line+unix", "localhost", path="/a"), "path: line+unix has no host and no port"),
+        (lambda: Listen("line+unix"), "path: '' is not an absolute path of at most 96 bytes"),
+        (lambda: Listen("line+unix", path="/a", mode=0o1777), "mode: 1023 is not permissions from 0 to 777"),
+        (lambda: Listen("line", cert="a"), "cert: line has no certificate"),
+        (lambda: Listen("line+tls", key="a"), "cert: missing; a is the key of a certificate"),
+        (
+            lambda: Config(listen=(Listen("line+tls"),)),
+            "tls-cert: missing; line+tls://0.0.0.0:4000 needs a certificate",
+        ),
+        (
+            lambda: Config(listen=(Listen(), Listen("line+tls", cert="a"))),
+            "listen: line://0.0.0.0:4000 and line+tls://0.0.0.0:4000?cert=a are the same address",
+        ),
     ],
 )
 def test_a_wrong_value_in_python_is_refused_by_the_same_checks(make, message: str):
@@ -267,6 +307,14 @@ def test_an_empty_variable_counts_as_not_set():
         ("line://[::1]:7", Listen("line", "::1", 7)),
         ("line://[::1]", Listen("line", "::1", 4000)),
         ("slash://localhost", Listen("slash", "localhost", 5000)),
+        ("line+tls://", Listen("line+tls", "", 4000)),
+        ("line+tls://[::1]:7?cert=a.pem", Listen("line+tls", "::1", 7, cert="a.pem")),
+        (
+            "json+tls://:7?key=/b%20c.key&cert=/a%2cb.pem",
+            Listen("json+tls", "", 7, cert="/a,b.pem", key="/b c.key"),
+        ),
+        ("slash+unix:///run/chat.sock", Listen("slash+unix", path="/run/chat.sock")),
+        ("line+unix:///a%20b?mode=660", Listen("line+unix", path="/a b", mode=0o660)),
     ],
 )
 def test_addresses_are_read(text: str, listen: Listen):
@@ -294,6 +342,8 @@ LINE = Listen("line", "0.0.0.0", 4000)
         ({"listen": "json://:0 line://:1"}, (Listen("json", "", 0), Listen("line", "", 1))),
         ({"listen": "line://:1", "port": "2"}, (Listen("line", "0.0.0.0", 2), Listen("line", "", 1))),
         ({"host": "::1", "port": "2"}, (Listen("line", "::1", 2),)),
+        ({"listen": "line+tls://:1?cert=a"}, (Listen("line+tls", "", 1, cert="a"),)),
+        ({"listen": "line+unix:///a"}, (Listen("line+unix", path="/a"),)),
     ],
 )
 def test_line_is_served_on_the_port_unless_another_address_replaces_it(
@@ -312,6 +362,8 @@ def test_a_rate_of_zero_turns_off_the_limits_per_second_on_lines_bytes_connectio
         limits,
         bytes_per_s=0.0,
         address_bytes_per_s=0.0,
+        network_bytes_per_s=0.0,
+        network_connections_per_s=0.0,
         address_connections_per_s=0.0,
         address_logins_per_s=0.0,
         address_rooms_per_min=0.0,

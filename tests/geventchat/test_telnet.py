@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from geventchat.dialects.framing import TOO_LONG, FramingAnswer, Line
+from geventchat.dialects.framing import TOO_LONG, FramingAnswer, Unit
 from geventchat.dialects.telnet import TelnetFraming, without_telnet
 
 
@@ -47,8 +47,6 @@ MARK = FramingAnswer(b"\xff\xfb\x06")
         ([b"\xff\xfd\n\x06\n"], [b"\xff\xfd", b"\x06"]),
     ],
 )
-def test_a_timing_mark_is_sent_as_soon_as_it_is_asked_for(
-    chunks: list[bytes], found: list[Line | FramingAnswer]
-):
+def test_a_timing_mark_is_sent_as_soon_as_it_is_asked_for(chunks: list[bytes], found: list[Unit]):
     framing = TelnetFraming(8)
     assert [one for chunk in chunks for one in framing.feed(chunk)] == found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geventchat.dialects.framing import FramingAnswer, Line, LineFraming
+from geventchat.dialects.framing import FramingAnswer, Line, LineFraming, Unit
 from geventchat.dialects.telnet import TelnetFraming, without_telnet
 from tests.geventchat.test_framing import LIMIT
 
@@ -29,7 +29,7 @@ def test_a_line_without_0xff_is_untouched(line: bytes):
 @given(CHUNKS)
 def test_lines_and_timing_marks_do_not_depend_on_how_the_bytes_are_cut(chunks: list[bytes]):
     framing, plain = TelnetFraming(LIMIT), LineFraming(LIMIT)
-    found: list[Line | FramingAnswer] = []
+    found: list[Unit] = []
     lines: list[Line] = []
     for chunk in chunks:
         found += framing.feed(chunk)

@@ -238,7 +238,7 @@ def test_after_the_login_the_deadline_is_gone(scene: Scene, way: str):
     scene.time.advance(30)
     waiting.kill(block=False)
     scene.time.run_until_idle()
-    scene.waiter.logged_in()
+    scene.waiter.clear_deadline()
     waiting = scene.wait(waits(scene)[way])
     scene.time.advance(9_000)
     assert result(waiting) is None
@@ -249,7 +249,7 @@ def test_after_the_login_the_deadline_is_gone(scene: Scene, way: str):
 def test_the_timer_of_the_deadline_does_not_outlive_the_login(scene: Scene):
     waiting = scene.wait(scene.until_input, login_s=60)
     assert scene.time.timers == 1
-    scene.waiter.logged_in()
+    scene.waiter.clear_deadline()
     assert scene.time.timers == 0
     waiting.kill(block=False)
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
+from gevent.server import StreamServer
 
 from harness import InProcess, Outcome, Script, ServerSpec, Target, Verdict, load, parse, play
 from harness.audit.audit import Audit, Sample, audit, headline, report, summary
@@ -54,7 +56,7 @@ def audited(text: str, target: Target = TALK, sample: Sample = Sample()) -> Audi
 
 
 def played_with(script: Script, mutation: Mutation) -> Verdict:
-    mutator = Mutator(mutation)
+    mutator = Mutator(mutation, b"\n")
     verdict = play(script, TALK, inbox_filter=mutator)
     assert mutator.applied
     return verdict
@@ -175,7 +177,7 @@ def test_a_delayed_line_arrives_one_turn_later() -> None:
     later = THREE_CLIENTS.replace("bob< MSG alice hello\n", "").replace(
         "bob< USER alice", "bob< MSG alice hello\nbob< USER alice"
     )
-    assert play(parse(later), TALK, inbox_filter=Mutator(delayed)).passed
+    assert play(parse(later), TALK, inbox_filter=Mutator(delayed, b"\n")).passed
 
 
 # --- survivors ----------------------------------------------------------------------------------------------
@@ -257,6 +259,24 @@ def test_a_server_that_answers_differently_in_the_replay_is_reported_as_unstable
     assert "UNSTABLE talk.chat:2   replayed, the server did not send this line to alice" in plain(
         report(done)
     )
+
+
+def test_a_line_is_found_in_a_replay_with_more_lines_before_it() -> None:
+    plays: list[object] = []
+
+    def talkative(spec: ServerSpec) -> StreamServer:
+        plays.append(None)
+        answer = b"motd\n" * len(plays) + b"end\n"
+
+        def talk(sock: Any, address: object) -> None:
+            while sock.recv(100):
+                sock.sendall(answer)
+
+        return StreamServer(("127.0.0.1", 0), talk)
+
+    done = audited("alice> hi\nalice receives any lines until end\n", InProcess(talkative))
+    assert (done.survivors, done.unstable) == ((), ())
+    assert done.played == 4
 
 
 def test_a_target_that_fails_during_the_audit_has_not_noticed_a_mutation() -> None:

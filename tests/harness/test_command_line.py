@@ -118,6 +118,7 @@ TARGETED = "target: {}\n\n" + GOOD.partition("\n\n")[2]
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_each_script_is_played_at_the_server_that_its_header_names(folder, capsys, monkeypatch, jobs):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("COLUMNS", "80")
     write(
         folder,
         one=TARGETED.format("app tests.harness.servers.talk:serve_correctly"),
@@ -221,6 +222,27 @@ def test_update_explains_a_refusal_and_exits_with_1(folder, capsys):
     write(folder, a="repeat 2 as n:\n    a>~ LOGIN ${n}\n    a< OK\n    a> WHO\n    a< x\n")
     assert main(["update", "a.chat", *CORRECT]) == 1
     assert "not rewritten: line 5 is played 2 times" in capsys.readouterr().out
+
+
+def test_the_words_around_reports_fit_a_narrow_terminal_too(folder, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "50")
+    write(
+        folder,
+        a="repeat 2 as n:\n    a>~ LOGIN ${n}\n    a< OK\n    a> WHO\n    a< x\n",
+        b="alcie< OK OK OK OK\n",
+    )
+    assert main(["update", "a.chat", *CORRECT]) == 1
+    assert main(["check", "b.chat"]) == 2
+    out = capsys.readouterr().out
+    assert "not rewritten: " in out
+    assert "b.chat:1:1: " in out
+    assert max(map(len, out.splitlines())) <= 50
+
+
+def test_without_an_output_there_is_still_an_exit_code(folder, monkeypatch):
+    write(folder, a=GOOD, b=BAD)
+    monkeypatch.setattr(sys, "stdout", None)
+    assert main(["play", ".", *CORRECT]) == 1
 
 
 def test_check_needs_no_server(folder, capsys):

@@ -645,28 +645,57 @@ def test_pytest_plays_each_transcript_at_each_server_and_ends_with_the_table(
     (pytester.path / "who.chat").write_text(SUITE["who"])
     adapter = pytester.path / "crlf.adapter"
     adapter.write_text("sends: LOGIN ${name} => WHO\neol: crlf\n")
+    (pytester.path / "wrong.chat").write_text("xfail: known\n\na> x\na< y\n")
     command = f"{sys.executable} -m tests.harness.servers.talk {{port}}"
-    result = pytester.runpytest_inprocess(
+    words = (
         "-p", "no:cacheprovider", "-p", "harness.pytest_plugin",
         "--harness-compare", f"fine={command} none",
         "--harness-compare", f"windows={command} crlf",
         "--harness-compare-features", "fine=roster",
         "--harness-compare-adapter", f"windows={adapter}",
     )  # fmt: skip
-    result.assert_outcomes(passed=2, failed=1, skipped=1)
+    result = pytester.runpytest_inprocess(*words, "--harness-compare-write-baseline", "known.txt")
+    result.assert_outcomes(passed=2, failed=1, skipped=1, xfailed=2)
     result.stdout.fnmatch_lines(
         [
             "*servers compared*",
             "*fine*windows*",
             "login.chat*ok*line 6*",
             "who.chat*ok*-*",
+            "wrong.chat*(4)*(4)*",
             "passed*2 of 2*0 of 1*",
         ]
     )
+    result = pytester.runpytest_inprocess(*words, "-k", "login", "--harness-compare-baseline", "known.txt")
+    result.assert_outcomes(passed=1, xfailed=1, deselected=4)
+    result.stdout.fnmatch_lines(["login.chat*ok*known*", "windows differs*", "*(known)*"])
 
 
-def test_pytest_refuses_a_server_without_a_name(pytester: pytest.Pytester) -> None:
+def test_a_baseline_fits_a_run_of_other_folders(suite: Path, tmp_path: Path) -> None:
+    known = str(tmp_path / "known.txt")
+    assert main(["compare", str(suite), *app("drops"), "--write-baseline", known]) == 1
+    (tmp_path / "more" / "deep").mkdir(parents=True)
+    (tmp_path / "more" / "also.chat").write_text(SUITE["login"])
+    suite.rename(tmp_path / "more" / "deep" / "suite")
+    files = [str(tmp_path / "more"), *app("drops")]
+    assert main(["compare", *files, "--baseline", known]) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["--harness-compare", "./serve"], "'./serve' does not name a server"),
+        (
+            ["--harness-compare", "a=./serve {port}", "--harness-compare-baseline", "none"],
+            "cannot read the baseline none",
+        ),
+    ],
+)
+def test_pytest_refuses_a_comparison_that_cannot_be_made_once(
+    pytester: pytest.Pytester, words: list[str], problem: str
+) -> None:
     pytester.makeini("[pytest]\nharness_files = *.chat\n")
-    (pytester.path / "login.chat").write_text(SUITE["login"])
-    result = pytester.runpytest_inprocess("-p", "no:cacheprovider", "--harness-compare", "./serve")
-    assert "'./serve' does not name a server" in result.stdout.str() + result.stderr.str()
+    for name in ("login", "who"):
+        (pytester.path / f"{name}.chat").write_text(SUITE[name])
+    result = pytester.runpytest_inprocess("-p", "no:cacheprovider", *words)
+    assert (result.stdout.str() + result.stderr.str()).count(problem) == 1

@@ -275,7 +275,7 @@ def test_the_message_arrives_in_time(server):
 def test_the_sized_value_passes():
     memcached = program("memcached", "memcached")
     server = Command([memcached, "-u", "nobody", "-l", "127.0.0.1", "-p", "{port}", "-U", "0", "-t", "1"])
-    verdict = play(parse(block(TRANSCRIPTS, "title: a value has as many bytes")), server)
+    verdict = play(parse(block(TRANSCRIPTS, "title: a value has the announced")), server)
     assert verdict.passed, plain(report(verdict))
 
 
@@ -621,7 +621,8 @@ def test_the_minute_passes_in_a_second(shell) -> None:
     command, shown = command_and_output(TARGETS, "$ harness play minute.chat")
     minute = block(TARGETS, "import asyncio", "for a minute")
     assert (
-        shell(command, minute_py=minute, minute_chat=block(TARGETS, "title: whoever says nothing")) == shown
+        shell(command, minute_py=minute, minute_chat=block(TARGETS, "title: a client that says nothing"))
+        == shown
     )
 
 
@@ -639,7 +640,7 @@ def test_the_asyncio_server_passes_its_transcript(tmp_path: Path) -> None:
 def test_the_two_nodes_pass_their_transcript(tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     Path("node.py").write_text(block(TARGETS, "tell_the_other_node"))
-    Path("two.chat").write_text(block(TARGETS, "title: what is said while"))
+    Path("two.chat").write_text(block(TARGETS, "title: messages are lost while"))
     command = (
         block(TARGETS, "$ harness play two.chat").removeprefix("$ harness ").replace("python", sys.executable)
     )

@@ -270,7 +270,9 @@ def test_of_a_hundred_clients_those_that_matter_are_shown() -> None:
     shown = len(head.split()) - 1
     assert shown >= 3
     assert f"{100 - shown} more clients not shown; none of them with anything unexpected" in text
-    assert len(text.splitlines()) < 120
+    assert text.endswith("\n  to accept what was received, replace the lines of client57 by:\nclient57< ok\n")
+    verdict, _ = reported(logins + says + heard.replace("57< no", "57< ok\nclient57< more"), {"hi": "ok"})
+    assert plain(report(verdict, 80)).endswith("replace the lines of client57 by:\nclient57< ok\n")
 
 
 def test_many_failures_of_one_turn_are_counted() -> None:

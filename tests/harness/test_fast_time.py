@@ -221,7 +221,11 @@ def test_waits_do_not_add_up_the_moments_between_them(tmp_path: Path) -> None:
 
 
 def test_the_report_says_how_fast_and_how_late(tmp_path: Path) -> None:
-    verdict = played(command(tmp_path, "python", ASYNCIO))
+    script = textwrap.dedent(IDLE).lstrip().replace("alice< hi\n", "within 1h:\n    alice< hi\n", 1)
+    verdict = played(command(tmp_path, "python", ASYNCIO), script)
+    assert f" of 3600s, on the clock of this machine, times {verdict.time_factor}: it " in plain(
+        report(verdict)
+    )
     speed = f"settled, time x{verdict.time_factor}, up to "
     assert run_summary([verdict], 1.0).startswith(f"1 passed in 1.00 s ({speed}")
     assert plain(report(verdict)).rstrip().endswith(" s late)")

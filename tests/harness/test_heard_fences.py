@@ -175,7 +175,7 @@ def test_in_this_process_nobody_sends_anything() -> None:
     assert not any(turn.fence_lines for turn in verdict.turns)
 
 
-# --- who sends and who hears ----------------------------------------------------------------------------------
+# --- senders and listeners ------------------------------------------------------------------------------------
 
 
 def test_the_only_client_waits_for_quiet_and_lowers_no_grade() -> None:
@@ -262,7 +262,7 @@ def test_each_refusal_is_waited_for() -> None:
     steps = logins("ann") + "bob> MSG x\nbob< ERR must-login-first\nann receives nothing\n\n" * 3
     verdict, text = played(steps, "batch=30", header=header)
     assert (verdict.passed, verdict.grade) == (True, Grade.SETTLED), text
-    # Refused before, so the next refusals are waited for as long as an operation may take.
+    # Refused before, so the fence waits for the next refusals as long as an operation can take.
     verdict, text = played(steps, "batch=150", header=header)
     assert (verdict.passed, verdict.grade) == (True, Grade.SETTLED), text
 

@@ -158,7 +158,7 @@ def test_a_name_that_was_given_back_can_be_given_again() -> None:
     cat.granted = (5.5, "bob")  # bob has begun to leave only afterwards
     assert (Law.HOLDERS, "c1 and c2 both had the name bob for 0.500 s") in found(history)
     bob.left_s = float("inf")
-    bob.ended_s, bob.last_s = 7.0, 5.2  # the server may have taken it away at 5.3
+    bob.ended_s, bob.last_s = 7.0, 5.2  # the server can have taken it away at 5.3
     assert Law.HOLDERS not in {law for law, _ in found(history)}
 
 

@@ -148,7 +148,7 @@ def test_an_error_names_its_place_and_what_was_expected(text, line, column, mess
     assert expected in wrong.expected
     shown = str(wrong).splitlines()
     assert shown[0].startswith(f"s.chat:{line}:{column}: ")
-    # The caret stands below the column in the first line.
+    # The caret is below the column in the first line.
     assert shown[2].index("^") - shown[1].index("|") - 2 == column - 1
 
 

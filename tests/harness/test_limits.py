@@ -1,4 +1,4 @@
-"""Limits in time on a machine that is too busy to run the server, and on one that is not."""
+"""Limits in time on a machine that is too busy to run the server, and on a calm one."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def program(source: str, count: int = 1, sessions: bool = True) -> Iterator[list
     with ExitStack() as stack:
         started = []
         for _ in range(count):
-            # In a session of its own, as servers are: where Linux shares a processor among sessions, each has its share.
+            # In a separate session, like servers: where Linux shares a processor among sessions, each has its share.
             one = subprocess.Popen([sys.executable, "-S", "-c", source], start_new_session=sessions)
             stack.callback(one.wait)
             stack.callback(one.kill)

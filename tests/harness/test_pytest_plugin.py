@@ -173,26 +173,35 @@ INI = {
     "--shared": "true",
     "--tls-insecure": "true",
     "--html": "page.html",
+    "--only": "reads",
 }
 
 
 def test_every_key_of_the_ini_is_what_the_option_is(bare):
-    """Each key of the ini, and then each option, has the value that `play` would have."""
-    rows = [row for row in OPTIONS if row.of_playing]
+    """Each key of the ini, and then each option, has the value that the command would have."""
+    rows = [row for row in OPTIONS if row.pytest_flag and row.flag]
     ini = {row.flag: INI.get(row.flag, "3") for row in rows}
+    ini["--ends"] = "true"
     bare.makeini("[pytest]\n" + "".join(f"{row.ini_key} = {ini[row.flag]}\n" for row in rows))
     found = vars(from_pytest(bare.parseconfig("-p", "harness.pytest_plugin")))
     for row in rows:
         wanted = True if row.action == "store_true" else row.type(ini[row.flag])
         wanted = [wanted] if row.action == "append" else wanted
-        assert found[row.dest or row.flag[2:].replace("-", "_")] == wanted
-    assert found.keys() <= vars(parsed_play("--server", "x")).keys()
+        assert found[row.name] == wanted
+    playing = {row.name for row in rows if row.of_playing}
+    assert playing <= vars(parsed_play("--server", "x")).keys()
 
     bare.makeini("[pytest]\n")
     words = []
     for row in rows:
         words += [row.pytest_flag] if row.action == "store_true" else [f"{row.pytest_flag}={ini[row.flag]}"]
     assert vars(from_pytest(bare.parseconfig("-p", "harness.pytest_plugin", *words))) == found
+
+    # Also where the command line asks for the default.
+    bare.makeini("[pytest]\nharness_explore_seed = 3\nharness_features = one\n")
+    words = ["-p", "harness.pytest_plugin", "--harness-explore-seed=1", "--harness-features="]
+    found = vars(from_pytest(bare.parseconfig(*words)))
+    assert (found["explore_seed"], found["features"]) == (1, "")
 
 
 def parsed_play(*words: str) -> argparse.Namespace:

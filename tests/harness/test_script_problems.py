@@ -100,6 +100,8 @@ WRONG = (
     header("title:  x"),
     header("title: x "),
     header("title: "),
+    header("title:"),
+    Wrong("title: x\nskip:\n\na> x\n"),
     header("title: a\x07b"),
     Wrong("title: x\na> x\n"),
     Wrong("title: x\ntitle: y\n\na> x\n"),

@@ -379,7 +379,7 @@ def test_an_answer_that_can_be_the_end_of_another_line_is_not_taken_for_one() ->
     verdict, text = after_raw(PROMPT, "bob receives nothing")
     assert verdict.failures[0].kind is FailureKind.UNANSWERED, text
     assert r"is found if the turn expects these bytes (`ann<< >\x20`)" in " ".join(text.split())
-    # An end of a line that is no answer is left alone.
+    # An end of a line that is not an answer stays.
     verdict, text = after_raw("4d534720616e6e20504f4e470a", "ann< MSG ann PONG")
     assert verdict.passed, text
 

@@ -32,31 +32,20 @@ from tests.patience import HANG_S
 ROOT = Path(__file__).parents[2]
 AT_ONCE = 64
 """Servers that are played with at a time: plays mostly wait."""
-RUNS = 5
-"""Plays of each server with each fence."""
+RUNS = 3
+"""Plays of each server with each fence. All servers together play nearly every script with every fence."""
 
 OUTSIDE = [server for server in SERVERS if not server.in_process]
 INSIDE = [server for server in SERVERS if server.in_process]
-TOOLS = {"python": "", "c": "gcc", "node": "node", "perl": "perl"}
+TOOLS = ("", "gcc", "node", "perl")
 """What the servers of the short form need. Rust and Java take too long to build or to start."""
 
 
 def short(servers: list[ZooServer], built: str) -> list[Job]:
-    """A few dozen plays of each server. Their numbers are the seeds, so that together they play all scripts with all
-    fences."""
+    """A dozen plays of each server. Their numbers are the seeds, so that neighbours play other scripts."""
     return [
         Job(server.name, tuple(fences(server)), RUNS, number, built) for number, server in enumerate(servers)
     ]
-
-
-@pytest.fixture(scope="module")
-def plays(tmp_path_factory: pytest.TempPathFactory) -> list[Play]:
-    """All plays of servers outside this process for which this machine has what they need."""
-    built = str(tmp_path_factory.mktemp("built"))
-    servers = [one for one in OUTSIDE if one.architecture.tool in TOOLS.values() and not one.missing()]
-    build(servers, built)
-    with ThreadPoolExecutor(AT_ONCE) as executor:
-        return measured(executor, short(servers, built), lambda _done, _all: None)
 
 
 def require_right(plays: list[Play]) -> None:
@@ -75,26 +64,26 @@ def require_noticed(plays: list[Play]) -> None:
     delayed = [one for one in late if one.wrong_pass is WrongPass.DELAYED]
     for script, count in Counter(one.script for one in delayed).items():
         among = sum(one.script == script for one in late)
-        assert count == 1 or count <= among / 4, [one for one in delayed if one.script == script]
+        assert count == 1 or count <= among / 2, [one for one in delayed if one.script == script]
 
 
-@pytest.mark.parametrize("tool", TOOLS)
-def test_verdicts_on_servers_outside_this_process(tool: str, plays: list[Play]) -> None:
-    servers = [server for server in OUTSIDE if server.architecture.tool == TOOLS[tool]]
-    if servers[0].missing():
-        pytest.skip(servers[0].missing())
-    own = [one for one in plays if SERVER[one.server] in servers]
-    assert len(own) == len(servers) * len(fences(servers[0])) * RUNS
-    require_right(own)
-
-
-def test_late_lines_are_noticed(plays: list[Play]) -> None:
+def test_verdicts_on_servers_outside_this_process(tmp_path: Path) -> None:
+    """A single test, since all of them play at the same time: waiting takes longest."""
+    servers = [one for one in OUTSIDE if one.architecture.tool in TOOLS and not one.missing()]
+    build(servers, str(tmp_path))
+    with ThreadPoolExecutor(AT_ONCE) as executor:
+        plays = measured(executor, short(servers, str(tmp_path)), lambda _done, _all: None)
+    assert len(plays) == len(servers) * len(fences(servers[0])) * RUNS
+    require_right(plays)
     require_noticed(plays)
+    missing = {one.missing() for one in OUTSIDE if one.architecture.tool in TOOLS} - {""}
+    if missing:
+        pytest.skip(f"all other servers passed; {', '.join(sorted(missing))}")
 
 
 def test_verdicts_on_servers_inside_this_process() -> None:
     played = [
-        one for number in range(3) for job in short(INSIDE, "") for one in done(replace(job, seed=number))
+        one for number in range(5) for job in short(INSIDE, "") for one in done(replace(job, seed=number))
     ]
     require_right(played)
     assert {one.grade for one in played} == {"exact"}

@@ -63,9 +63,9 @@ def _filled(command: str, paths: dict[str, str]) -> str:
 
 
 def _python(name: str, endpoints: str = "{port:line} {idle=60}") -> IndependentServer:
-    return IndependentServer(
-        name, sys.executable, "python3", "", f"{sys.executable} {{source}}/chat.py", endpoints
-    )
+    # All but one need nothing that is installed, and start sooner without a look at it.
+    python = sys.executable if name == "py_gevent" else f"{sys.executable} -S"
+    return IndependentServer(name, sys.executable, "python3", "", f"{python} {{source}}/chat.py", endpoints)
 
 
 SERVERS = (

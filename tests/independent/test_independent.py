@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,8 +26,6 @@ from tests.independent.servers import BASELINE, HERE, SERVERS, scripts_of
 from tests.patience import HANG_S
 
 ROOT = HERE.parents[1]
-AT_ONCE = 16
-"""Plays at a time: they mostly wait."""
 FENCE = Fence("PING", ("PONG", "ERR must-login-first"))
 TESTED = [server for server in SERVERS if server.name not in ("rust_channels", "java_nio")]
 
@@ -37,19 +37,20 @@ PATIENT_S = 30.0
 """How long a line can take where none is missing: a busy machine is no difference."""
 
 
-def compared(scripts: Iterable[Path], servers: Iterable[ComparedServer], within_s: float) -> Table:
-    """The table of these scripts and servers, with the known differences."""
-    jobs = [(path, server) for path in scripts for server in servers]
-    targets = {server.name: server.choice.target() for _, server in jobs}
+def compared(scripts: Sequence[Path], servers: Iterable[ComparedServer], within_s: float) -> Table:
+    """The table of these scripts and servers, with the known differences. Each server plays all scripts, one by one."""
 
-    def play(job: tuple[Path, ComparedServer]) -> Cell:
-        path, server = job
-        return cell_of(
-            server.name, play_file(path, targets[server.name], PlayOptions(FENCE, within_s), keep_going=True)
-        )
+    def play(server: ComparedServer) -> list[Cell]:
+        target, options = replace(server.choice, shared=True).target(), PlayOptions(FENCE, within_s)
+        with closing(target):
+            return [
+                cell_of(server.name, play_file(path, target, options, keep_going=True)) for path in scripts
+            ]
 
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        return Table(tuple(pool.map(play, jobs)), baseline.read(BASELINE))
+    servers = list(servers)
+    with ThreadPoolExecutor(len(servers)) as pool:
+        cells = [cell for cells in pool.map(play, servers) for cell in cells]
+    return Table(tuple(cells), baseline.read(BASELINE))
 
 
 @pytest.fixture(scope="module")

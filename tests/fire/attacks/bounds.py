@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 CONNECTION_BYTES = 16_384
 # The longest name, 20 letters of twelve bytes each in JSON, with its quotation marks, comma and space.
 PERSON_BYTES = 244
-# A name that somebody has written to, 20 letters of four bytes, and its entry in a dictionary: 208 bytes were measured.
+# A name that a client has written to, 20 letters of four bytes, and its entry in a dictionary: 208 bytes were measured.
 CONTACT_BYTES = 256
 # A view holds on to at most twice its bytes, and small pieces are objects.
 OUTPUT_FACTOR = 3
-# Everything in SECURITY.md that is said to happen "at once", with room for a busy machine.
+# Everything that happens "at once" according to SECURITY.md, with room for a busy machine.
 NAME_FREE_S = 0.1
 # What a busy machine adds to every wait.
 UNHURRIED_S = 5.0
@@ -109,7 +109,7 @@ def broken(measured: Measured, limits: Limits | None = None) -> list[Broken]:
     if measured.connections_left:
         found.append(
             Broken(
-                "who has gone is not connected",
+                "clients that have gone are not connected",
                 f"{measured.connections_left} connections",
                 "none",
                 strict=False,

@@ -138,7 +138,7 @@ class Search:
         self._jobs = jobs
         self._say = say
         self._chosen = 0
-        # For each way to make an attack, how often it has led to one that was kept, and how often not.
+        # For each way to make an attack, how often the attack was kept, and how often not.
         self._ways = {(objective, how): [1, 1] for objective in OBJECTIVES for how in ("mutate", "cross")}
         self._ways["new", "new"] = [1, 1]
         self._exceeded: dict[str, int] = {}

@@ -18,7 +18,7 @@ from tests.fire.attacks import plan
 
 ROOT = Path(__file__).resolve().parents[3]
 DIALECTS = ("line", "json", "slash")
-_READY = re.compile(rb"Chat server started on \S+:(\d+)(?: \((\w+)\))?")
+_READY = re.compile(rb"Chat server started on \S+:(\d+)(?: \(([\w+]+)\))?")
 _WAITING = b"Waiting for connections"
 
 

@@ -1,4 +1,4 @@
-"""Honest people beside an attack, in a process of their own so that the load does not delay them.
+"""Honest people beside an attack, in a separate process so that the load does not delay them.
 
 Readers in each dialect keep reading at 1 Mbit/s, or as fast as they can, and talk now and then. Newcomers log in one after
 the other. Names are claimed when the attack asks for it. Knows what honest people see, and nothing about the attack.

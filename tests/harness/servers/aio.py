@@ -250,7 +250,7 @@ class Echoes(Chat):
 
 
 class ForgetsTheLast(Chat):
-    """A wrong server: whoever came last hears nothing."""
+    """A wrong server: the latest client hears nothing."""
 
     def say(self, text: str) -> None:
         for other in list(self.people.values())[:-1]:
@@ -259,7 +259,7 @@ class ForgetsTheLast(Chat):
 
 
 class AnswersLate(Chat):
-    """A wrong server: what is said arrives half a second later."""
+    """A wrong server: messages arrive half a second late."""
 
     def say(self, text: str) -> None:
         asyncio.get_running_loop().call_later(0.5, super().say, text)

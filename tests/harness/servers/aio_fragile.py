@@ -1,4 +1,4 @@
-"""Asyncio servers for faults and schedules: one that is correct under every schedule, and variants that are not."""
+"""Asyncio servers for faults and schedules: a correct one, under every schedule, and variants that are not."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class ListenersDisagree(Correct):
 
 
 class LosesUpdates(Correct):
-    """What is said while the last lines are being sent is forgotten together with them."""
+    """Messages that come while the last lines are being sent are forgotten together with them."""
 
     def __init__(self, spec: ServerSpec) -> None:
         super().__init__(spec)

@@ -2,16 +2,16 @@
 
 - `hub=MS`: what clients say goes through the queue of one hub thread, which delivers it this many milliseconds later.
 - `writers=MS`: each client has a queue and a thread that writes to it that late; PING is answered at once.
-- `after`: these milliseconds begin when everyone who is logged in has been answered a PING since: however busy the machine
-  is, what was said comes after the answers. At most five seconds pass until they begin.
+- `after`: these milliseconds begin when all clients that are logged in have had a PING answered since: however busy the
+  machine is, messages come after the answers. At most five seconds pass until they begin.
 - `departures=MS`: the others hear of a departure that many milliseconds later.
 - `joins`: the others hear of a login at once, before it is answered.
-- `greets`: a client is greeted when it connects. `strict`: whoever does not log in first is disconnected.
+- `greets`: a client is greeted when it connects. `strict`: a client that does not log in first is disconnected.
 - `DIE MS` ends the process that many milliseconds later; `MUTE` keeps it from answering PING.
 - `shouts`: what clients say is delivered in capitals. `forgets=NAME`: nothing is delivered to this client.
 - `prompts`: `> ` follows the answers to each line.
 - `raw=HEX`: `WAVE` is answered with these bytes 50 ms later, and nothing else is handled meanwhile.
-- `errs`: unknown lines are answered with `ERR unknown`. `echoes`: `OK` also answers what is said; `acks`: before that is
+- `errs`: unknown lines are answered with `ERR unknown`. `echoes`: `OK` also answers messages; `acks`: before that is
   delivered.
 """
 
@@ -146,7 +146,7 @@ class Hub:
 
 
 class Tasks:
-    """The same with asyncio: each client's queue is drained by its own task; the reader answers PING itself. What was said
+    """The same with asyncio: each client's queue is drained by its own task; the reader answers PING itself. A message
     comes 250 milliseconds after everyone has been answered a PING."""
 
     def __init__(self) -> None:

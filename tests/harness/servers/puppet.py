@@ -5,7 +5,7 @@
 - `LATER 50 alice: text` does so 50 ms later, and blocks until then.
 - `CLOSE alice: text` does so, and then closes alice's connection.
 - `TICK alice` sends her a line `TICK n` every 10 ms from then on.
-- A line of a client that begins with PONG is passed on to whoever named itself `log`.
+- A line of a client that begins with PONG is passed on to the client that named itself `log`.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ lock = threading.Lock()
 
 
 class Peer:
-    """The connection to another node, made when something is said, and again after it was lost."""
+    """The connection to another node, made for the first message, and again after it was lost."""
 
     def __init__(self, port: int) -> None:
         self.port = port

@@ -1,4 +1,4 @@
-"""A chat server over TLS, WebSocket or both: PORT [tls=CERTIFICATE] [websocket] [OPTION…]. What is said, everyone hears.
+"""A chat server over TLS, WebSocket or both: PORT [tls=CERTIFICATE] [websocket] [OPTION…]. Everyone hears every message.
 
 `PING x` is answered with `PONG x`; `QUIT` ends the connection. For WebSockets, options are ways to misbehave:
 

@@ -91,7 +91,7 @@ class DoesNotCrash(Chat):
 
 
 class Spins(Chat):
-    """Works without end once something was said."""
+    """Works without end after the first message."""
 
     def on_line(self, sock: socket.socket, name: str, line: str) -> str:
         if line.startswith("MSG"):
@@ -104,7 +104,7 @@ class Spins(Chat):
 
 
 class StopsAccepting(Chat):
-    """Accepts nobody after the first login, and its kernel keeps one connection waiting."""
+    """Accepts no client after the first login, and its kernel keeps one connection waiting."""
 
     backlog = 0
 

@@ -139,7 +139,7 @@ in any order:
 """
 
 SMALL_TALK = "ann> HELLO\nann< HI\n\n" * 3
-"""Turns that reach nobody else, as many as are watched for longer."""
+"""Turns that reach no other client, as many as are watched for longer."""
 
 SCRIPTS = [
     # What every right server does, however late it is.

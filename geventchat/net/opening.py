@@ -1,0 +1,323 @@
+"""One client between accept and its service: the header of its proxy, and the TLS handshake. Knows no service.
+
+A handshake takes the server about as long as fifty lines do, and nothing can interrupt it. So one is computed in each
+iteration of the event loop, however many clients ask for it, and what others say comes in between.
+
+Invariants:
+- Before the first record of a client is complete, nothing is computed.
+- A client has `handshake_s` to send that, and again as long for the rest. Waiting for its turn does not count. A proxy has
+  as long for its header.
+- What a client sends is charged to its address, read by read, and so is the handshake.
+- The slot of the client is passed on with it, or freed here. Before the header has been read it has none: then nobody knows
+  whose it will be.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from gevent import Timeout
+
+from geventchat.chat.events import NoticeReason
+from geventchat.log import LogEvent
+from geventchat.net.admission import origin_of
+from geventchat.net.proxy_header import HeaderReader, InvalidHeader
+from geventchat.net.service import Accepted, ServedConnection
+from geventchat.net.tls import (
+    ACCESS_DENIED,
+    MOST_HELLO_BYTES,
+    UNEXPECTED_MESSAGE,
+    TlsTransport,
+    is_whole_record,
+    reason_of,
+    speaks_tls,
+)
+from geventchat.net.transport import Transport
+from geventchat.net.waiter import CloseReason, ConnectionEnded, Waiter, closing_watcher
+
+if TYPE_CHECKING:
+    from geventchat.net.connection import ServerContext
+
+_READ, _WRITE = 1, 2
+_READ_BYTES = 4_096
+# A read costs at least as much as this many bytes, as it does later, and a handshake as much as thirty lines.
+_LEAST_READ_COST = 32
+_HANDSHAKE_COST = 1_024
+_NO_HEADER = {
+    CloseReason.CLOSED: "it ended before its header was complete",
+    CloseReason.IDLE: "its header did not come in time",
+}
+
+
+class _NotTls(Exception):
+    """The client speaks something else."""
+
+
+class _Early:
+    """A client from which only what comes before its service is read."""
+
+    __slots__ = ("_context", "_host", "_on_closed", "_socket", "_waiter", "number")
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        host: str,
+        number: int,
+        context: ServerContext,
+        on_closed: Callable[[ServedConnection], None],
+    ) -> None:
+        self.number = number
+        self._socket = sock
+        self._host = host
+        self._context = context
+        self._on_closed = on_closed
+        self._waiter = Waiter(context.hub, context.clock, context.hangups, sock.fileno())
+
+    def run(self) -> None:
+        """Pass the client on, or close; the body of its greenlet."""
+        raise NotImplementedError
+
+    def refuse(self, reason: NoticeReason) -> None:
+        """Refuse the client, and close. Called instead of `run`."""
+        raise NotImplementedError
+
+    def shut_down(self) -> None:
+        """Close: there is no way yet to tell the client why."""
+        self._waiter.interrupt(CloseReason.SHUTDOWN)
+
+    def drop(self) -> None:
+        """Close at once."""
+        self._waiter.interrupt(CloseReason.RESET)
+
+    def _read(self, readable: Any, most: int) -> bytes:
+        """Wait for input, and read at most this many bytes of it."""
+        while True:
+            self._waiter.until(readable)
+            try:
+                chunk = self._socket.recv(most)
+            except BlockingIOError:
+                continue
+            if not chunk:
+                raise ConnectionEnded(CloseReason.CLOSED)
+            return chunk
+
+    def _finish(self) -> None:
+        """What was to be read has been read: go on only if the connection has not been ended meanwhile."""
+        self._waiter.clear_deadline()
+        if self._waiter.ended is not None:
+            raise ConnectionEnded(self._waiter.ended)
+
+    def _release(self) -> None:
+        self._waiter.clear_deadline()
+        self._socket.close()
+        self._on_closed(self)
+
+    def _fault(self, fault: Exception) -> None:
+        text = self._context.delivery.failure(fault)[1]
+        self._log(LogEvent.FAULT, conn=self.number, name="", error=text)
+
+    def _log(self, event: LogEvent, /, **fields: object) -> None:
+        self._context.log.of_address(origin_of(self._host), event, **fields)
+
+
+class ProxiedOpening(_Early):
+    """A client whose proxy has yet to say who it is."""
+
+    __slots__ = ("_on_header",)
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        proxy: str,
+        number: int,
+        context: ServerContext,
+        on_closed: Callable[[ServedConnection], None],
+        on_header: Callable[[str], None],
+    ) -> None:
+        """`on_header` passes the client on, with its address."""
+        super().__init__(sock, proxy, number, context, on_closed)
+        self._on_header = on_header
+
+    def run(self) -> None:
+        """Read the header and pass the client on; the body of its greenlet."""
+        try:
+            self._waiter.start(0.0, self._context.limits.handshake_s)
+            host = self._read_header()
+            self._finish()
+        except ConnectionEnded as ended:
+            self._refuse(_NO_HEADER.get(ended.reason, ""))
+        except InvalidHeader as invalid:
+            self._refuse(str(invalid))
+        except OSError:
+            self._refuse(_NO_HEADER[CloseReason.CLOSED])
+        except Exception as fault:
+            self._fault(fault)
+            self._release()
+        else:
+            self._on_header(host)
+
+    def _read_header(self) -> str:
+        reader = HeaderReader()
+        with closing_watcher(self._context.hub.loop.io(self._socket.fileno(), _READ)) as readable:
+            while reader.wanted:
+                reader.feed(self._read(readable, reader.wanted))
+        return self._host if reader.source is None else reader.source
+
+    def _refuse(self, error: str) -> None:
+        if error:
+            self._log(
+                LogEvent.REFUSED, conn=self.number, address=self._host, reason="proxy_header", error=error
+            )
+        self._release()
+
+
+class Opening(_Early):
+    """A client that has yet to shake hands, as `service.ServedConnection`."""
+
+    __slots__ = ("_accepted", "_charged_bytes", "_on_open", "_tls")
+
+    def __init__(
+        self,
+        accepted: Accepted,
+        sock: socket.socket,
+        tls: ssl.SSLContext,
+        context: ServerContext,
+        on_open: Callable[[Accepted, Transport], None],
+    ) -> None:
+        """`on_open` passes the client on, with the transport that decrypts."""
+        super().__init__(sock, accepted.host, accepted.number, context, accepted.on_closed)
+        self._accepted = accepted
+        self._tls = tls
+        self._on_open = on_open
+        self._charged_bytes = 0
+
+    def run(self) -> None:
+        """Shake hands and pass the client on; the body of its greenlet."""
+        reason, error = CloseReason.FAULT, ""
+        try:
+            self._waiter.start(0.0, self._context.limits.handshake_s)
+            transport = self._shake_hands()
+            self._finish()
+            self._on_open(self._accepted, transport)
+            return
+        except ConnectionEnded as ended:
+            reason = ended.reason
+        except _NotTls:
+            reason = CloseReason.NO_TLS
+        except ssl.SSLError as failed:
+            reason, error = CloseReason.HANDSHAKE, reason_of(failed)
+        except OSError:
+            reason = CloseReason.RESET
+        except Exception as fault:
+            self._fault(fault)
+        self._close(reason, error)
+
+    def refuse(self, reason: NoticeReason) -> None:
+        """Refuse the handshake with an alert, and close. Called instead of `run`."""
+        try:
+            self._waiter.start_closing()
+            self._socket.send(ACCESS_DENIED)
+            self._socket.shutdown(socket.SHUT_WR)
+            self._read_to_the_end()
+        except (OSError, ConnectionEnded):
+            pass  # It has gone.
+        finally:
+            self._context.admission.free_linger()
+            self._release()
+
+    # --- The handshake -----------------------------------------------------------------------------------------------
+
+    def _shake_hands(self) -> TlsTransport:
+        with closing_watcher(self._context.hub.loop.io(self._socket.fileno(), _READ)) as readable:
+            hello = self._read_charged(readable)
+            while speaks_tls(hello) and not is_whole_record(hello) and len(hello) < MOST_HELLO_BYTES:
+                hello += self._read_charged(readable)
+            if not speaks_tls(hello):
+                self._socket.send(UNEXPECTED_MESSAGE)
+                raise _NotTls
+            self._charge(_HANDSHAKE_COST)
+            self._wait_for_turn()
+            transport = TlsTransport(self._socket, self._tls)
+            complete = self._go_on(transport, hello)
+            while not complete:
+                complete = self._go_on(transport, self._read_charged(readable))
+        return transport
+
+    def _wait_for_turn(self) -> None:
+        self._waiter.clear_deadline()
+        self._context.handshake_turns.wait(self._waiter)
+        self._waiter.note_activity()
+        self._waiter.start(0.0, self._context.limits.handshake_s)
+
+    def _go_on(self, transport: TlsTransport, received: bytes) -> bool:
+        """Go on with the handshake; True when it is complete."""
+        try:
+            complete = transport.shake_hands(received)
+        except ssl.SSLError:
+            transport.flush()  # The alert; a client that does not take it now does not get it.
+            raise
+        if not transport.flush():
+            with closing_watcher(self._context.hub.loop.io(self._socket.fileno(), _WRITE)) as writable:
+                while not transport.flush():
+                    self._waiter.until(writable)
+        return complete
+
+    def _read_charged(self, readable: Any) -> bytes:
+        chunk = self._read(readable, _READ_BYTES)
+        self._charge(max(len(chunk), _LEAST_READ_COST))
+        return chunk
+
+    def _charge(self, cost: int) -> None:
+        """Charge this to the address. The first bytes of a connection do not wait, so that newcomers are not kept out."""
+        address = self._accepted.address
+        if address is None:
+            return
+        now = self._context.clock.monotonic()
+        address.charge(cost, now)
+        address.network.charge(cost, now)
+        self._charged_bytes += cost
+        if self._charged_bytes <= self._context.limits.login_chunk_bytes:
+            return
+        for gate, queue in (
+            (address.traffic_gate, str(self.number)),
+            (address.network.traffic_gate, address.origin),
+        ):
+            if not gate.is_open():
+                with gate.passage(self._waiter, queue):
+                    pass
+
+    # --- The end -----------------------------------------------------------------------------------------------------
+
+    def _read_to_the_end(self) -> None:
+        # Closing with unread input would reset the connection, which can cost the peer the alert.
+        linger = Timeout(self._context.limits.linger_s)
+        left = self._context.limits.burst_bytes
+        try:
+            with linger, closing_watcher(self._context.hub.loop.io(self._socket.fileno(), _READ)) as readable:
+                while left > 0:
+                    self._waiter.until(readable)
+                    size = len(self._socket.recv(_READ_BYTES))
+                    if not size:
+                        return
+                    left -= size
+        except Timeout as fired:
+            if fired is not linger:
+                raise
+
+    def _close(self, reason: CloseReason, error: str) -> None:
+        accepted = self._accepted
+        if accepted.address is not None:
+            self._context.admission.leave(accepted.address)
+        self._release()
+        more = {"error": error} if error else {}
+        self._log(
+            LogEvent.DISCONNECTED,
+            conn=self.number,
+            address=accepted.host,
+            name="",
+            reason=reason.value,
+            **more,
+        )

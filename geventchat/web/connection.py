@@ -1,0 +1,355 @@
+"""One HTTP client's greenlet: reads requests, has them answered, and writes the answers. Knows no paths and no chat.
+
+A service passes in what answers. That can wait in the client's greenlet, with `HttpConnection.waiter`, and can change the
+connection to another protocol.
+
+Invariants:
+- One request is read, answered and sent before the next is read: pipelined ones wait in the socket.
+- A request has to be complete `request_s` after the connection or the last answer, however its bytes trickle in, and an
+  answer has to be read within `flush_s` and as long as it takes at `_LEAST_BYTES_PER_S`.
+- A connection answers at most `_MAX_REQUESTS`.
+- Requests and answers are charged as lines and answers of the chat are; a client above a rate is answered later.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import gevent
+from gevent import Timeout
+
+from geventchat.chat.events import NoticeReason
+from geventchat.log import LogEvent
+from geventchat.net.admission import origin_of
+from geventchat.net.connection import ServerContext
+from geventchat.net.listener import host_of
+from geventchat.net.service import Accepted, ServedConnection
+from geventchat.net.transport import abort
+from geventchat.net.waiter import CloseReason, ConnectionEnded, Waiter, closing_watcher
+from geventchat.web.http import (
+    CONTINUE,
+    BadRequest,
+    Request,
+    RequestReader,
+    Response,
+    error_response,
+    written,
+)
+
+_READ, _WRITE = 1, 2
+HEAD_BYTES = 8_192
+_MAX_REQUESTS = 1_000
+# A read costs at least as much as this many bytes, and a request as this many: so long do the shortest ones take.
+_LEAST_READ_COST = 32
+_LEAST_REQUEST_COST = 512
+# A client that reads an answer more slowly than this is disconnected.
+_LEAST_BYTES_PER_S = 4_096
+_REFUSALS = {
+    NoticeReason.SERVER_FULL: (503, "the server is full"),
+    NoticeReason.ADDRESS_FULL: (503, "too many connections from this address"),
+    NoticeReason.BANNED: (403, "banned"),
+}
+# Nothing can be sent, or nothing should be.
+_CLOSE_AT_ONCE = frozenset({CloseReason.RESET, CloseReason.SLOW})
+_STOPPING = Response(503, b"the server is stopping\n")
+_FAULT = Response(500, b"internal error\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Upgrade:
+    """The connection changes to another protocol, after this answer."""
+
+    answer: bytes
+    # Gets the client and what it has sent already.
+    connection: Callable[[Accepted, bytes], ServedConnection]
+
+
+# Answers one request, in the greenlet of its connection. Raises BadRequest.
+Answer = Callable[[Request, "HttpConnection"], Response | Upgrade]
+
+
+@dataclass(frozen=True, slots=True)
+class HttpService:
+    """HTTP, as what listeners pass their clients to."""
+
+    name: str
+    context: ServerContext
+    answer: Answer
+
+    def connection(self, accepted: Accepted) -> HttpConnection:
+        """A connection for this client, which has yet to be run or refused."""
+        return HttpConnection(accepted, self)
+
+
+class HttpConnection:
+    """One client, from accept until it is closed or speaks another protocol."""
+
+    def __init__(self, accepted: Accepted, service: HttpService) -> None:
+        context = service.context
+        self.number = accepted.number
+        self.host = accepted.host
+        # Who has proved to be somebody in the last request that asked for it; for the log.
+        self.name = ""
+        self.waiter = Waiter(context.hub, context.clock, context.hangups, accepted.transport.fileno())
+        self._accepted = accepted
+        self._service = service
+        self._context = context
+        self._transport = accepted.transport
+        self._address = accepted.address
+        self._lingering = accepted.address is None
+        self._origin = origin_of(accepted.host) if accepted.address is None else accepted.address.origin
+        self._costs = context.costs(accepted)
+        self._reader = RequestReader(HEAD_BYTES, context.limits.line_bytes)
+        self._readable: Any = context.hub.loop.io(accepted.transport.fileno(), _READ)
+        # A request has been read and its answer has not been sent.
+        self._answering = False
+        # The server has begun to stop while an answer was being sent.
+        self._stopping = False
+        self._peer_closed = False
+        # What serves the client after an Upgrade.
+        self._successor: ServedConnection | None = None
+
+    @property
+    def origin(self) -> str:
+        """The unit that limits per address count."""
+        return self._origin
+
+    @property
+    def local_host(self) -> str:
+        """The address at which the client has reached this server; empty if it came over a Unix socket."""
+        with socket.socket(fileno=socket.dup(self._transport.fileno())) as same:
+            name = same.getsockname()
+        return host_of(str(name[0])) if isinstance(name, tuple) else ""
+
+    def charge(self, cost: int) -> None:
+        """Charge the client for something besides its requests."""
+        self._costs.charge(cost, self._context.clock.monotonic())
+
+    def run(self) -> None:
+        """Answer requests until the client or a limit ends it; the body of its greenlet."""
+        reason = CloseReason.FAULT
+        upgrade: Upgrade | None = None
+        try:
+            self.waiter.start(self._context.limits.request_s, 0)
+            upgrade = self._serve()
+            reason = CloseReason.CLOSED
+        except BadRequest as error:
+            reason = CloseReason.IDLE if error.status == 408 else CloseReason.PROTOCOL
+            self._send_last(error_response(error))
+        except ConnectionEnded as ended:
+            reason = ended.reason
+            if reason is CloseReason.SHUTDOWN and self._answering:
+                self._send_last(_STOPPING)
+        except OSError:
+            reason = CloseReason.RESET
+        except Exception as error:
+            self._log_fault(error)
+            self._send_last(_FAULT)
+        if upgrade is None or not self._change(upgrade):
+            self._end(reason)
+
+    def refuse(self, reason: NoticeReason) -> None:
+        """Answer with the reason for the refusal, and close. Called instead of `run`."""
+        status, text = _REFUSALS[reason]
+        try:
+            self.waiter.start_closing()
+            self._send_last(Response(status, f"{text}\n".encode()))
+        finally:
+            self._end(CloseReason.REFUSED)
+
+    def shut_down(self) -> None:
+        """Answer the request that is being handled, if there is one, and close."""
+        if self._successor is not None:
+            self._successor.shut_down()
+        else:
+            self.waiter.interrupt(CloseReason.SHUTDOWN)
+
+    def drop(self) -> None:
+        """Close at once."""
+        if self._successor is not None:
+            self._successor.drop()
+        else:
+            self.waiter.interrupt(CloseReason.RESET)
+
+    # --- Requests ----------------------------------------------------------------------------------------------------
+
+    def _serve(self) -> Upgrade | None:
+        for left in range(_MAX_REQUESTS - 1, -1, -1):
+            request = self._next_request()
+            if request is None:
+                return None
+            self._answering = True
+            answer = self._service.answer(request, self)
+            if isinstance(answer, Upgrade):
+                self._send(answer.answer)
+                return answer
+            keep_alive = request.keep_alive and left > 0
+            now = self._context.clock.time()
+            self._send(written(answer, now, keep_alive=keep_alive, is_head=request.method == "HEAD"))
+            self._answering = False
+            if self._stopping:
+                raise ConnectionEnded(CloseReason.SHUTDOWN)
+            if not keep_alive:
+                return None
+            self.waiter.note_activity()
+        return None
+
+    def _next_request(self) -> Request | None:
+        """The next request; None when the client has closed its side."""
+        reader, clock, chunk_bytes = self._reader, self._context.clock, self._context.limits.login_chunk_bytes
+        overdue = False
+        while (request := reader.take()) is None:
+            if overdue and reader.is_idle:
+                raise ConnectionEnded(CloseReason.IDLE)
+            if overdue:
+                raise BadRequest(408, "the request took too long")
+            if reader.take_continue():
+                self._send(CONTINUE)
+            overdue = self.waiter.until_input(self._readable)
+            try:
+                chunk = self._transport.recv(chunk_bytes)
+            except BlockingIOError:
+                continue
+            if not chunk:
+                self._peer_closed = True
+                return None
+            self._costs.charge(max(_LEAST_READ_COST, len(chunk)), clock.monotonic())
+            reader.feed(chunk)
+        now = self.waiter.note_activity()
+        self._costs.charge(max(0, _LEAST_REQUEST_COST - len(request.head) - len(request.body)), now)
+        self._costs.wait_for_bytes(self.waiter, now)
+        while not self._costs.take_lines(1, now):
+            self._costs.wait_for_line(self.waiter, now)
+            now = self.waiter.note_activity()
+        return request
+
+    # --- Answers -----------------------------------------------------------------------------------------------------
+
+    def _send(self, data: bytes) -> None:
+        """Send all of this, even if the server is stopping meanwhile."""
+        view = memoryview(data)
+        deadline = Timeout(self._context.limits.flush_s + len(data) / _LEAST_BYTES_PER_S)
+        loop, fileno = self._context.hub.loop, self._transport.fileno()
+        try:
+            with deadline, closing_watcher(loop.io(fileno, _WRITE)) as writable:
+                while view:
+                    view = view[self._send_some(view, writable) :]
+        except Timeout as fired:
+            if fired is not deadline:
+                raise
+            raise ConnectionEnded(CloseReason.SLOW) from None
+
+    def _send_some(self, data: memoryview, writable: Any) -> int:
+        """Send what fits, or wait until something does; returns the bytes that were sent."""
+        try:
+            return self._transport.send(data)
+        except BlockingIOError:
+            pass
+        try:
+            self.waiter.until(writable)
+        except ConnectionEnded as ended:
+            if ended.reason is not CloseReason.SHUTDOWN:
+                raise
+            self.waiter.start_closing()
+            self._stopping = True
+        return 0
+
+    def _send_last(self, response: Response) -> None:
+        """Send a response after which the connection is closed."""
+        try:
+            self.waiter.start_closing()
+            self._send(written(response, self._context.clock.time(), keep_alive=False))
+        except (ConnectionEnded, OSError):
+            pass  # The client is gone.
+
+    def _change(self, upgrade: Upgrade) -> bool:
+        """Let another connection go on with the client; False if it cannot."""
+        try:
+            self._successor = upgrade.connection(self._accepted, self._reader.rest)
+            gevent.spawn_raw(self._successor.run)
+        except MemoryError as error:
+            self._log_fault(error)
+            return False
+        self._readable.close()
+        # The server keeps this object for as long as the client is connected.
+        del self._reader, self._costs, self._readable
+        return True
+
+    # --- The end -----------------------------------------------------------------------------------------------------
+
+    def _end(self, reason: CloseReason) -> None:
+        """Close. The socket is closed even if this fails."""
+        try:
+            self.waiter.start_closing()
+            if not (self._peer_closed or reason in _CLOSE_AT_ONCE):
+                self._linger()
+        except (ConnectionEnded, OSError):
+            pass  # The client is gone, which is not why it was disconnected.
+        finally:
+            self._close(reason)
+
+    def _linger(self) -> None:
+        """Send FIN and read what still comes: closing with unread input is a reset, which can cost the peer its answer."""
+        limits = self._context.limits
+        if self._address is not None:
+            self._free_slot()
+            self._lingering = self._context.admission.reserve_linger()
+        if not self._lingering:
+            return
+        self._transport.shutdown(socket.SHUT_WR)
+        deadline = Timeout(limits.linger_s)
+        try:
+            with deadline:
+                self._read_to_the_end()
+        except Timeout as fired:
+            if fired is not deadline:
+                raise
+
+    def _read_to_the_end(self) -> None:
+        left = self._context.limits.burst_bytes
+        while left > 0:
+            self.waiter.until(self._readable)
+            try:
+                size = len(self._transport.recv(self._context.limits.chunk_bytes))
+            except BlockingIOError:
+                continue
+            if not size:
+                return
+            left -= size
+        self.waiter.pause(self._context.limits.linger_s)
+
+    def _free_slot(self) -> None:
+        if self._address is not None:
+            self._context.admission.leave(self._address)
+            self._address = None
+        if self._lingering:
+            self._context.admission.free_linger()
+            self._lingering = False
+
+    def _close(self, reason: CloseReason) -> None:
+        self._free_slot()
+        try:
+            if reason is CloseReason.SLOW:
+                abort(self._transport)
+        finally:
+            self._readable.close()
+            self._transport.close()
+            self._accepted.on_closed(self)
+        if reason is not CloseReason.REFUSED:
+            self._context.log.of_address(
+                self._origin,
+                LogEvent.DISCONNECTED,
+                conn=self.number,
+                address=self.host,
+                name=self.name,
+                reason=reason.value,
+            )
+
+    def _log_fault(self, error: Exception) -> None:
+        text = self._context.delivery.failure(error)[1]
+        self._context.log.of_address(
+            self._origin, LogEvent.FAULT, conn=self.number, name=self.name, error=text
+        )

@@ -1,0 +1,1781 @@
+"use strict";
+
+/* The chat page. It speaks version 2 of `json` over a WebSocket: one object in each message, in both directions.
+ *
+ * From the top: tools; texts; what the browser keeps; the connection; conversations, which are rooms and direct messages;
+ * events; what is sent; what is shown; dialogs; the start. Everything that comes from others is set as text.
+ *
+ * - What was typed is kept until the server has said that it has it: a draft until it is sent, then as unsent. Each message has
+ *   a key of its own, so it can be sent again and is said once.
+ * - The items of a conversation have no gap: what is missing before the first or behind the last is asked for.
+ * - Of a long conversation only a part is in the document. */
+
+// --- Tools -----------------------------------------------------------------------------------------------------------
+
+const byId = (id) => document.getElementById(id);
+const keyOf = (name) => name.normalize("NFC").toLowerCase();
+// FNV-1a, of which the upper bits are the best mixed.
+const hueOf = (name) => ([...keyOf(name)].reduce((sum, c) => Math.imul(sum ^ c.codePointAt(0), 16777619), 2166136261) >>> 8) % 360;
+const initials = (name) => [...name].slice(0, 2).join("").toUpperCase();
+const plural = (count, one) => `${count} ${one}${count === 1 ? "" : "s"}`;
+const bytesOf = (text) => new TextEncoder().encode(text).length;
+const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
+const calendar = new Intl.DateTimeFormat(undefined, { weekday: "long", day: "numeric", month: "long" });
+const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "medium" });
+
+function make(tag, className = "", text = "") {
+  const element = document.createElement(tag);
+  if (className) element.className = className;
+  if (text) element.textContent = text;
+  return element;
+}
+
+/* Each name has a colour. */
+function colour(element, name) {
+  element.style.setProperty("--hue", hueOf(name));
+}
+
+function button(text, action) {
+  const element = make("button", "", text);
+  element.type = "button";
+  element.addEventListener("click", action);
+  return element;
+}
+
+function randomKey() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+function later(action, milliseconds) {
+  let timer = 0;
+  return () => {
+    clearTimeout(timer);
+    timer = setTimeout(action, milliseconds);
+  };
+}
+
+// --- Texts -----------------------------------------------------------------------------------------------------------
+
+const LINK = /\bhttps?:\/\/[^\s<>"`]+/giu;
+const CODE = /(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)/gu;
+const CODE_LINE = /^(`+)(?!`)(.*?)(?<!`)\1$/u;
+const PERSON = /(?<![\p{L}\p{N}_.@-])@([\p{L}\p{N}_.-]+)/gu;
+// Names and words do not begin or end within one of these.
+const WORD = "\\p{L}\\p{N}\\p{M}_";
+
+/* The code of a message that is nothing else. */
+function codeOf(text) {
+  const match = CODE_LINE.exec(text);
+  if (!match) return null;
+  return match[1].length > 1 ? match[2].replace(/^ (.*) $/u, "$1") : match[2];
+}
+
+function showText(into, text) {
+  let at = 0;
+  for (const match of text.matchAll(CODE)) {
+    showLinks(into, text.slice(at, match.index));
+    into.append(make("code", "", match[1].length > 1 ? match[2].trim() : match[2]));
+    at = match.index + match[0].length;
+  }
+  showLinks(into, text.slice(at));
+}
+
+function showLinks(into, text) {
+  let at = 0;
+  for (const match of text.matchAll(LINK)) {
+    const address = withoutEnd(match[0]);
+    if (!URL.canParse(address)) continue;
+    showPeople(into, text.slice(at, match.index));
+    const link = make("a", "", address);
+    link.href = address;
+    link.target = "_blank";
+    link.rel = "noopener noreferrer";
+    into.append(link);
+    at = match.index + address.length;
+  }
+  showPeople(into, text.slice(at));
+}
+
+/* A link without the punctuation of the sentence around it. */
+function withoutEnd(address) {
+  for (;;) {
+    const last = address.at(-1);
+    const unopened = last === ")" && address.split(")").length > address.split("(").length;
+    if (!unopened && !".,;:!?'*]}".includes(last)) return address;
+    address = address.slice(0, -1);
+  }
+}
+
+function showPeople(into, text) {
+  const found = [...text.matchAll(PERSON)];
+  if (me.pattern) found.push(...text.matchAll(me.pattern));
+  found.sort((one, other) => one.index - other.index);
+  let at = 0;
+  for (const match of found) {
+    if (match.index < at) continue;
+    const own = me.pattern !== null && match[0].replace("@", "").length === me.name.length && mentionsMe(match[0]);
+    into.append(text.slice(at, match.index), make("span", own ? "mention me" : "mention", match[0]));
+    at = match.index + match[0].length;
+  }
+  into.append(text.slice(at));
+}
+
+function mentionsMe(text) {
+  if (me.pattern === null) return false;
+  me.pattern.lastIndex = 0;
+  return me.pattern.test(text);
+}
+
+/* What is left of a text when everything is removed that a server could change in it. */
+const bare = (text) => text.normalize("NFC").replace(/[\s\p{C}\p{M}\ufffd]/gu, "");
+
+// --- What the browser keeps ------------------------------------------------------------------------------------------
+
+class Kept {
+  constructor(open) {
+    this.values = new Map();
+    try {
+      this.storage = open();
+    } catch {
+      this.storage = null; // Forbidden: then it is kept as long as the page.
+    }
+  }
+
+  read(name, otherwise) {
+    if (this.values.has(name)) return this.values.get(name);
+    try {
+      return JSON.parse(this.storage.getItem(name)) ?? otherwise;
+    } catch {
+      return otherwise;
+    }
+  }
+
+  write(name, value) {
+    this.values.set(name, value);
+    try {
+      this.storage.setItem(name, JSON.stringify(value));
+    } catch {
+      // Full or forbidden.
+    }
+  }
+
+  remove(name) {
+    this.values.delete(name);
+    try {
+      this.storage.removeItem(name);
+    } catch {
+      // Forbidden.
+    }
+  }
+}
+
+const kept = new Kept(() => localStorage);
+const keptInTab = new Kept(() => sessionStorage);
+const ofMe = (name) => `${name}:${keyOf(me.name)}`;
+
+// Who uses the page.
+const me = { name: "", password: "", token: "", remember: false, hasAccount: false, pattern: null, ignored: new Set() };
+
+function setName(name) {
+  me.name = name;
+  const escaped = name.replace(/[.*+?^${}()|[\]\\]/gu, "\\$&");
+  me.pattern = name ? new RegExp(`(?<![${WORD}.@-])@?${escaped}(?![${WORD}-])`, "giu") : null;
+}
+
+// --- The connection --------------------------------------------------------------------------------------------------
+
+const QUIET_MS = 25000;
+const LOST_MS = 40000;
+const FIRST_PAUSE_MS = 500;
+const LAST_PAUSE_MS = 30000;
+// A connection that was lost can hold the name until the server notices.
+const NAME_HELD_MS = 150000;
+const REPLACED = 4001;
+const KICKED = 4003;
+const BANNED = 4004;
+const TOO_BIG = 1009;
+
+const connection = {
+  socket: null,
+  // The page should be connected.
+  wanted: false,
+  // The welcome has arrived; and so has everything that was missed.
+  online: false,
+  replayed: false,
+  // The first welcome of this page has arrived.
+  welcomed: false,
+  epoch: "",
+  heardAt: 0,
+  pause: FIRST_PAUSE_MS,
+  retry: 0,
+  lostAt: 0,
+};
+// By their refs: the requests without an answer.
+const waiting = new Map();
+
+function connect() {
+  clearTimeout(connection.retry);
+  if (connection.socket || !connection.wanted) return;
+  const address = new URL("ws", document.baseURI);
+  address.protocol = address.protocol === "https:" ? "wss:" : "ws:";
+  address.search = address.hash = "";
+  const socket = new WebSocket(address);
+  connection.socket = socket;
+  connection.heardAt = Date.now();
+  showState();
+  socket.addEventListener("open", () => {
+    connection.heardAt = Date.now();
+    join();
+  });
+  socket.addEventListener("message", (message) => {
+    connection.heardAt = Date.now();
+    receive(message.data);
+  });
+  socket.addEventListener("close", (close) => {
+    if (connection.socket === socket) lost(close.code);
+  });
+}
+
+function transmit(fields) {
+  if (connection.socket?.readyState === WebSocket.OPEN) connection.socket.send(JSON.stringify(fields));
+}
+
+/* Send a request. The promise gets its answer, or the error. */
+function request(fields, ref = randomKey()) {
+  return new Promise((resolve, reject) => {
+    if (connection.socket?.readyState !== WebSocket.OPEN) {
+      reject({ code: "offline", message: "You are offline" });
+      return;
+    }
+    waiting.set(ref, { resolve, reject });
+    transmit({ ...fields, ref });
+  });
+}
+
+function receive(text) {
+  let object;
+  try {
+    object = JSON.parse(text);
+  } catch {
+    return;
+  }
+  const asked = waiting.get(object.ref);
+  if (asked) {
+    waiting.delete(object.ref);
+    if (object.type === "error") asked.reject(object);
+    else asked.resolve(object);
+  } else {
+    EVENTS[object.type]?.(object);
+  }
+}
+
+function lost(code) {
+  connection.socket = null;
+  connection.online = connection.replayed = false;
+  if (!connection.lostAt) connection.lostAt = Date.now();
+  for (const { reject } of waiting.values()) reject({ code: "offline", message: "The connection was lost" });
+  waiting.clear();
+  if (code === TOO_BIG && unsent.length) refuse(unsent[0], "Too long for this server");
+  if ([REPLACED, KICKED, BANNED].includes(code)) {
+    connection.wanted = false;
+    const reasons = { [REPLACED]: "You have logged in elsewhere.", [KICKED]: "You were removed from the chat.", [BANNED]: "You are banned." };
+    showBanner(reasons[code], code === BANNED ? "" : code === REPLACED ? "Use it here" : "Come back", start);
+    showState();
+    return;
+  }
+  if (!connection.wanted) return;
+  const pause = connection.pause * (0.75 + Math.random() / 2);
+  connection.pause = Math.min(2 * connection.pause, LAST_PAUSE_MS);
+  connection.retry = setTimeout(connect, pause);
+  showState();
+  explain();
+}
+
+/* If the server can be asked, but not over a WebSocket, it says why. */
+async function explain() {
+  if (connection.welcomed) return;
+  try {
+    const answer = await fetch("ws");
+    if (answer.status === 403 || answer.status === 503) tellLogin((await answer.text()).trim());
+    else tellLogin("The server cannot be reached. Trying again …");
+  } catch {
+    tellLogin("The server cannot be reached. Trying again …");
+  }
+}
+
+function start() {
+  connection.wanted = true;
+  connection.pause = FIRST_PAUSE_MS;
+  hideBanner();
+  connect();
+}
+
+function watchConnection() {
+  const silent = Date.now() - connection.heardAt;
+  if (!connection.socket) return;
+  if (silent > LOST_MS) {
+    // A socket without a network takes minutes to close.
+    const socket = connection.socket;
+    lost(0);
+    socket.close();
+  } else if (silent > QUIET_MS && connection.online) {
+    transmit({ type: "ping" });
+  }
+}
+
+async function join() {
+  const rooms = {};
+  for (const conversation of conversations.values()) {
+    if (conversation.isRoom && conversation.wanted) rooms[conversation.name] = { after: conversation.lastId, key: conversation.roomKey };
+  }
+  const fields = { type: "join", v: 2, username: me.name, epoch: connection.epoch, rooms };
+  if (me.token) fields.token = me.token;
+  else if (me.password) fields.password = me.password;
+  try {
+    welcome(await request(fields));
+  } catch (error) {
+    if (error.code !== "offline") refuseLogin(error);
+    return;
+  }
+  try {
+    // Its answer comes behind everything that was missed.
+    await request({ type: "ping" });
+  } catch {
+    return;
+  }
+  connection.replayed = true;
+  for (const entry of [...unsent]) send(entry);
+  if (me.registering) registerAfterLogin();
+  if (me.remember && me.password && !me.token) rememberLogin();
+}
+
+function welcome(object) {
+  connection.online = true;
+  connection.pause = FIRST_PAUSE_MS;
+  connection.lostAt = 0;
+  const sameEpoch = connection.epoch === object.epoch;
+  connection.epoch = object.epoch;
+  setName(object.username);
+  me.hasAccount = Boolean(me.token || me.password) && !me.registering;
+  for (const conversation of conversations.values()) conversation.present = !conversation.isRoom;
+  for (const [name, state] of Object.entries(object.rooms)) {
+    const conversation = roomNamed(name);
+    if (!sameEpoch) conversation.forget();
+    conversation.enter(name, state);
+  }
+  if (!connection.welcomed) {
+    connection.welcomed = true;
+    if (object.greeting) tell(object.greeting);
+  }
+  showApp();
+  keepRooms();
+}
+
+/* The server has refused the login. */
+function refuseLogin(error) {
+  const held = error.code === "username-taken" && connection.welcomed && Date.now() - connection.lostAt < NAME_HELD_MS;
+  if (held) {
+    // By this page's own last connection.
+    connection.socket.close();
+    lost(0);
+    return;
+  }
+  connection.wanted = false;
+  connection.socket.close();
+  connection.socket = null;
+  if (me.token) {
+    kept.remove("login");
+    me.token = "";
+  }
+  keptInTab.remove("name");
+  showLogin();
+  tellLogin(error.code === "password-required" ? "This name is registered: its password, please." : error.message);
+  byId(error.code === "username-taken" || error.code === "invalid-username" ? "login-name" : "login-password").focus();
+}
+
+// --- Conversations ---------------------------------------------------------------------------------------------------
+
+const HISTORY_PAGE = 100;
+const MOST_ITEMS = 20000;
+const MOST_KEPT_DIRECT = 200;
+// In larger rooms arrivals and departures are not shown.
+const MOST_SHOWN_ARRIVING = 50;
+const TYPING_MS = 5000;
+
+const conversations = new Map();
+
+class Conversation {
+  constructor(isRoom, name) {
+    this.isRoom = isRoom;
+    this.name = name;
+    this.key = (isRoom ? "#" : "@") + keyOf(name);
+    // A room that the user wants to be in; and one that the user is in.
+    this.wanted = isRoom;
+    this.present = !isRoom;
+    this.roomKey = "";
+    this.topic = "";
+    this.people = new Map();
+    this.peopleCount = 0;
+    this.typing = new Map();
+    this.unread = 0;
+    this.mentions = 0;
+    // The item before which the user has read everything, when the conversation was opened.
+    this.fresh = null;
+    this.draft = "";
+    this.forget();
+    this.lastId = null;
+  }
+
+  /* Drop the items; they can be asked for again. */
+  forget() {
+    this.items = [];
+    // Messages from the first to the last of these ids are here.
+    this.firstId = 0;
+    this.lastId = 0;
+    this.more = this.isRoom;
+    this.loading = false;
+    this.fresh = null;
+    if (view.conversation === this) view.conversation = null;
+  }
+
+  enter(name, state) {
+    this.name = name;
+    this.wanted = this.present = true;
+    this.topic = state.topic;
+    this.people = new Map(state.users.map((one) => [keyOf(one), one]));
+    this.peopleCount = state.user_count;
+    if (!this.items.length || state.replay_from > this.lastId + 1) {
+      this.forget();
+      this.firstId = state.replay_from;
+      this.lastId = state.replay_from - 1;
+      this.more = this.firstId > 1;
+    }
+  }
+
+  push(item) {
+    this.items.push(item);
+    if (this.items.length > MOST_ITEMS) this.dropOldest(MOST_ITEMS / 4);
+    changed("log", this);
+  }
+
+  dropOldest(count) {
+    const dropped = this.items.splice(0, count);
+    this.firstId = this.items.find((item) => item.id)?.id ?? this.lastId + 1;
+    this.more = this.isRoom;
+    if (view.conversation === this) view.shift(-dropped.length);
+  }
+
+  /* Something has happened that is not a message. Several arrivals and departures in a row are one item. */
+  note(text) {
+    const last = this.items.at(-1);
+    if (last?.event && last.event.length < 6 && Date.now() - last.time < 600000) {
+      last.event.push(text);
+      view.refresh(this, last);
+    } else {
+      this.push({ event: [text], time: Date.now() });
+    }
+  }
+
+  async loadEarlier() {
+    if (!this.more || this.loading || !this.present || !connection.online) return;
+    this.loading = true;
+    try {
+      const page = await request({ type: "history", room: this.name, before: this.firstId, limit: HISTORY_PAGE });
+      const earlier = page.messages.filter((message) => message.id < this.firstId).map(itemOf);
+      this.more = page.more && earlier.length > 0;
+      if (earlier.length) this.firstId = earlier[0].id;
+      this.items.unshift(...earlier);
+      if (view.conversation === this) view.shift(earlier.length);
+    } catch {
+      // It is tried again when the user scrolls.
+    } finally {
+      this.loading = false;
+    }
+    changed("log", this);
+  }
+}
+
+const itemOf = (chat) => ({ id: chat.id, name: chat.username, text: chat.message ?? "", deleted: chat.deleted === true, time: chat.timestamp_ms });
+
+function conversationOf(isRoom, name) {
+  const key = (isRoom ? "#" : "@") + keyOf(name);
+  let found = conversations.get(key);
+  if (!found) {
+    found = new Conversation(isRoom, name);
+    found.draft = kept.read(ofMe("drafts"), {})[key] ?? "";
+    conversations.set(key, found);
+    changed("lists");
+  }
+  return found;
+}
+
+const roomNamed = (name) => conversationOf(true, name);
+const directWith = (name) => conversationOf(false, name);
+const knownRoom = (name) => conversations.get(`#${keyOf(name ?? "")}`);
+
+function keepRooms() {
+  const rooms = [...conversations.values()].filter((one) => one.isRoom && one.wanted);
+  kept.write(ofMe("rooms"), rooms.map((one) => one.name));
+  keptInTab.write(ofMe("room-keys"), Object.fromEntries(rooms.filter((one) => one.roomKey).map((one) => [one.name, one.roomKey])));
+  changed("lists");
+}
+
+function recallConversations() {
+  conversations.clear();
+  view.conversation = null;
+  const read = kept.read(ofMe("read"), { epoch: "", ids: {} });
+  connection.epoch = read.epoch;
+  const keys = keptInTab.read(ofMe("room-keys"), {});
+  for (const name of kept.read(ofMe("rooms"), ["lobby"])) {
+    const room = roomNamed(name);
+    room.lastId = read.ids[room.key] ?? null;
+    room.roomKey = keys[name] ?? "";
+  }
+  for (const [name, items] of Object.entries(keptInTab.read(ofMe("directs"), {}))) directWith(name).items = items;
+  unsent = kept.read(ofMe("unsent"), []);
+  for (const entry of unsent) conversationOf(entry.isRoom, entry.to);
+  const opened = keptInTab.read(ofMe("opened"), "#lobby");
+  current = conversations.get(opened) ?? conversations.values().next().value ?? roomNamed("lobby");
+}
+
+const keepRead = later(keepReadNow, 300);
+
+function keepReadNow() {
+  if (!me.name || !connection.epoch) return;
+  const ids = kept.read(ofMe("read"), { ids: {} }).ids;
+  for (const one of conversations.values()) {
+    if (one.isRoom && one.wanted && one.readId) ids[one.key] = one.readId;
+  }
+  kept.write(ofMe("read"), { epoch: connection.epoch, ids });
+}
+
+function keepDirects() {
+  const directs = [...conversations.values()].filter((one) => !one.isRoom && one.items.length);
+  const entries = directs.map((one) => [one.name, one.items.slice(-MOST_KEPT_DIRECT).map(({ row, ...item }) => item)]);
+  keptInTab.write(ofMe("directs"), Object.fromEntries(entries));
+}
+
+/* The user has read everything in a conversation. */
+function markRead(conversation) {
+  if (conversation.isRoom) conversation.readId = conversation.lastId;
+  if (conversation.unread) {
+    conversation.unread = conversation.mentions = 0;
+    changed("lists");
+  }
+  keepRead();
+}
+
+// --- Events ----------------------------------------------------------------------------------------------------------
+
+const EVENTS = {
+  chat(object) {
+    const room = knownRoom(object.room);
+    if (!room || object.id <= room.lastId) return;
+    room.lastId = object.id;
+    room.typing.delete(keyOf(object.username));
+    const item = itemOf(object);
+    if (isMe(item.name)) settle(room, item);
+    room.push(item);
+    arrived(room, item);
+  },
+
+  dm(object) {
+    const sent = isMe(object.username);
+    const direct = directWith(sent ? object.to : object.username);
+    const item = { name: object.username, text: object.message, time: object.timestamp_ms, kept: object.kept === true };
+    if (sent) settle(direct, item);
+    direct.push(item);
+    arrived(direct, item);
+    keepDirects();
+  },
+
+  user_joined(object) {
+    const room = knownRoom(object.room);
+    if (!room) return;
+    room.people.set(keyOf(object.username), object.username);
+    room.peopleCount += 1;
+    if (room.peopleCount <= MOST_SHOWN_ARRIVING && !isMe(object.username)) room.note(`${object.username} joined`);
+    changed("people", room);
+  },
+
+  user_left(object) {
+    const room = knownRoom(object.room);
+    if (!room) return;
+    room.people.delete(keyOf(object.username));
+    room.peopleCount = Math.max(room.people.size, room.peopleCount - 1);
+    room.typing.delete(keyOf(object.username));
+    if (room.peopleCount < MOST_SHOWN_ARRIVING) room.note(`${object.username} left`);
+    changed("people", room);
+  },
+
+  topic(object) {
+    const room = knownRoom(object.room);
+    if (!room) return;
+    room.topic = object.topic;
+    if (object.username) room.note(object.topic ? `${object.username} set the topic: ${object.topic}` : `${object.username} removed the topic`);
+    changed("room", room);
+  },
+
+  typing(object) {
+    const room = knownRoom(object.room);
+    if (!room || me.ignored.has(keyOf(object.username))) return;
+    room.typing.set(keyOf(object.username), { name: object.username, until: Date.now() + TYPING_MS });
+    changed("typing", room);
+  },
+
+  deleted(object) {
+    const room = knownRoom(object.room);
+    const item = room?.items.find((one) => one.id === object.id);
+    if (!item) return;
+    item.deleted = true;
+    item.text = "";
+    view.refresh(room, item);
+  },
+
+  kicked(object) {
+    const room = knownRoom(object.room);
+    if (!room) return;
+    room.present = room.wanted = false;
+    room.note(`You were removed from the room${object.reason ? `: ${object.reason}` : ""}`);
+    keepRooms();
+  },
+
+  invited(object) {
+    tell(`${object.username} invites you to ${object.room}`, "Join", () => enter(object.room));
+  },
+
+  entered(object) {
+    roomNamed(object.room).enter(object.room, object);
+    keepRooms();
+  },
+
+  error(object) {
+    const room = object.room && knownRoom(object.room);
+    if (room && !room.present) {
+      // It is no longer open to the user.
+      room.wanted = false;
+      keepRooms();
+      tell(`${object.room}: ${object.message}`);
+    } else if (!["idle-timeout", "server-shutdown", "replaced", "kicked", "banned"].includes(object.code)) {
+      tell(object.message);
+    } else if (object.code === "kicked" && object.message !== "Kicked") {
+      tell(object.message);
+    }
+  },
+};
+
+const isMe = (name) => keyOf(name) === keyOf(me.name);
+
+/* A message has been added to a conversation. */
+function arrived(conversation, item) {
+  conversation.typing.delete(keyOf(item.name));
+  changed("typing", conversation);
+  if (isMe(item.name)) {
+    if (conversation === current && view.isAtEnd) markRead(conversation);
+    return;
+  }
+  const mentioned = !conversation.isRoom || mentionsMe(item.text);
+  if (conversation === current && view.isAtEnd && document.hasFocus()) {
+    markRead(conversation);
+    if (connection.replayed) byId("spoken").textContent = `${item.name}: ${item.text}`;
+    return;
+  }
+  conversation.fresh ??= item;
+  conversation.unread += 1;
+  if (mentioned) conversation.mentions += 1;
+  changed("lists");
+  if (mentioned && connection.replayed) notify(conversation, item);
+}
+
+function notify(conversation, item) {
+  if (!kept.read("notify", false) || !("Notification" in window) || Notification.permission !== "granted" || document.hasFocus()) return;
+  const title = conversation.isRoom ? `${item.name} in ${conversation.name}` : item.name;
+  const notification = new Notification(title, { body: item.text, tag: conversation.key, icon: "icon.png" });
+  notification.addEventListener("click", () => {
+    window.focus();
+    open(conversation);
+    notification.close();
+  });
+}
+
+// --- What is sent ----------------------------------------------------------------------------------------------------
+
+// Longer lines end the connection.
+const MOST_LINE_BYTES = 4096;
+const TYPING_EVERY_MS = 3000;
+const MOST_LINES = 100;
+let typingSentAt = 0;
+
+// Messages that the server has not confirmed, in the order in which they were written.
+let unsent = [];
+
+function keepUnsent() {
+  kept.write(ofMe("unsent"), unsent.filter((entry) => !entry.failure).map(({ sent, ...entry }) => entry));
+  changed("pending");
+}
+
+function say(conversation, text) {
+  const entry = { key: randomKey(), isRoom: conversation.isRoom, to: conversation.name, text, after: conversation.lastId, time: Date.now() };
+  unsent.push(entry);
+  keepUnsent();
+  if (connection.replayed) send(entry);
+}
+
+const messageOf = (entry) =>
+  entry.isRoom ? { type: "chat", room: entry.to, message: entry.text, key: entry.key } : { type: "dm", to: entry.to, message: entry.text, key: entry.key };
+
+async function send(entry) {
+  if (entry.failure || !unsent.includes(entry)) return;
+  try {
+    await request(messageOf(entry), entry.key);
+    confirm(entry);
+  } catch (error) {
+    // Without a connection it is sent again with the next one.
+    if (error.code !== "offline") refuse(entry, error.message);
+  }
+}
+
+function confirm(entry) {
+  unsent = unsent.filter((other) => other !== entry);
+  keepUnsent();
+}
+
+function refuse(entry, reason) {
+  entry.failure = reason;
+  keepUnsent();
+}
+
+/* An own message has come back: it is the first one of those that are unsent, unless it came from elsewhere.
+ *
+ * Only this finds a message whose confirmation was lost with a server that has started again: it has forgotten the keys. */
+function settle(conversation, item) {
+  const entry = unsent.find((one) => one.isRoom === conversation.isRoom && keyOf(one.to) === keyOf(conversation.name) && !one.failure);
+  if (entry && bare(entry.text) === bare(item.text) && (!item.id || item.id > (entry.after ?? 0))) confirm(entry);
+}
+
+async function attempt(fields, done = "") {
+  try {
+    const answer = await request(fields);
+    if (done) tell(done);
+    return answer;
+  } catch (error) {
+    tell(error.message);
+    return null;
+  }
+}
+
+async function enter(name, roomKey = "") {
+  const known = knownRoom(name);
+  if (known?.present) {
+    open(known);
+    return null;
+  }
+  try {
+    const answer = await request({ type: "enter", room: name, key: roomKey, after: known?.lastId ?? null });
+    const room = roomNamed(answer.room);
+    room.roomKey = roomKey;
+    room.enter(answer.room, answer);
+    keepRooms();
+    open(room);
+    return null;
+  } catch (error) {
+    return error;
+  }
+}
+
+async function leave(conversation) {
+  if (conversation.isRoom && conversation.present && !(await attempt({ type: "leave", room: conversation.name }))) return;
+  conversations.delete(conversation.key);
+  if (conversation === current) open(conversations.values().next().value ?? roomNamed("lobby"));
+  keepRooms();
+  keepDirects();
+}
+
+// Name, what follows it (an ellipsis: the rest of the line), and what it does.
+const COMMANDS = [
+  ["join", "ROOM [KEY]", async (room, name, roomKey) => {
+    const error = await enter(name, roomKey);
+    if (error) tell(`${name}: ${error.message}`);
+  }],
+  ["leave", "", (room) => leave(room)],
+  ["topic", "TEXT…", (room, topic) => changeTopic(room, topic)],
+  ["msg", "NAME TEXT…", (room, name, text) => {
+    const direct = directWith(name);
+    if (text) say(direct, text);
+    open(direct);
+  }],
+  ["ignore", "NAME", (room, name) => ignore(name, true)],
+  ["unignore", "NAME", (room, name) => ignore(name, false)],
+  ["invite", "NAME", (room, username) => attempt({ type: "invite", room: room.name, username }, `Invited ${username}`)],
+  ["kick", "NAME REASON…", (room, username, reason) => attempt({ type: "kick", room: room.name, username, reason })],
+  ["ban", "NAME [TIME] REASON…", (room, username, time, reason) => impose("ban", room, username, time, reason)],
+  ["unban", "NAME", (room, username) => attempt({ type: "unban", room: room.name, username }, `${username} can enter again`)],
+  ["mute", "NAME [TIME] REASON…", (room, username, time, reason) => impose("mute", room, username, time, reason)],
+  ["unmute", "NAME", (room, username) => attempt({ type: "unmute", room: room.name, username }, `${username} can speak again`)],
+  ["voice", "NAME", (room, username) => attempt({ type: "voice", room: room.name, username }, `${username} can speak here`)],
+  ["unvoice", "NAME", (room, username) => attempt({ type: "unvoice", room: room.name, username }, `${username} has no voice`)],
+  ["mod", "NAME", (room, username) => attempt({ type: "mod", room: room.name, username }, `${username} moderates this room`)],
+  ["unmod", "NAME", (room, username) => attempt({ type: "unmod", room: room.name, username }, `${username} no longer moderates this room`)],
+  ["owner", "NAME", (room, username) => attempt({ type: "owner", room: room.name, username }, `${username} owns this room`)],
+  ["private", "on|off", (room, on) => attempt({ type: "private", room: room.name, on: on !== "off" }, `Private: ${on || "on"}`)],
+  ["moderated", "on|off", (room, on) => attempt({ type: "moderated", room: room.name, on: on !== "off" }, `Moderated: ${on || "on"}`)],
+  ["key", "TEXT", (room, roomKey) => attempt({ type: "key", room: room.name, key: roomKey }, roomKey ? "The room has a key" : "The room has no key")],
+  ["help", "", (room) => COMMANDS.forEach(([name, usage]) => room.push({ event: [`/${name} ${usage}`], time: Date.now() }))],
+];
+
+async function changeTopic(room, topic) {
+  if (await attempt({ type: "topic", room: room.name, topic })) {
+    room.topic = topic;
+    changed("room", room);
+  }
+}
+
+function impose(type, room, username, time, reason) {
+  const match = /^(\d+)([smhd])$/u.exec(time);
+  const seconds = match ? Number(match[1]) * { s: 1, m: 60, h: 3600, d: 86400 }[match[2]] : null;
+  const why = match ? reason : `${time} ${reason}`.trim();
+  return attempt({ type, room: room.name, username, seconds, reason: why }, `${username}: ${type} ${match ? time : "until you lift it"}`);
+}
+
+async function ignore(name, on) {
+  if (!(await attempt({ type: on ? "ignore" : "unignore", username: name }, on ? `You hear nothing of ${name} any more` : `You hear ${name} again`))) return;
+  if (on) me.ignored.add(keyOf(name));
+  else me.ignored.delete(keyOf(name));
+}
+
+/* Run a command of the composer; returns what is wrong with it. */
+function run(line) {
+  const [, word, rest] = /^\/(\S*)\s*(.*)$/u.exec(line);
+  const command = COMMANDS.find(([name]) => name === word.toLowerCase());
+  if (!command) return `Unknown command /${word}. /help lists them; begin with // to say it.`;
+  const [name, usage, action] = command;
+  const wanted = usage ? usage.split(" ") : [];
+  const needed = wanted.filter((one) => !one.startsWith("[") && !one.endsWith("…")).length;
+  const words = rest ? rest.split(/\s+/u) : [];
+  if (words.length < needed && name !== "key") return `/${name} ${usage}`;
+  if (!current.isRoom && !["join", "leave", "msg", "ignore", "unignore", "help"].includes(name)) return "That is for rooms.";
+  const values = wanted.map((one, index) => (one.endsWith("…") ? words.slice(index).join(" ") : words[index] ?? ""));
+  action(current, ...values);
+  return "";
+}
+
+/* The messages that a text is: one for each line. Lines of code keep their white space between backticks. */
+function messagesOf(text) {
+  const messages = [];
+  let inCode = false;
+  for (const line of text.split(/\r?\n/u)) {
+    if (/^\s*```/u.test(line) && !/^\s*```.*```/u.test(line)) inCode = !inCode;
+    else if (inCode) messages.push(asCode(line.replaceAll("\t", "    ")));
+    else if (line.trim()) messages.push(line.trim());
+  }
+  return messages;
+}
+
+function asCode(line) {
+  const ticks = "`".repeat(1 + Math.max(0, ...(line.match(/`+/gu) ?? []).map((run) => run.length)));
+  return ticks.length > 1 ? `${ticks} ${line} ${ticks}` : `\`${line || " "}\``;
+}
+
+function submit() {
+  const field = byId("message");
+  const text = field.value;
+  if (!text.trim()) return;
+  if (/^\/(?!\/)/u.test(text.trim()) && !text.includes("\n")) {
+    const wrong = run(text.trim());
+    showHint(wrong);
+    if (wrong) return;
+  } else {
+    const messages = messagesOf(text.replace(/^(\s*)\/\//u, "$1/"));
+    const long = messages.find((one) => lineBytes(one) > MOST_LINE_BYTES);
+    if (long) {
+      showHint(`Too long by ${lineBytes(long) - MOST_LINE_BYTES} bytes.`);
+      return;
+    }
+    if (messages.length > MOST_LINES) {
+      showHint(`${messages.length} lines are too many at once: ${MOST_LINES} at most.`);
+      return;
+    }
+    messages.forEach((one) => say(current, one));
+    current.fresh = null;
+    view.toEnd();
+  }
+  field.value = "";
+  typingSentAt = 0;
+  edited();
+}
+
+const lineBytes = (text) => bytesOf(JSON.stringify({ ...messageOf({ isRoom: current.isRoom, to: current.name, text, key: randomKey() }), ref: randomKey() }));
+
+function edited() {
+  const field = byId("message");
+  field.style.height = "auto";
+  field.style.height = `${field.scrollHeight}px`;
+  byId("composer").classList.toggle("empty", !field.value.trim());
+  current.draft = field.value;
+  keepDraftsSoon();
+  if (current.isRoom && connection.online && field.value.trim() && !field.value.startsWith("/") && Date.now() - typingSentAt > TYPING_EVERY_MS) {
+    typingSentAt = Date.now();
+    transmit({ type: "typing", room: current.name });
+  }
+}
+
+function keepDrafts() {
+  if (!me.name) return;
+  const drafts = [...conversations.values()].filter((one) => one.draft).map((one) => [one.key, one.draft]);
+  kept.write(ofMe("drafts"), Object.fromEntries(drafts));
+}
+
+const keepDraftsSoon = later(keepDrafts, 250);
+
+/* Complete the name before the cursor, and the next one that fits if it was completed already. */
+function completeName(field) {
+  const before = field.value.slice(0, field.selectionStart);
+  const match = /(?:^|\s)(@?)([\p{L}\p{N}_.-]+)$/u.exec(before) ?? /(?:^|\s)(@)$/u.exec(before);
+  const names = [...current.people.values()].filter((name) => !isMe(name)).sort((one, other) => one.localeCompare(other));
+  let found = completion.names;
+  if (completion.after !== before) {
+    if (!match || (!match[1] && !match[2])) return false;
+    const begun = keyOf(match[2] ?? "");
+    found = names.filter((name) => keyOf(name).startsWith(begun));
+    if (!found.length) return false;
+    completion.names = found;
+    completion.index = -1;
+    completion.start = before.length - (match[2] ?? "").length;
+  }
+  completion.index = (completion.index + 1) % found.length;
+  field.setRangeText(`${found[completion.index]} `, completion.start, field.selectionStart, "end");
+  completion.after = field.value.slice(0, field.selectionStart);
+  edited();
+  return true;
+}
+
+const completion = { names: [], index: -1, start: 0, after: null };
+
+// --- What is shown ---------------------------------------------------------------------------------------------------
+
+// Rows that are made at once, and that are in the document at most.
+const SOME_ROWS = 100;
+const MOST_ROWS = 400;
+const NEAR_PX = 800;
+const GROUP_MS = 300000;
+
+let current = null;
+const stale = new Set();
+
+/* Show a part again with the next frame. A conversation that is not open has only its place in the lists. */
+function changed(part, conversation = current) {
+  if (conversation !== current) return;
+  if (!stale.size) requestAnimationFrame(showChanges);
+  stale.add(part);
+}
+
+function showChanges() {
+  const parts = new Set(stale);
+  stale.clear();
+  if (!current || byId("app").hidden) return;
+  if (parts.has("lists")) showLists();
+  if (parts.has("room")) showRoom();
+  if (parts.has("people")) showPeopleList();
+  if (parts.has("pending")) showPending();
+  if (parts.has("log") || parts.has("pending")) view.show();
+  if (parts.has("typing")) showTyping();
+}
+
+/* The part of the current conversation that is in the document: the items from one index up to another. */
+const view = {
+  conversation: null,
+  from: 0,
+  to: 0,
+  isAtEnd: true,
+
+  get log() {
+    return byId("log");
+  },
+
+  show() {
+    if (!current) return;
+    if (this.conversation !== current) this.begin();
+    const items = current.items;
+    if (this.isAtEnd) {
+      if (items.length - this.to > MOST_ROWS) this.begin();
+      this.append(items.length);
+      this.trimTop();
+      this.scrollToEnd();
+    } else if (this.to - this.from < MOST_ROWS) {
+      this.append(Math.min(items.length, this.from + MOST_ROWS));
+    }
+    this.showBeginning();
+    this.showJump();
+    if (this.isAtEnd && document.hasFocus()) markRead(current);
+    this.fill();
+  },
+
+  /* Begin with the end of the conversation, or with what is fresh in it. */
+  begin() {
+    this.conversation = current;
+    byId("rows").replaceChildren();
+    const fresh = current.fresh ? current.items.indexOf(current.fresh) : -1;
+    const behind = fresh >= 0 && current.items.length - fresh > 20;
+    this.isAtEnd = !behind;
+    this.from = this.to = behind ? Math.max(0, fresh - 10) : Math.max(0, current.items.length - SOME_ROWS);
+    this.append(behind ? Math.min(current.items.length, this.from + SOME_ROWS) : current.items.length);
+    if (behind) current.fresh.row?.scrollIntoView({ block: "start" });
+  },
+
+  append(end) {
+    const { items } = this.conversation;
+    if (end <= this.to) return;
+    const rows = document.createDocumentFragment();
+    // The last one can be the middle of a block of code now.
+    if (this.to > this.from) this.refresh(this.conversation, items[this.to - 1]);
+    for (; this.to < end; this.to += 1) rows.append(rowOf(this.conversation, this.to));
+    byId("rows").append(rows);
+  },
+
+  prepend() {
+    const { items } = this.conversation;
+    const anchor = items[this.from]?.row;
+    const before = anchor?.getBoundingClientRect().top;
+    const rows = document.createDocumentFragment();
+    const from = Math.max(0, this.from - SOME_ROWS);
+    for (let index = from; index < this.from; index += 1) rows.append(rowOf(this.conversation, index));
+    const begun = this.from;
+    this.from = from;
+    byId("rows").prepend(rows);
+    if (items[begun]) this.refresh(this.conversation, items[begun]);
+    while (this.to - this.from > MOST_ROWS) {
+      this.to -= 1;
+      items[this.to].row?.remove();
+      items[this.to].row = null;
+    }
+    const now = items[begun]?.row;
+    if (now && before !== undefined) this.log.scrollTop += now.getBoundingClientRect().top - before;
+  },
+
+  trimTop() {
+    const { items } = this.conversation;
+    for (; this.to - this.from > MOST_ROWS; this.from += 1) {
+      items[this.from].row?.remove();
+      items[this.from].row = null;
+    }
+  },
+
+  /* Items have been added or removed before the first. */
+  shift(count) {
+    if (count < 0) {
+      // They are those that nobody looks at.
+      this.conversation = null;
+      return;
+    }
+    this.from += count;
+    this.to += count;
+  },
+
+  refresh(conversation, item) {
+    if (conversation !== this.conversation || !item.row) return;
+    const old = item.row;
+    old.replaceWith(rowOf(conversation, conversation.items.indexOf(item)));
+  },
+
+  showBeginning() {
+    const beginning = byId("beginning");
+    beginning.hidden = this.from > 0 || (current.more && current.present);
+    beginning.textContent = current.isRoom ? `This is the beginning of ${current.name}, as far as it is kept.` : `Messages between you and ${current.name}. They are kept until you close this tab.`;
+  },
+
+  showJump() {
+    const jump = byId("jump");
+    jump.hidden = this.isAtEnd;
+    jump.classList.toggle("fresh-messages", current.unread > 0);
+    jump.lastElementChild.textContent = current.unread ? plural(current.unread, "new message") : "To the latest";
+  },
+
+  scrollToEnd() {
+    this.log.scrollTop = this.log.scrollHeight;
+  },
+
+  toEnd() {
+    this.isAtEnd = true;
+    if (this.conversation && this.to < this.conversation.items.length) this.conversation = null;
+    current.fresh = null;
+    changed("log");
+  },
+
+  /* Make and ask for what the user is about to see. */
+  fill() {
+    const { log } = this;
+    if (this.conversation !== current || !log.clientHeight) return;
+    if (log.scrollTop < NEAR_PX) {
+      if (this.from > 0) {
+        this.prepend();
+        requestAnimationFrame(() => this.fill());
+      } else {
+        current.loadEarlier();
+      }
+    }
+    const below = log.scrollHeight - log.scrollTop - log.clientHeight;
+    if (below < NEAR_PX && this.to < current.items.length) {
+      const before = this.to;
+      this.append(Math.min(current.items.length, this.to + SOME_ROWS));
+      const top = log.scrollTop;
+      const height = log.scrollHeight;
+      this.trimTop();
+      log.scrollTop = top - (height - log.scrollHeight);
+      if (this.to > before) requestAnimationFrame(() => this.fill());
+    }
+  },
+
+  scrolled() {
+    const { log } = this;
+    const below = log.scrollHeight - log.scrollTop - log.clientHeight;
+    const isAtEnd = below < 40 && this.conversation === current && this.to >= current.items.length;
+    if (isAtEnd !== this.isAtEnd) {
+      this.isAtEnd = isAtEnd;
+      if (isAtEnd && document.hasFocus()) markRead(current);
+      this.showJump();
+    }
+    this.fill();
+    this.showBeginning();
+  },
+};
+
+const isSameDay = (one, other) => new Date(one).toDateString() === new Date(other).toDateString();
+const isCode = (item) => Boolean(item && !item.event && !item.deleted && codeOf(item.text) !== null);
+
+function isFirst(item, previous) {
+  return !previous || previous.event || keyOf(previous.name) !== keyOf(item.name) || item.time - previous.time > GROUP_MS || !isSameDay(item.time, previous.time);
+}
+
+function rowOf(conversation, index) {
+  const item = conversation.items[index];
+  const previous = conversation.items[index - 1];
+  const row = item.event ? eventRow(item) : messageRow(item, previous, conversation.items[index + 1]);
+  if (!previous || !isSameDay(item.time, previous.time)) row.prepend(make("div", "day", calendar.format(item.time)));
+  if (item === conversation.fresh) row.prepend(make("div", "fresh", "New"));
+  item.row = row;
+  return row;
+}
+
+function eventRow(item) {
+  return make("li", "row event", item.event.join(" · "));
+}
+
+function messageRow(item, previous, next) {
+  const row = byId("row-template").content.firstElementChild.cloneNode(true);
+  const first = isFirst(item, previous);
+  row.classList.toggle("first", first);
+  row.classList.toggle("mentions", !isMe(item.name) && mentionsMe(item.text));
+  const avatar = row.querySelector(".avatar");
+  colour(row, item.name);
+  avatar.textContent = first ? initials(item.name) : "";
+  const author = row.querySelector(".author");
+  author.textContent = item.name;
+  author.addEventListener("click", () => showPerson(item.name));
+  const time = row.querySelector("time");
+  time.dateTime = new Date(item.time).toISOString();
+  time.title = exact.format(item.time);
+  time.textContent = clock.format(item.time) + (item.kept ? " · will be delivered" : "");
+  const text = row.querySelector(".text");
+  const code = item.deleted ? null : codeOf(item.text);
+  if (item.deleted) {
+    text.classList.add("deleted");
+    text.textContent = "This message was deleted.";
+  } else if (code !== null) {
+    row.classList.add("code");
+    row.classList.toggle("code-begins", isFirst(item, previous) || !isCode(previous));
+    row.classList.toggle("code-ends", !isCode(next) || isFirst(next, item));
+    text.append(make("code", "", code || " "));
+  } else {
+    showText(text, item.text);
+  }
+  return row;
+}
+
+function showPending() {
+  const rows = byId("pending");
+  const here = unsent.filter((entry) => entry.isRoom === current.isRoom && keyOf(entry.to) === keyOf(current.name));
+  rows.replaceChildren(
+    ...here.map((entry, index) => {
+      const row = messageRow({ name: me.name, text: entry.text, time: entry.time }, index ? { name: me.name, time: entry.time } : null, null);
+      if (entry.failure) {
+        row.classList.add("failed");
+        const failure = make("div", "failure", entry.failure);
+        failure.append(button("Try again", () => retry(entry)), button("Discard", () => confirm(entry)));
+        row.querySelector(".content").append(failure);
+      } else if (index === 0) {
+        row.querySelector(".head").append(make("span", "sending", connection.online ? "sending" : "will be sent"));
+      }
+      return row;
+    }),
+  );
+}
+
+function retry(entry) {
+  delete entry.failure;
+  // The server knows a key only of what it has said.
+  keepUnsent();
+  if (connection.replayed) send(entry);
+}
+
+function showLists() {
+  const all = [...conversations.values()];
+  const rooms = all.filter((one) => one.isRoom).sort((one, other) => (other.key === "#lobby") - (one.key === "#lobby") || one.name.localeCompare(other.name));
+  const directs = all.filter((one) => !one.isRoom).sort((one, other) => (other.items.at(-1)?.time ?? Infinity) - (one.items.at(-1)?.time ?? Infinity));
+  byId("rooms").replaceChildren(...rooms.map(listItem));
+  byId("directs").replaceChildren(...directs.map(listItem));
+  byId("directs-head").hidden = !directs.length;
+  const unread = all.reduce((sum, one) => sum + one.unread, 0);
+  const mentions = all.reduce((sum, one) => sum + one.mentions, 0);
+  byId("elsewhere").hidden = !all.some((one) => one !== current && one.unread);
+  document.title = `${mentions ? `(${mentions}) ` : unread ? "• " : ""}${current.name} – geventchat`;
+}
+
+function listItem(conversation) {
+  const element = byId("item-template").content.firstElementChild.cloneNode(true);
+  const item = element.querySelector(".item");
+  item.querySelector(".mark").textContent = conversation.isRoom ? "#" : "@";
+  item.querySelector(".name").textContent = conversation.name;
+  if (conversation === current) item.setAttribute("aria-current", "page");
+  item.classList.toggle("unread", conversation.unread > 0);
+  item.classList.toggle("mentioned", conversation.mentions > 0);
+  item.classList.toggle("left", conversation.isRoom && !conversation.wanted);
+  const badge = item.querySelector(".badge");
+  if (conversation.unread) {
+    badge.textContent = conversation.unread > 99 ? "99+" : conversation.unread;
+    badge.setAttribute("aria-label", `${conversation.unread} unread`);
+  }
+  item.addEventListener("click", () => {
+    open(conversation);
+    showSidebar(false);
+  });
+  return element;
+}
+
+function showRoom() {
+  byId("room-name").textContent = (current.isRoom ? "# " : "@ ") + current.name;
+  byId("topic").textContent = current.isRoom ? current.topic : "";
+  byId("topic").title = current.topic;
+  byId("show-people").hidden = !current.isRoom;
+  byId("message").placeholder = current.isRoom ? `Message #${current.name}` : `Message ${current.name}`;
+  byId("message").disabled = current.isRoom && !current.wanted;
+  if (!current.isRoom) showPeoplePanel(false);
+}
+
+function showPeopleList() {
+  byId("people-count").textContent = current.isRoom ? current.peopleCount : "";
+  if (byId("people").hidden) return;
+  const names = [...current.people.values()].sort((one, other) => one.localeCompare(other));
+  byId("people-list").replaceChildren(
+    ...names.map((name) => {
+      const element = byId("item-template").content.firstElementChild.cloneNode(true);
+      const item = element.querySelector(".item");
+      item.querySelector(".mark").className = "avatar";
+      colour(item, name);
+      item.querySelector(".avatar").textContent = initials(name);
+      item.querySelector(".name").textContent = isMe(name) ? `${name} (you)` : name;
+      item.addEventListener("click", () => showPerson(name));
+      return element;
+    }),
+  );
+  const hidden = current.peopleCount - names.length;
+  byId("more-people").textContent = hidden > 0 ? `and ${plural(hidden, "more person").replace("persons", "people")}` : "";
+}
+
+function showTyping() {
+  const now = Date.now();
+  for (const [key, one] of current.typing) if (one.until < now) current.typing.delete(key);
+  const names = [...current.typing.values()].map((one) => one.name);
+  const who = names.length > 3 ? "Several people" : names.length > 1 ? `${names.slice(0, -1).join(", ")} and ${names.at(-1)}` : names[0];
+  byId("typing").textContent = names.length ? `${who} ${names.length > 1 ? "are" : "is"} typing …` : "";
+}
+
+function showHint(wrong) {
+  const hint = byId("hint");
+  hint.textContent = wrong || "Enter sends, Shift Enter begins a line, Tab completes a name, /help lists the commands.";
+  hint.classList.toggle("error", Boolean(wrong));
+}
+
+function showState() {
+  const state = byId("state");
+  state.classList.toggle("online", connection.online);
+  state.title = connection.online ? "Connected" : "Not connected";
+  if (connection.online || !connection.welcomed || !connection.wanted) return;
+  showBanner(navigator.onLine ? "The connection is lost. What you write is kept and sent when it is back." : "You are offline. What you write is kept and sent when you are back.", "Try now", () => {
+    connection.pause = FIRST_PAUSE_MS;
+    connect();
+  });
+}
+
+function showBanner(text, label = "", action = null) {
+  const banner = byId("banner");
+  const parts = [make("span", "", text)];
+  if (label) parts.push(button(label, action));
+  if (banner.firstChild?.textContent !== text) banner.replaceChildren(...parts);
+  banner.hidden = false;
+}
+
+function hideBanner() {
+  byId("banner").hidden = true;
+  byId("banner").replaceChildren();
+}
+
+function tell(text, label = "", action = null) {
+  const toast = make("div", "toast");
+  toast.append(make("span", "", text));
+  const close = () => toast.remove();
+  if (label) {
+    toast.append(button(label, () => {
+      close();
+      action();
+    }));
+  }
+  const toasts = byId("toasts");
+  toasts.append(toast);
+  while (toasts.children.length > 4) toasts.firstElementChild.remove();
+  setTimeout(close, label ? 20000 : 6000);
+}
+
+function open(conversation) {
+  if (conversation === current && view.conversation === current) {
+    view.toEnd();
+    return;
+  }
+  if (current) current.fresh = null;
+  current = conversation;
+  if (!conversation.fresh || !conversation.unread) conversation.fresh = null;
+  view.conversation = null;
+  keptInTab.write(ofMe("opened"), conversation.key);
+  const field = byId("message");
+  field.value = conversation.draft;
+  for (const part of ["lists", "room", "people", "pending", "log", "typing"]) changed(part);
+  edited();
+  showHint("");
+  if (matchMedia("(pointer: fine)").matches) field.focus();
+}
+
+function showApp() {
+  const first = byId("app").hidden;
+  byId("login").hidden = true;
+  byId("app").hidden = false;
+  hideBanner();
+  showState();
+  byId("me").querySelector(".name").textContent = me.name;
+  const avatar = byId("me").querySelector(".avatar");
+  avatar.textContent = initials(me.name);
+  colour(avatar, me.name);
+  keptInTab.write("name", me.name);
+  if (first) {
+    const opened = current;
+    current = null;
+    open(opened);
+    showPeoplePanel(current.isRoom && matchMedia("(min-width: 75rem)").matches);
+  } else {
+    for (const part of ["lists", "room", "people", "pending", "log", "typing"]) changed(part);
+  }
+}
+
+function showSidebar(on) {
+  byId("sidebar").classList.toggle("open", on);
+  showShade();
+  if (on) byId("rooms").querySelector("[aria-current]")?.focus();
+}
+
+function showPeoplePanel(on) {
+  byId("people").hidden = !on;
+  byId("show-people").setAttribute("aria-expanded", String(on));
+  showShade();
+  changed("people");
+}
+
+function showShade() {
+  byId("shade").hidden = !byId("sidebar").classList.contains("open") && byId("people").hidden;
+}
+
+function step(by) {
+  const items = [...document.querySelectorAll("#rooms .item, #directs .item")];
+  const at = items.findIndex((item) => item.hasAttribute("aria-current"));
+  items[(at + by + items.length) % items.length]?.click();
+}
+
+// --- Dialogs ---------------------------------------------------------------------------------------------------------
+
+function showLogin() {
+  byId("app").hidden = true;
+  byId("login").hidden = false;
+  byId("login-name").value = me.name || kept.read("last-name", "");
+  byId(byId("login-name").value ? "login-join" : "login-name").focus();
+}
+
+function tellLogin(text) {
+  byId("login-error").textContent = text;
+  byId("login-join").disabled = false;
+}
+
+function logIn(registering) {
+  const name = byId("login-name").value.trim();
+  const password = byId("login-password").value;
+  if (!name) return;
+  if (registering && !password) {
+    tellLogin("Choose a password of 8 to 128 characters for this name.");
+    byId("login-password").focus();
+    return;
+  }
+  tellLogin("");
+  setName(name);
+  me.registering = registering ? password : "";
+  me.password = registering ? "" : password;
+  me.token = "";
+  me.remember = byId("login-remember").checked;
+  kept.write("last-name", name);
+  recallConversations();
+  byId("login-join").disabled = true;
+  start();
+}
+
+async function registerAfterLogin() {
+  const password = me.registering;
+  me.registering = "";
+  if (await attempt({ type: "register", password }, `The name ${me.name} is yours now`)) {
+    me.password = password;
+    me.hasAccount = true;
+    if (me.remember) rememberLogin();
+  }
+}
+
+/* A token in place of the password, for the next time. */
+async function rememberLogin() {
+  try {
+    const { token } = await request({ type: "token" });
+    me.token = token;
+    me.password = "";
+    kept.write("login", { name: me.name, token });
+  } catch (error) {
+    if (error.code !== "offline") tell(`You cannot be kept logged in: ${error.message}`);
+  }
+}
+
+async function logOut() {
+  if (me.token && kept.read("login", null)?.token === me.token) {
+    // It is of no use to anyone any more.
+    await request({ type: "token", revoke: true, token: me.token }).catch(() => null);
+    kept.remove("login");
+  }
+  keepDrafts();
+  keepReadNow();
+  connection.wanted = false;
+  transmit({ type: "quit" });
+  const socket = connection.socket;
+  connection.socket = null;
+  connection.online = connection.replayed = connection.welcomed = false;
+  waiting.clear();
+  setTimeout(() => socket?.close(), 500);
+  keptInTab.remove("name");
+  keptInTab.remove(ofMe("directs"));
+  Object.assign(me, { password: "", token: "", remember: false, hasAccount: false });
+  byId("login-password").value = "";
+  byId("settings").close();
+  current = null;
+  conversations.clear();
+  unsent = [];
+  showLogin();
+  tellLogin("");
+}
+
+function showSettings() {
+  byId("settings-title").textContent = me.name;
+  byId("account-guest").hidden = me.hasAccount;
+  byId("account-own").hidden = !me.hasAccount;
+  byId("notify").checked = kept.read("notify", false) && "Notification" in window && Notification.permission === "granted";
+  byId("theme").value = kept.read("theme", "");
+  byId("token").hidden = true;
+  note("");
+  for (const id of ["register-password", "old-password", "new-password"]) byId(id).value = "";
+  byId("settings").showModal();
+}
+
+function note(text, isError = false) {
+  byId("settings-note").textContent = text;
+  byId("settings-note").classList.toggle("error", isError);
+}
+
+async function ask(fields, done) {
+  try {
+    const answer = await request(fields);
+    note(done);
+    return answer;
+  } catch (error) {
+    note(error.message, true);
+    return null;
+  }
+}
+
+async function register() {
+  const password = byId("register-password").value;
+  if (await ask({ type: "register", password }, `The name ${me.name} is yours now. It needs this password from the next login on.`)) {
+    me.hasAccount = true;
+    me.password = password;
+    byId("account-guest").hidden = true;
+    byId("account-own").hidden = false;
+  }
+}
+
+async function changePassword() {
+  const password = byId("new-password").value;
+  if (await ask({ type: "password", password: byId("old-password").value, new: password }, "The password is changed.")) {
+    if (me.password) me.password = password;
+    byId("old-password").value = byId("new-password").value = "";
+  }
+}
+
+async function makeToken() {
+  const answer = await ask({ type: "token" }, "Whoever has this token can use your name. It is shown once.");
+  if (!answer) return;
+  byId("token").textContent = answer.token;
+  byId("token").hidden = false;
+}
+
+async function setNotify() {
+  const box = byId("notify");
+  if (box.checked) {
+    if (!("Notification" in window)) {
+      note("This browser shows no notifications here. They need https, or localhost.", true);
+      box.checked = false;
+    } else if ((await Notification.requestPermission()) !== "granted") {
+      note("The browser does not allow notifications of this page.", true);
+      box.checked = false;
+    }
+  }
+  kept.write("notify", box.checked);
+}
+
+function setTheme(theme) {
+  kept.write("theme", theme);
+  if (theme) document.documentElement.dataset.theme = theme;
+  else delete document.documentElement.dataset.theme;
+}
+
+const finder = { found: [], index: 0, listed: [] };
+
+async function showFinder() {
+  byId("finder-name").value = "";
+  byId("finder-key").hidden = true;
+  byId("finder-key").value = "";
+  byId("finder-error").textContent = "";
+  finder.listed = [];
+  find();
+  byId("finder").showModal();
+  try {
+    finder.listed = (await request({ type: "rooms" })).rooms;
+    find();
+  } catch {
+    // The rooms that are known are listed.
+  }
+}
+
+/* List what fits what was typed: own rooms and messages first, then other rooms, then people, then a new room. */
+function find() {
+  const typed = byId("finder-name").value.trim();
+  const wanted = keyOf(typed.replace(/^[#@]/u, ""));
+  const fits = (name) => keyOf(name).includes(wanted);
+  const found = new Map();
+  for (const one of conversations.values()) {
+    if (fits(one.name)) found.set(one.key, { mark: one.key[0], name: one.name, about: one.isRoom ? one.topic : "", go: () => open(one) });
+  }
+  for (const { room, users, topic } of finder.listed) {
+    const key = `#${keyOf(room)}`;
+    const about = [plural(users, "person").replace("persons", "people"), topic].filter(Boolean).join(" · ");
+    if (!fits(room)) continue;
+    if (found.has(key)) found.get(key).about = about;
+    else found.set(key, { mark: "#", name: room, about, room });
+  }
+  for (const name of current.people.values()) {
+    const key = `@${keyOf(name)}`;
+    if (wanted && fits(name) && !isMe(name) && !found.has(key)) found.set(key, { mark: "@", name, about: "write a direct message", go: () => open(directWith(name)) });
+  }
+  if (wanted && !found.has(`#${wanted}`) && !typed.startsWith("@")) {
+    found.set(`#${wanted}`, { mark: "+", name: typed.replace(/^#/u, ""), about: "enter or create this room", room: typed });
+  }
+  if (typed.startsWith("@") && wanted && !found.has(`@${wanted}`)) {
+    found.set(`@${wanted}`, { mark: "@", name: typed.slice(1), about: "write a direct message", go: () => open(directWith(typed.slice(1))) });
+  }
+  const exactly = (one) => keyOf(one.name) === wanted;
+  finder.found = [...found.values()].filter((one) => !typed.startsWith("@") || one.mark === "@").slice(0, 50);
+  finder.index = Math.max(0, finder.found.findIndex(exactly));
+  showFound();
+}
+
+function showFound() {
+  byId("finder-list").replaceChildren(
+    ...finder.found.map((one, index) => {
+      const item = make("li", "item");
+      item.id = `found-${index}`;
+      item.setAttribute("role", "option");
+      item.setAttribute("aria-selected", String(index === finder.index));
+      item.append(make("span", "mark", one.mark), make("span", "name", one.name), make("span", "about", one.about));
+      item.addEventListener("click", () => choose(one));
+      return item;
+    }),
+  );
+  byId("finder-name").setAttribute("aria-activedescendant", finder.found.length ? `found-${finder.index}` : "");
+  byId(`found-${finder.index}`)?.scrollIntoView({ block: "nearest" });
+}
+
+async function choose(one) {
+  if (!one) return;
+  if (!one.room) {
+    byId("finder").close();
+    one.go();
+    return;
+  }
+  const error = await enter(one.room, byId("finder-key").value);
+  if (!error) {
+    byId("finder").close();
+    return;
+  }
+  byId("finder-error").textContent = error.message;
+  if (["wrong-key", "invitation-required"].includes(error.code)) {
+    byId("finder-name").value = one.name;
+    byId("finder-key").hidden = false;
+    byId("finder-key").focus();
+    find();
+  }
+}
+
+function showPerson(name) {
+  const dialog = byId("person");
+  byId("person-name").textContent = name;
+  const own = isMe(name);
+  byId("person-write").hidden = byId("person-ignore").hidden = own;
+  byId("person-mention").hidden = own || !current.isRoom;
+  const ignored = me.ignored.has(keyOf(name));
+  byId("person-ignore").textContent = ignored ? "Hear again" : "Ignore";
+  dialog.returnValue = "";
+  dialog.onclose = () => {
+    if (dialog.returnValue === "write") open(directWith(name));
+    else if (dialog.returnValue === "ignore") ignore(name, !ignored);
+    else if (dialog.returnValue === "mention") {
+      const field = byId("message");
+      field.setRangeText(`@${name} `, field.selectionStart, field.selectionEnd, "end");
+      field.focus();
+      edited();
+    }
+  };
+  dialog.showModal();
+}
+
+// --- The start -------------------------------------------------------------------------------------------------------
+
+function listen() {
+  const on = (id, type, action) => byId(id).addEventListener(type, action);
+  on("login-form", "submit", (event) => {
+    event.preventDefault();
+    logIn(false);
+  });
+  on("login-register", "click", () => logIn(true));
+  on("me", "click", showSettings);
+  on("find", "click", showFinder);
+  on("open-sidebar", "click", () => showSidebar(true));
+  on("close-sidebar", "click", () => showSidebar(false));
+  on("show-people", "click", () => showPeoplePanel(byId("people").hidden));
+  on("close-people", "click", () => showPeoplePanel(false));
+  on("shade", "click", () => {
+    showSidebar(false);
+    showPeoplePanel(false);
+  });
+  on("log", "scroll", () => view.scrolled());
+  on("jump", "click", () => view.toEnd());
+  on("composer", "submit", (event) => {
+    event.preventDefault();
+    submit();
+  });
+  on("message", "input", () => {
+    showHint("");
+    edited();
+  });
+  on("message", "keydown", (event) => {
+    if (event.isComposing) return;
+    const mayComplete = event.key === "Tab" && !event.shiftKey && !event.ctrlKey && !event.altKey;
+    if (event.key === "Enter" && !event.shiftKey) {
+      event.preventDefault();
+      submit();
+    } else if (mayComplete && completeName(event.target)) {
+      event.preventDefault();
+    }
+  });
+  on("register", "click", register);
+  on("change-password", "click", changePassword);
+  on("make-token", "click", makeToken);
+  on("notify", "change", setNotify);
+  on("theme", "change", (event) => setTheme(event.target.value));
+  on("log-out", "click", logOut);
+  on("finder-name", "input", find);
+  on("finder-form", "submit", (event) => {
+    event.preventDefault();
+    choose(finder.found[finder.index]);
+  });
+  on("finder-form", "keydown", (event) => {
+    const by = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    if (!by || !finder.found.length) return;
+    event.preventDefault();
+    finder.index = (finder.index + by + finder.found.length) % finder.found.length;
+    showFound();
+  });
+  document.addEventListener("keydown", (event) => {
+    if (byId("app").hidden || document.querySelector("dialog[open]")) return;
+    if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "k") {
+      event.preventDefault();
+      showFinder();
+    } else if (event.altKey && (event.key === "ArrowUp" || event.key === "ArrowDown")) {
+      event.preventDefault();
+      step(event.key === "ArrowUp" ? -1 : 1);
+    } else if (event.key === "Escape") {
+      showSidebar(false);
+      view.toEnd();
+    }
+  });
+  window.addEventListener("focus", () => {
+    if (current && view.isAtEnd && !byId("app").hidden) markRead(current);
+    changed("lists");
+  });
+  window.addEventListener("online", () => {
+    connection.pause = FIRST_PAUSE_MS;
+    connect();
+  });
+  window.addEventListener("offline", showState);
+  window.addEventListener("resize", () => {
+    if (view.isAtEnd) view.scrollToEnd();
+  });
+  // Where the people would lie over the room, nobody has asked for them.
+  matchMedia("(max-width: 60rem)").addEventListener("change", (narrow) => narrow.matches && showPeoplePanel(false));
+  window.addEventListener("pagehide", () => {
+    keepDrafts();
+    keepReadNow();
+  });
+  document.addEventListener("visibilitychange", () => {
+    if (!document.hidden) watchConnection();
+  });
+  setInterval(watchConnection, 5000);
+  setInterval(() => changed("typing"), 1000);
+}
+
+function begin() {
+  setTheme(kept.read("theme", ""));
+  listen();
+  const login = kept.read("login", null);
+  const name = keptInTab.read("name", "");
+  if (login && (!name || keyOf(name) === keyOf(login.name))) {
+    setName(login.name);
+    me.token = login.token;
+    me.remember = true;
+  } else {
+    setName(name);
+  }
+  if (!me.name) {
+    showLogin();
+    return;
+  }
+  recallConversations();
+  start();
+}
+
+begin();

@@ -1,0 +1,290 @@
+"""Chromium, driven over its DevTools protocol. Knows nothing of the chat page.
+
+One process serves many pages, each with cookies and storage of its own. What a page logs as an error, an exception, and a
+violation of its Content-Security-Policy are collected; `Page.close` raises for them.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from websockets.sync.client import ClientConnection, connect
+
+from tests.patience import HANG_S
+
+# The first one starts in half the time of the others.
+PROGRAMS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
+_OPTIONS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--no-first-run",
+    "--disable-gpu",
+    "--disable-extensions",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
+    "--mute-audio",
+    "--font-render-hinting=none",
+    "--force-color-profile=srgb",
+    # Containers often have little of it.
+    "--disable-dev-shm-usage",
+    # Nothing but loopback can be reached.
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.*",
+)
+# Set before any script of a page: the violations of its policy, in order.
+_WATCH_POLICY = """
+window.violations = [];
+document.addEventListener("securitypolicyviolation", (event) =>
+  window.violations.push(`${event.violatedDirective} ${event.blockedURI} ${event.sample}`));
+"""
+
+
+def program() -> str | None:
+    """The browser on this machine."""
+    return next(filter(None, map(shutil.which, PROGRAMS)), None)
+
+
+class PageFailed(AssertionError):
+    """The page, or what was evaluated in it, failed."""
+
+
+class Chromium:
+    """A browser process."""
+
+    def __init__(self) -> None:
+        found = program()
+        assert found is not None
+        self._folder = tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True)
+        profile = Path(self._folder.name)
+        self._process = subprocess.Popen(
+            [found, *_OPTIONS, "--remote-debugging-port=0", f"--user-data-dir={profile}", "about:blank"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        port, path = _written_by(self._process, profile / "DevToolsActivePort").split()
+        self._socket: ClientConnection = connect(
+            f"ws://127.0.0.1:{port}{path}", max_size=None, compression=None, open_timeout=HANG_S
+        )
+        self._numbers = count(1)
+        self._listeners: dict[str, Callable[[str, dict[str, Any]], None]] = {}
+
+    def page(self, url: str, *, width: int = 1024, height: int = 768, **media: str) -> Page:
+        """Open a page in a window of its own. `media` are features such as `prefers-color-scheme`, with underscores."""
+        context = self.command("Target.createBrowserContext")["browserContextId"]
+        target = self.command("Target.createTarget", url="about:blank", browserContextId=context)["targetId"]
+        session = self.command("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        page = Page(self, session, context, target)
+        page.begin(width, height, {name.replace("_", "-"): value for name, value in media.items()})
+        page.go(url)
+        return page
+
+    def listen(self, session: str, listener: Callable[[str, dict[str, Any]], None]) -> None:
+        """Pass on the events of a session."""
+        self._listeners[session] = listener
+
+    def command(self, method: str, session: str | None = None, **params: Any) -> dict[str, Any]:
+        """Send a command and wait for its answer. Events that come meanwhile are passed on."""
+        number = next(self._numbers)
+        message: dict[str, Any] = {"id": number, "method": method, "params": params}
+        if session is not None:
+            message["sessionId"] = session
+        self._socket.send(json.dumps(message))
+        while True:
+            answer = json.loads(self._socket.recv(timeout=HANG_S))
+            if answer.get("id") == number:
+                break
+            listener = self._listeners.get(answer.get("sessionId", ""))
+            if "method" in answer and listener is not None:
+                listener(answer["method"], answer["params"])
+        if "error" in answer:
+            raise PageFailed(f"{method}: {answer['error']['message']}")
+        result: dict[str, Any] = answer["result"]
+        return result
+
+    def close(self) -> None:
+        """End the process."""
+        self._socket.close()
+        self._process.kill()
+        self._process.wait(HANG_S)
+        self._folder.cleanup()
+
+
+class Page:
+    """One page, with cookies and storage of its own."""
+
+    def __init__(self, browser: Chromium, session: str, context: str, target: str) -> None:
+        self._browser = browser
+        self._session = session
+        self._context = context
+        self._target = target
+        # What went wrong in the page. Tests remove what they expect.
+        self.errors: list[str] = []
+        browser.listen(session, self._heard)
+
+    def begin(self, width: int, height: int, media: dict[str, str]) -> None:
+        """Set the page up."""
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.command(f"{domain}.enable")
+        self.command("Page.addScriptToEvaluateOnNewDocument", source=_WATCH_POLICY)
+        self.command("Emulation.setFocusEmulationEnabled", enabled=True)
+        self.resize(width, height)
+        self.emulate(media)
+
+    def command(self, method: str, **params: Any) -> dict[str, Any]:
+        """A command of the protocol."""
+        return self._browser.command(method, self._session, **params)
+
+    def go(self, url: str) -> None:
+        """Load a page, and wait until it is there."""
+        failure = self.command("Page.navigate", url=url).get("errorText")
+        if failure:
+            raise PageFailed(f"{url}: {failure}")
+        self.wait("document.readyState === 'complete'")
+
+    def reload(self) -> None:
+        """Load the page again."""
+        self.run("window.isOld = true")
+        self.command("Page.reload")
+        self.wait("!window.isOld && document.readyState === 'complete'")
+
+    def resize(self, width: int, height: int, scale: float = 1) -> None:
+        """Set the size of the window."""
+        self.command(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=scale,
+            mobile=width < 600,
+        )
+
+    def emulate(self, media: dict[str, str]) -> None:
+        """Set features of media queries."""
+        features = [{"name": name, "value": value} for name, value in media.items()]
+        self.command("Emulation.setEmulatedMedia", features=features)
+
+    def grant(self, *permissions: str) -> None:
+        """Allow the page these, such as `notifications`."""
+        self._browser.command(
+            "Browser.grantPermissions", browserContextId=self._context, permissions=list(permissions)
+        )
+
+    def run(self, script: str) -> Any:
+        """The value of an expression, which is awaited if it is a promise."""
+        answer = self.command(
+            "Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True, userGesture=True
+        )
+        if "exceptionDetails" in answer:
+            raise PageFailed(_text_of(answer["exceptionDetails"]))
+        return answer["result"].get("value")
+
+    def wait(self, condition: str, within_s: float = HANG_S) -> Any:
+        """Wait until the expression is true, and return its value. A page that is being loaded counts as false."""
+        deadline = time.monotonic() + within_s
+        while True:
+            look = f"""(async () => {{
+                for (let n = 0; n < 100; n += 1) {{
+                    const value = ({condition});
+                    if (value) return value;
+                    await new Promise((done) => setTimeout(done, 10));
+                }}
+            }})()"""
+            try:
+                value = self.run(look)
+            except PageFailed as failed:
+                # The page that was asked is gone.
+                if "navigated" not in str(failed) and "context" not in str(failed):
+                    raise
+                value = None
+            if value:
+                return value
+            if time.monotonic() > deadline:
+                text = self.run("document.body.innerText")
+                raise PageFailed(f"not true within {within_s:g} s: {condition}\n{self.errors}\n{text}")
+
+    def type(self, text: str) -> None:
+        """Type into what has the focus."""
+        self.command("Input.insertText", text=text)
+
+    def press(self, key: str, *modifiers: str) -> None:
+        """Press and release a key, such as `Enter`, while modifiers such as `Control` are held down."""
+        code = {"Enter": 13, "Tab": 9, "Escape": 27, "ArrowUp": 38, "ArrowDown": 40}.get(
+            key, ord(key[0].upper())
+        )
+        held = sum({"Alt": 1, "Control": 2, "Meta": 4, "Shift": 8}[one] for one in modifiers)
+        text = {"text": "\r"} if key == "Enter" else {}
+        common = {"key": key, "windowsVirtualKeyCode": code, "modifiers": held}
+        self.command("Input.dispatchKeyEvent", type="keyDown" if text else "rawKeyDown", **common, **text)
+        self.command("Input.dispatchKeyEvent", type="keyUp", **common)
+
+    def click(self, selector: str) -> None:
+        """Click on the middle of an element, as a user does: whatever lies over it gets the click."""
+        where = self.run(
+            f"""(() => {{
+                const element = document.querySelector({json.dumps(selector)});
+                if (!element) throw new Error("no element {selector}");
+                element.scrollIntoView({{ block: "nearest" }});
+                const box = element.getBoundingClientRect();
+                if (!box.width || !box.height) throw new Error("{selector} is not shown");
+                return [box.x + box.width / 2, box.y + box.height / 2];
+            }})()"""
+        )
+        common = {"x": where[0], "y": where[1], "button": "left", "clickCount": 1}
+        for kind in ("mousePressed", "mouseReleased"):
+            self.command("Input.dispatchMouseEvent", type=kind, **common)
+
+    def offline(self, on: bool) -> None:
+        """Take the network away, or give it back."""
+        self.command(
+            "Network.emulateNetworkConditions",
+            offline=on,
+            latency=0,
+            downloadThroughput=-1,
+            uploadThroughput=-1,
+        )
+
+    def screenshot(self) -> bytes:
+        """The window as PNG."""
+        return base64.b64decode(self.command("Page.captureScreenshot", format="png")["data"])
+
+    def close(self) -> None:
+        """Close the page. Raises PageFailed if anything went wrong in it."""
+        try:
+            self.errors += self.run("window.violations")
+        finally:
+            self._browser.command("Target.disposeBrowserContext", browserContextId=self._context)
+        if self.errors:
+            raise PageFailed("\n".join(self.errors))
+
+    def _heard(self, method: str, params: dict[str, Any]) -> None:
+        if method == "Runtime.exceptionThrown":
+            self.errors.append(_text_of(params["exceptionDetails"]))
+        elif method == "Log.entryAdded" and params["entry"]["level"] == "error":
+            entry = params["entry"]
+            self.errors.append(f"{entry['text']} {entry.get('url', '')}")
+        elif method == "Page.javascriptDialogOpening":
+            self.errors.append(f"a dialog: {params['message']}")
+            self.command("Page.handleJavaScriptDialog", accept=True)
+
+
+def _text_of(details: dict[str, Any]) -> str:
+    return str(details.get("exception", {}).get("description") or details["text"])
+
+
+def _written_by(process: subprocess.Popen[bytes], file: Path) -> str:
+    deadline = time.monotonic() + HANG_S
+    while time.monotonic() < deadline:
+        if file.exists() and file.read_text().count("\n"):
+            return file.read_text()
+        assert process.poll() is None, "the browser has ended"
+        time.sleep(0.005)
+    raise AssertionError("the browser did not start")

@@ -1,0 +1,455 @@
+"""Clients between accept and their service: the handshake, its deadline, its turns and its cost; in virtual time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+import gevent
+import pytest
+
+from geventchat import Config, Limits, Listen
+from geventchat.net.tls import ACCESS_DENIED, UNEXPECTED_MESSAGE, TlsTransport
+from tests.certificates import Files, made_certificate, make
+from tests.fire.clients import State
+from tests.fire.leaks import leftovers
+from tests.fire.simulation import Simulation, simulate
+from tests.tls_client import MemoryClient, TlsClient, client_context
+
+
+@contextmanager
+def server(*schemes: str, idle_s: float | None = 0, **limits: Any) -> Iterator[Simulation]:
+    cert, key = map(str, made_certificate())
+    listen = tuple(Listen(scheme, "127.0.0.1", 0) for scheme in schemes or ("line+tls", "line"))
+    with simulate(
+        Config(listen=listen, idle_s=idle_s, tls_cert=cert, tls_key=key, limits=Limits(**limits))
+    ) as simulation:
+        yield simulation
+        assert not simulation.faults, simulation.faults
+
+
+def test_people_with_and_without_tls_chat_with_each_other():
+    with server() as simulation:
+        alice = TlsClient(simulation).shake_hands()
+        bob = simulation.connect("line")
+        alice.say("LOGIN alice")
+        bob.send_lines("LOGIN bob")
+        assert alice.taken() == b"OK\n"
+        alice.say("MSG hi")
+        bob.send_lines("MSG hello")
+        simulation.run_until_idle()
+        assert bob.received == b"OK\nMSG alice hi\n"
+        assert alice.taken() == b"MSG bob hello\n"
+
+
+def test_a_client_that_leaves_and_one_that_is_cut_off_are_told_apart():
+    with server() as simulation:
+        for closes, reason in ((True, "closed"), (False, "reset")):
+            client = TlsClient(simulation).shake_hands()
+            client.say("LOGIN alice")
+            if closes:
+                client.wire.send(client.memory.close_notify())
+                client.pump()
+                assert client.memory.ended, "the server announces its end too"
+            client.wire.close()
+            simulation.run_until_idle()
+            assert simulation.logged[reason] == 1
+
+
+def test_a_client_that_asks_to_leave_receives_an_end_that_is_announced():
+    with server() as simulation:
+        client = TlsClient(simulation).shake_hands()
+        client.say("LOGIN alice", "QUIT")
+        assert client.taken() == b"OK\nGoodbye!\n"
+        assert client.memory.ended
+        client.wire.close()
+        simulation.run_until_idle()
+        assert simulation.logged["quit"] == 1
+        assert not leftovers(simulation), leftovers(simulation)
+
+
+def test_plain_text_gets_an_alert():
+    with server() as simulation:
+        client = simulation.connect("line+tls")
+        client.send_lines("LOGIN alice")
+        simulation.run_until_idle()
+        assert client.received == UNEXPECTED_MESSAGE
+        assert client.state is State.FIN
+        assert simulation.logged["no_tls"] == 1
+
+
+def test_http_is_recognised_inside_tls_too():
+    with server() as simulation:
+        client = TlsClient(simulation).shake_hands()
+        client.say("GET / HTTP/1.1")
+        assert simulation.logged["http"] == 1
+
+
+def test_half_a_handshake_has_a_deadline_and_so_has_the_other_half():
+    hello = MemoryClient(client_context()).take()
+    with server(handshake_s=10.0) as simulation:
+        silent, slow, half = (simulation.connect("line+tls") for _ in range(3))
+        half.send(hello)
+        for n in range(99):
+            slow.send(hello[n : n + 1])
+            simulation.advance(0.1)
+        assert (silent.state, slow.state, half.state) == (State.OPEN, State.OPEN, State.OPEN)
+        simulation.advance(0.2)
+        assert (silent.state, slow.state, half.state) == (State.FIN, State.FIN, State.FIN)
+        assert simulation.logged["idle"] == 3
+        assert not leftovers(simulation), leftovers(simulation)
+
+
+def test_a_client_that_waits_for_its_turn_has_time(monkeypatch: pytest.MonkeyPatch):
+    with server(handshake_s=10.0) as simulation:
+        turns = simulation.context.handshake_turns
+        wait = turns.wait
+
+        class SlowTurns:
+            def wait(self, waiter: Any) -> None:
+                waiter.pause(30)
+                wait(waiter)
+
+        # The context is frozen.
+        object.__setattr__(simulation.context, "handshake_turns", SlowTurns())
+        client = TlsClient(simulation)
+        client.pump()
+        simulation.advance(31)
+        client.shake_hands()
+        client.say("LOGIN alice")
+        assert client.taken() == b"OK\n"
+
+
+def test_a_handshake_is_computed_when_its_first_record_is_complete(monkeypatch: pytest.MonkeyPatch):
+    computed = 0
+    shake_hands = TlsTransport.shake_hands
+
+    def counted(transport: TlsTransport, received: bytes) -> bool:
+        nonlocal computed
+        computed += 1
+        return shake_hands(transport, received)
+
+    monkeypatch.setattr(TlsTransport, "shake_hands", counted)
+    hello = MemoryClient(client_context()).take()
+    with server() as simulation:
+        client = simulation.connect("line+tls")
+        for piece in (hello[:1], hello[1:4], hello[4:100], hello[100:-1]):
+            client.send(piece)
+            simulation.run_until_idle()
+        assert computed == 0
+        client.send(hello[-1:])
+        simulation.run_until_idle()
+        assert computed == 1
+
+
+def test_a_handshake_takes_a_whole_turn():
+    shares: list[float] = []
+    with server() as simulation:
+        turns = simulation.context.handshake_turns
+
+        class NotedTurns:
+            def wait(self, waiter: Any, share: float = 1.0) -> None:
+                shares.append(share)
+                turns.wait(waiter, share)
+
+        # The context is frozen.
+        object.__setattr__(simulation.context, "handshake_turns", NotedTurns())
+        clients = [TlsClient(simulation).shake_hands() for _ in range(3)]
+        assert shares == [1.0] * 3
+        for n, client in enumerate(clients):
+            client.say(f"LOGIN p{n}")
+        # Nor do those who log in wait for them.
+        assert shares == [1.0] * 3
+
+
+def test_what_a_client_sends_before_its_handshake_is_complete_is_charged_to_its_address():
+    hello = MemoryClient(client_context()).take()
+    with server(address_burst_bytes=4_096, address_bytes_per_s=32.0, handshake_s=0.0) as simulation:
+        client = simulation.connect("line+tls")
+        reads = 0
+        for n in range(len(hello)):
+            client.send(hello[n : n + 1])
+            simulation.run_until_idle()
+        # The first 4,096 bytes of each connection do not wait, and each read costs 32.
+        number = max(simulation.server._connections)
+        opening: Any = simulation.server._connections[number]
+        reads = opening._charged_bytes // 32
+        assert reads < 140 < len(hello)
+        simulation.advance(100)
+        assert opening._charged_bytes // 32 > reads
+
+
+def test_a_refused_client_gets_an_alert_instead_of_a_handshake():
+    with server(clients=1) as simulation:
+        TlsClient(simulation).shake_hands()
+        refused = simulation.connect("line+tls")
+        refused.send(MemoryClient(client_context()).take())
+        simulation.run_until_idle()
+        assert refused.received == ACCESS_DENIED
+        refused.half_close()
+        simulation.run_until_idle()
+        assert refused.state is State.FIN
+        assert simulation.logged["refused"] == 1
+        assert simulation.context.admission.lingering == 0
+
+
+def test_a_handshake_that_fails_is_logged_with_its_reason():
+    logged: list[dict[str, object]] = []
+    with server() as simulation:
+        simulation.server._address_log._log = lambda event, **fields: logged.append(fields)  # type: ignore[union-attr]
+        client = simulation.connect("line+tls")
+        client.send(b"\x16\x03\x01\x00\x04\x01\x00\x00\x00")
+        simulation.run_until_idle()
+        assert client.received[:2] == b"\x15\x03"
+        assert client.state is State.FIN
+    (failed,) = [fields for fields in logged if fields.get("reason") == "handshake"]
+    assert "length" in str(failed["error"])
+
+
+def test_a_stop_ends_those_who_shake_hands():
+    with server() as simulation:
+        client = simulation.connect("line+tls")
+        simulation.run_until_idle()
+        stopping = gevent.spawn(simulation.server.stop)
+        simulation.run_until_idle()
+        assert stopping.get(block=False)
+        assert client.state is State.FIN
+        assert simulation.logged["shutdown"] == 1
+
+
+def test_everyone_is_told_why_the_server_stops():
+    with server() as simulation:
+        client = TlsClient(simulation).shake_hands()
+        client.say("LOGIN alice")
+        stopping = gevent.spawn(simulation.server.stop)
+        simulation.run_until_idle()
+        assert client.taken() == b"OK\nINFO server-shutdown\n"
+        assert client.memory.ended
+        client.wire.close()
+        simulation.run_until_idle()
+        assert stopping.get(block=False)
+
+
+def test_a_reader_that_stops_gets_everything_when_it_goes_on():
+    with server(line_bytes=4_096, lines_per_s=0) as simulation:
+        reader = TlsClient(simulation, buffer_bytes=4_096).shake_hands()
+        reader.say("LOGIN reader")
+        assert reader.taken() == b"OK\n"
+        speaker = simulation.connect("line")
+        speaker.send_lines("LOGIN speaker")
+        simulation.run_until_idle()
+        reader.wire.stop_reading()
+        texts = [f"{n} " + "x" * 3_000 for n in range(100)]
+        for text in texts:
+            speaker.send_lines(f"MSG {text}")
+            simulation.run_until_idle()
+        reader.wire.resume_reading()
+        wanted = "".join([f"MSG speaker {text}\n" for text in texts]).encode()
+        received = b""
+        for _ in range(1_000):
+            received += reader.taken()
+            if len(received) >= len(wanted):
+                break
+        assert received == wanted
+
+
+def test_a_reader_that_stays_behind_is_disconnected_and_costs_the_others_nothing():
+    with server(queue_bytes=65_536, lines_per_s=0, floor_bytes_per_s=0.0) as simulation:
+        reader = TlsClient(simulation, buffer_bytes=4_096).shake_hands()
+        reader.say("LOGIN reader")
+        speaker, other = simulation.connect("line"), simulation.connect("line")
+        speaker.send_lines("LOGIN speaker")
+        other.send_lines("LOGIN other")
+        simulation.run_until_idle()
+        reader.wire.stop_reading()
+        other.received.clear()
+        for _ in range(40):
+            speaker.send_lines("MSG " + "x" * 4_000)
+            simulation.run_until_idle()
+        assert simulation.logged["slow"] == 1
+        assert other.received.count(b"MSG speaker") == 40
+
+
+def test_input_that_is_decrypted_at_once_is_handled_without_more_arriving():
+    with server() as simulation:
+        client = TlsClient(simulation).shake_hands()
+        client.say("LOGIN alice")
+        client.taken()
+        # More records than one read takes, in one segment.
+        client.wire.send(b"".join([client.memory.send(b"PING\n") for _ in range(150)]))
+        assert client.taken() == b"PONG\n" * 150
+
+
+def test_a_read_that_completes_no_record_costs_as_much_as_a_line():
+    with server(burst_bytes=3_200, bytes_per_s=32.0) as simulation:
+        client = TlsClient(simulation).shake_hands()
+        client.say("LOGIN alice")
+        client.taken()
+        # A record of more bytes than the burst pays for, if each comes by itself.
+        for byte in client.memory.send(b"PING\n" + b"x" * 200):
+            client.wire.send(bytes([byte]))
+            simulation.run_until_idle()
+        assert client.taken() == b""
+        simulation.advance(200)
+        assert client.taken() == b"PONG\n"
+
+
+def test_a_new_certificate_is_for_new_connections_and_a_broken_one_is_refused(tmp_path: Path):
+    cert, key = tmp_path / "cert.pem", tmp_path / "cert.key"
+    first, second = made_certificate(), make(tmp_path, "localhost")
+
+    def install(files: Files) -> None:
+        for source, target in zip(files, (cert, key), strict=True):
+            target.write_bytes(source.read_bytes())
+            target.chmod(0o600)
+
+    def seen(client: TlsClient) -> bytes | None:
+        return client.memory.tls.getpeercert(binary_form=True)
+
+    install(first)
+    listen = (Listen("line+tls", "127.0.0.1", 0, cert=str(cert), key=str(key)),)
+    with simulate(Config(listen=listen)) as simulation:
+        alice = TlsClient(simulation).shake_hands()
+        alice.say("LOGIN alice")
+        cert.write_bytes(second.cert.read_bytes())
+        (error,) = simulation.server.reload_certificates()
+        assert error == f"tls-key: {key} is not the key of the certificate {cert}"
+        assert simulation.logged["certificate-refused"] == 1
+        assert seen(TlsClient(simulation).shake_hands()) == seen(alice)
+        install(second)
+        assert simulation.server.reload_certificates() == []
+        assert simulation.logged["certificate-loaded"] == 2
+        bob = TlsClient(simulation, authority=second.cert).shake_hands()
+        assert seen(bob) != seen(alice)
+        bob.say("LOGIN bob", "MSG hi")
+        assert alice.taken() == b"OK\nMSG bob hi\n"
+
+
+@pytest.mark.parametrize("scheme", ["json+tls", "slash+tls"])
+def test_each_dialect_is_served(scheme: str):
+    with server(scheme) as simulation:
+        client = TlsClient(simulation, scheme).shake_hands()
+        client.say('{"type": "ping"}' if scheme == "json+tls" else "alice")
+        assert client.taken()
+
+
+# --- Proxies ---------------------------------------------------------------------------------------------------------
+
+PROXY = "10.0.0.1"
+
+
+@contextmanager
+def behind_a_proxy(**limits: Any) -> Iterator[Simulation]:
+    cert, key = map(str, made_certificate())
+    listen = tuple(Listen(scheme, "127.0.0.1", 0) for scheme in ("line", "line+tls"))
+    proxies = (ip_network("10.0.0.0/24"),)
+    with simulate(
+        Config(listen=listen, tls_cert=cert, tls_key=key, proxy_from=proxies, limits=Limits(**limits))
+    ) as simulation:
+        yield simulation
+        assert not simulation.faults, simulation.faults
+
+
+def header(source: str) -> bytes:
+    return f"PROXY TCP4 {source} 10.0.0.1 50000 4000\r\n".encode()
+
+
+def test_a_client_behind_a_proxy_has_its_own_address():
+    with behind_a_proxy(clients_per_address=1) as simulation:
+        for source in ("192.0.2.1", "192.0.2.2"):
+            client = simulation.connect("line", PROXY)
+            # What follows the header in the same segment is the client's.
+            client.send(header(source) + b"LOGIN p" + source[-1:].encode() + b"\n")
+            simulation.run_until_idle()
+            assert client.received == b"OK\n"
+        third = simulation.connect("line", PROXY)
+        third.send(header("192.0.2.1"))
+        simulation.run_until_idle()
+        assert third.received == b"ERR too-many-connections\n"
+        third.close()
+        simulation.run_until_idle()
+        hosts = [getattr(one, "host", None) for one in simulation.server._connections.values()]
+        assert hosts == ["192.0.2.1", "192.0.2.2"]
+
+
+def test_the_header_comes_before_the_handshake():
+    with behind_a_proxy() as simulation:
+        client = TlsClient(simulation, host=PROXY)
+        client.wire.send(header("192.0.2.1"))
+        client.shake_hands()
+        client.say("LOGIN alice")
+        assert client.taken() == b"OK\n"
+        assert {getattr(one, "host", None) for one in simulation.server._connections.values()} == {
+            "192.0.2.1"
+        }
+
+
+def test_a_check_by_the_proxy_itself_is_a_client_like_any_other():
+    with behind_a_proxy() as simulation:
+        for own in (b"PROXY UNKNOWN\r\n", b"\r\n\r\n\0\r\nQUIT\n\x20\x00\x00\x00"):
+            client = simulation.connect("line", PROXY)
+            client.send(own + b"QUIT\n")
+            simulation.run_until_idle()
+            assert client.received == b"Goodbye!\n"
+            client.close()
+        simulation.run_until_idle()
+        assert simulation.server.clients == 0
+        assert simulation.logged["quit"] == 2
+
+
+def test_from_any_other_address_a_header_is_a_line_like_any_other():
+    with behind_a_proxy() as simulation:
+        client = simulation.connect("line", "10.0.1.1")
+        client.send(header("192.0.2.1"))
+        simulation.run_until_idle()
+        assert client.received == b"ERR must-login-first\n"
+
+
+@pytest.mark.parametrize(
+    "sent", [b"LOGIN alice\n", header("192.0.2.300"), b"\x16\x03\x01", b"PROXY " + b"x" * 200]
+)
+def test_a_proxy_that_sends_no_header_is_refused(sent: bytes):
+    with behind_a_proxy() as simulation:
+        client = simulation.connect("line", PROXY)
+        client.send(sent)
+        simulation.run_until_idle()
+        assert client.received == b""
+        assert client.state is not State.OPEN
+        assert simulation.logged["refused"] == 1
+        assert simulation.server.clients == 0
+
+
+def test_a_header_has_a_deadline_however_it_trickles():
+    with behind_a_proxy(handshake_s=10.0) as simulation:
+        client = simulation.connect("line", PROXY)
+        whole = header("192.0.2.1")
+        for n in range(len(whole) - 1):
+            client.send(whole[n : n + 1])
+            simulation.advance(0.2)
+        assert client.state is State.OPEN
+        simulation.advance(2)
+        assert client.state is State.FIN
+        assert simulation.logged["refused"] == 1
+
+
+def test_a_proxy_that_ends_before_its_header_leaves_nothing_behind():
+    with behind_a_proxy() as simulation:
+        client = simulation.connect("line", PROXY)
+        client.send(b"PROXY ")
+        simulation.run_until_idle()
+        client.close()
+        simulation.run_until_idle()
+        assert simulation.server.clients == 0
+        assert simulation.logged["refused"] == 1
+        assert not leftovers(simulation), leftovers(simulation)
+
+
+def test_headers_that_have_yet_to_come_are_bounded():
+    with behind_a_proxy(clients=2, lingering=1) as simulation:
+        waiting = [simulation.connect("line", PROXY) for _ in range(5)]
+        simulation.run_until_idle()
+        assert [client.state for client in waiting] == [State.OPEN] * 3 + [State.FIN] * 2
+        assert simulation.logged["refused"] == 2

@@ -1,0 +1,404 @@
+"""The chat in a browser as the server serves it: pages, WebSockets, time-outs, limits and ends; in virtual time."""
+
+from __future__ import annotations
+
+import gevent
+import pytest
+from websockets.frames import Opcode
+
+from geventchat import Config, ConfigError, Listen, Server
+from geventchat.chat.events import NoticeReason
+from tests.fire.clients import State
+from tests.geventchat.web_client import HANDSHAKE, Socket, answers, ask, frame, request, web
+
+# --- Requests --------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_has_a_strict_policy_and_is_not_sent_again_to_a_browser_that_has_it():
+    with web() as server:
+        page = ask(server)
+        assert (page.status, page.fields["content-type"]) == (200, "text/html; charset=utf-8")
+        policy = page.fields["content-security-policy"]
+        assert policy.startswith("default-src 'none'; ")
+        assert "unsafe" not in policy
+        assert page.fields["x-content-type-options"] == "nosniff"
+        again = ask(server, fields=f"If-None-Match: W/{page.fields['etag']}\n")
+        assert (again.status, again.body) == (304, b"")
+        compressed = ask(server, fields="Accept-Encoding: br, gzip;q=0.5\n")
+        assert compressed.fields["content-encoding"] == "gzip"
+        assert compressed.fields["etag"] != page.fields["etag"]
+        assert "content-encoding" not in ask(server, fields="Accept-Encoding: gzip;q=0\n").fields
+
+
+@pytest.mark.parametrize(
+    ("target", "method", "status"),
+    [
+        ("/", "HEAD", 200),
+        ("/?theme=dark", "GET", 200),
+        ("/", "POST", 405),
+        ("/missing", "GET", 404),
+        ("/../chat.js", "GET", 404),
+        ("/static/chat.js", "GET", 404),
+        ("/%2e%2e/service.py", "GET", 404),
+        ("/ws", "GET", 426),
+        ("/ws", "POST", 405),
+        ("/api", "GET", 404),
+        ("/api/rooms/lobby/messages", "DELETE", 405),
+    ],
+)
+def test_each_address_has_its_answer(target: str, method: str, status: int):
+    with web() as server:
+        answer = ask(server, target, method=method)
+        assert answer.status == status
+        assert ("allow" in answer.fields) is (status == 405)
+        assert answer.fields["connection"] == "keep-alive"
+
+
+def test_requests_on_one_connection_are_answered_in_order_and_a_bad_one_ends_it():
+    with web() as server:
+        client = server.connect("web")
+        client.send(request("/missing") + request("/ws") + b"NONSENSE\r\n" + request("/"))
+        server.run_until_idle()
+        assert [answer.status for answer in answers(client)] == [404, 426, 400]
+        assert client.state is State.FIN
+
+
+def test_a_client_that_asks_for_it_or_has_asked_a_thousand_times_is_closed():
+    with web(lines_per_s=0) as server:
+        client = server.connect("web")
+        client.send(request("/", "Connection: close\n") + request("/"))
+        server.run_until_idle()
+        assert [answer.fields["connection"] for answer in answers(client)] == ["close"]
+        assert client.state is State.FIN
+        client = server.connect("web")
+        client.send(request("/missing") * 1001)
+        server.run_until_idle()
+        connection = [answer.fields["connection"] for answer in answers(client)]
+        assert connection == ["keep-alive"] * 999 + ["close"]
+
+
+def test_a_request_that_trickles_in_is_given_up_and_a_connection_without_one_is_closed():
+    with web() as server:
+        slow, silent = server.connect("web"), server.connect("web")
+        for part in (b"GET / HTTP/1.1\r\n", b"Host: x\r\n", b"A: b\r\n", b"C: d\r\n"):
+            slow.send(part)
+            server.advance(4.9)
+        assert (slow.state, silent.state) == (State.OPEN, State.OPEN)
+        server.advance(0.4)
+        (answer,) = answers(slow)
+        assert (answer.status, answer.body) == (408, b"the request took too long\n")
+        assert (slow.state, bytes(silent.received), silent.state) == (State.FIN, b"", State.FIN)
+
+
+def test_a_connection_is_kept_for_the_next_request():
+    with web() as server:
+        client = server.connect("web")
+        for _ in range(3):
+            assert ask(server, "/missing", client=client).status == 404
+            server.advance(19.9)
+        server.advance(0.2)
+        assert client.state is State.FIN
+
+
+def test_a_client_that_does_not_read_its_answer_is_reset():
+    with web() as server:
+        client = server.connect("web", buffer_bytes=1)
+        client.stop_reading()
+        client.send(request("/chat.js") * 20)
+        server.advance(9)
+        assert not client.server_closed
+        server.advance(21)
+        assert client.server_closed
+        assert server.logged["slow"] == 1
+
+
+def test_a_body_that_is_too_large_is_refused_before_it_is_sent():
+    with web() as server:
+        client = server.connect("web")
+        client.send(b"POST /api/rooms/lobby/messages HTTP/1.1\r\nHost: x\r\nContent-Length: 4097\r\n\r\n")
+        server.run_until_idle()
+        assert [answer.status for answer in answers(client)] == [413]
+
+
+def test_a_client_that_waits_for_it_is_asked_for_the_body():
+    with web() as server:
+        client = server.connect("web")
+        head = "POST /api/rooms/lobby/messages HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n"
+        client.send(head.encode())
+        server.run_until_idle()
+        assert bytes(client.received) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        client.received.clear()
+        client.send(b"{}")
+        server.run_until_idle()
+        assert [answer.status for answer in answers(client)] == [400]
+
+
+def test_the_requests_of_a_client_have_the_rate_of_lines():
+    with web(lines_per_s=10, burst_lines=5) as server:
+        client = server.connect("web")
+        client.send(request("/missing") * 7)
+        server.run_until_idle()
+        assert len(answers(client)) == 5
+        server.advance(0.2)
+        assert len(answers(client)) == 2
+
+
+def test_requests_are_charged_to_their_address():
+    with web(
+        address_bytes_per_s=1000, address_burst_bytes=10_000, lines_per_s=1e6, burst_lines=10_000
+    ) as server:
+        client, other = server.connect("web"), server.connect("web", host="127.0.0.2")
+        # More than its first bytes, which do not wait.
+        client.send(request("/missing") * 100)
+        server.run_until_idle()
+        # Reading them costs their bytes, and answering each one the rest up to 512.
+        assert len(answers(client)) == 12
+        assert ask(server, client=other).status == 200
+        server.advance(10)
+        assert len(answers(client)) in {20, 21}
+
+
+def test_clients_that_are_too_many_are_refused_with_the_reason():
+    with web(clients_per_address=1) as server:
+        first, second = server.connect("web"), server.connect("web")
+        server.run_until_idle()
+        (answer,) = answers(second)
+        assert (answer.status, answer.body) == (503, b"too many connections from this address\n")
+        server.advance(2)
+        assert second.state is State.FIN
+        first.close()
+        server.run_until_idle()
+        assert ask(server).status == 200
+
+
+def test_the_log_has_both_ends_of_a_connection_and_every_slot_is_freed():
+    with web() as server:
+        clients = [server.connect("web") for _ in range(4)]
+        clients[0].send(request())
+        clients[1].send(b"\xff\r\n")
+        clients[2].send(b"GET /")
+        server.run_until_idle()
+        for client in clients:
+            client.close()
+        server.advance(3)
+        assert (server.logged["connected"], server.logged["disconnected"]) == (4, 4)
+        assert server.context.admission.connected == server.context.admission.lingering == 0
+        assert not server.faults
+
+
+# --- WebSockets ------------------------------------------------------------------------------------------------------
+
+
+def test_everyone_is_in_one_chat():
+    with web() as server:
+        alice, bob, carol = Socket(server), Socket(server), server.connect()
+        assert alice.join("alice")["rooms"]["lobby"]["users"] == ["alice"]
+        bob.join("bob")
+        carol.send_lines("LOGIN carol", "MSG hello")
+        server.run_until_idle()
+        (joined_bob, joined, said) = alice.objects()
+        assert (joined_bob["username"], joined["username"], said["message"]) == ("bob", "carol", "hello")
+        bob.objects()
+        alice.send('{"type": "chat", "message": "hi"}' + " " * 150)
+        assert [one["message"] for one in alice.objects() + bob.objects()] == ["hi", "hi"]
+        assert bytes(carol.received) == b"OK\nMSG alice hi\n"
+
+
+def test_lines_that_are_sent_together_are_messages_of_their_own():
+    with web() as server:
+        alice, bob = Socket(server), Socket(server)
+        alice.join("alice")
+        bob.join("bob")
+        alice.client.send(b"".join(frame(f'{{"type": "chat", "message": "{n}"}}') for n in range(3)))
+        assert [one["message"] for one in bob.objects()] == ["0", "1", "2"]
+
+
+def test_what_comes_with_the_handshake_is_read():
+    with web() as server:
+        client = server.connect("web")
+        client.send(request("/ws", HANDSHAKE) + frame('{"type": "join", "v": 2, "username": "alice"}'))
+        server.run_until_idle()
+        assert b"welcome" in client.received
+
+
+@pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://localhost:81"])
+def test_foreign_pages_open_no_websocket(origin: str):
+    with web() as server:
+        assert ask(server, "/ws", f"{HANDSHAKE}Origin: {origin}\n").status == 403
+        assert ask(server, "/ws", f"{HANDSHAKE}Origin: http://localhost\n").status == 101
+
+
+def test_a_page_can_learn_why_it_cannot_open_a_websocket():
+    with web(web_origins=("chat.example",)) as server:
+        answer = ask(server, "/ws", host="mine.example")
+        assert answer.status == 403
+        assert b"--web-origin" in answer.body
+        assert ask(server, "/ws", host="chat.example").status == 426
+
+
+def test_pings_are_answered_between_messages():
+    with web() as server:
+        alice = Socket(server)
+        alice.join("alice")
+        alice.client.send(frame("1", Opcode.PING) + frame('{"type": "ping"}') + frame("2", Opcode.PING))
+        first, pong, second = alice.frames()
+        assert (first, second) == ((Opcode.PONG, b"1"), (Opcode.PONG, b"2"))
+        assert pong[0] is Opcode.TEXT
+
+
+def test_pings_do_not_keep_an_idle_client_connected_and_messages_do():
+    with web(idle_s=10) as server:
+        alice, bob = Socket(server), Socket(server)
+        alice.join("alice")
+        bob.join("bob")
+        for _ in range(3):
+            server.advance(4)
+            alice.send("", Opcode.PING)
+            bob.send('{"type": "ping"}')
+        *_, error, (opcode, close) = alice.frames()
+        assert b'"code": "idle-timeout"' in error[1]
+        assert (opcode, close[:2]) == (Opcode.CLOSE, (4002).to_bytes(2, "big"))
+        assert bob.client.state is State.OPEN
+
+
+def test_an_unfinished_message_is_no_activity_either():
+    with web(idle_s=10) as server:
+        alice = Socket(server)
+        alice.join("alice")
+        alice.send("{", fin=False)
+        for _ in range(12):
+            alice.send(" ", Opcode.CONT, fin=False)
+            server.advance(1)
+        assert alice.close_code() == 4002
+
+
+@pytest.mark.parametrize(
+    ("data", "code", "reason"),
+    [
+        (frame("x" * 4097), 1009, "protocol"),
+        (frame(b"\xff"), 1007, "protocol"),
+        (frame("x", Opcode.BINARY), 1003, "protocol"),
+        (b"\x81\x05hello", 1002, "protocol"),
+        (frame('{"type": "quit"}'), 1000, "quit"),
+        (frame((1001).to_bytes(2, "big"), Opcode.CLOSE), 1001, "closed"),
+    ],
+)
+def test_the_close_code_says_what_the_client_did_and_nothing_comes_behind_it(
+    data: bytes, code: int, reason: str
+):
+    with web() as server:
+        alice, bob = Socket(server), Socket(server)
+        alice.join("alice")
+        bob.join("bob")
+        bob.client.send(frame('{"type": "chat", "message": "hi"}'))
+        alice.client.send(data + frame('{"type": "ping"}'))
+        assert alice.close_code() == code
+        assert alice.client.state is State.FIN
+        assert server.logged[reason] == 1
+        assert "user_left" in [one["type"] for one in bob.objects()]
+
+
+def test_someone_who_is_thrown_out_or_replaced_gets_a_code_of_that():
+    with web(operators=("root-1",), reserved_names=()) as server:
+        first, second, third = Socket(server), Socket(server, host="127.0.0.2"), Socket(server)
+        first.join("alice")
+        first.say(type="register", password="correct horse")
+        second.join("alice", password="correct horse")
+        assert first.close_code() == 4001
+        gevent.spawn(server.server.kick, "alice").get()
+        assert second.close_code() == 4003
+        third.join("carol")
+        stopping = gevent.spawn(server.server.stop)
+        assert third.close_code() == 1001
+        server.advance(2)
+        assert stopping.get(block=False) is True
+
+
+def test_a_stopping_server_answers_the_request_that_waits_and_closes_the_others():
+    with web() as server:
+        waiting, silent = server.connect("web"), server.connect("web")
+        waiting.send(request("/api/rooms/lobby/messages", method="POST", body=b"{"))
+        silent.send(b"GET /")
+        server.run_until_idle()
+        answers(waiting)
+        stopping = gevent.spawn(server.server.stop)
+        server.advance(2)
+        assert (waiting.state, silent.state) == (State.FIN, State.FIN)
+        assert stopping.get(block=False) is True
+
+
+def test_frames_have_the_rates_of_lines():
+    with web(lines_per_s=10, burst_lines=20) as server:
+        alice = Socket(server)
+        alice.client.send(frame("", Opcode.PING) * 25)
+        assert len(alice.frames()) == 20
+        server.advance(0.5)
+        assert len(alice.frames()) == 5
+
+
+def test_a_frame_costs_32_bytes_besides_its_own():
+    with web(lines_per_s=1e6, burst_lines=10_000, bytes_per_s=1000, burst_bytes=10_000) as server:
+        alice = Socket(server)
+        alice.client.send(frame("x", fin=False) + frame("", Opcode.CONT, fin=False) * 500)
+        connection = next(iter(server.server._connections.values()))._successor
+        server.run_until_idle()
+        assert 38 * 250 < connection._costs.charged_bytes < 38 * 502
+
+
+def test_a_websocket_has_to_log_in_in_time():
+    with web(login_s=5) as server:
+        alice = Socket(server)
+        server.advance(5.1)
+        assert alice.close_code() == 4002
+
+
+def test_a_version_1_client_goes_on_in_version_1():
+    with web() as server:
+        alice = Socket(server)
+        (full,) = alice.say(type="join", username="alice")
+        assert (full["type"], "v" in full) == ("welcome", False)
+
+
+def test_a_message_is_encoded_and_framed_once_for_all_websockets(monkeypatch: pytest.MonkeyPatch):
+    from geventchat.dialects.websocket import WebSocketFraming
+
+    framed: list[bytes] = []
+    wrap = WebSocketFraming.wrap
+
+    def counted(payload: bytes) -> bytes:
+        framed.append(payload)
+        return wrap(payload)
+
+    monkeypatch.setattr(WebSocketFraming, "wrap", staticmethod(counted))
+    with web() as server:
+        clients = [Socket(server) for _ in range(20)]
+        for number, client in enumerate(clients):
+            client.join(f"c{number}")
+        framed.clear()
+        clients[0].send('{"type": "chat", "message": "once"}')
+        assert all(client.objects()[-1]["message"] == "once" for client in clients)
+        assert len(framed) == 1
+
+
+# --- The server ------------------------------------------------------------------------------------------------------
+
+
+def test_a_refusal_of_each_kind_can_be_answered():
+    from geventchat.web.connection import _REFUSALS
+
+    connecting = {NoticeReason.SERVER_FULL, NoticeReason.ADDRESS_FULL, NoticeReason.BANNED}
+    assert set(_REFUSALS) == connecting
+
+
+def test_a_page_without_its_package_is_a_wrong_setting(monkeypatch: pytest.MonkeyPatch):
+    import sys
+
+    for name in [name for name in sys.modules if name.startswith("websockets")]:
+        monkeypatch.setitem(sys.modules, name, None)
+    for name in ("geventchat.web.service", "geventchat.dialects.websocket"):
+        monkeypatch.delitem(sys.modules, name)
+    server = Server(Config(listen=(Listen("web", "127.0.0.1", 0),)))
+    with pytest.raises(
+        ConfigError, match=r"listen: web:// needs the package websockets; install geventchat\[web\]"
+    ):
+        server.start()

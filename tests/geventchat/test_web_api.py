@@ -1,0 +1,228 @@
+"""What bots can do over HTTP: say something, read what was said, and learn why not."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import gevent
+import pytest
+
+from geventchat.chat.bans import Ban
+from geventchat.chat.records import Restriction, RestrictionKind
+from tests.fire.simulation import Simulation
+from tests.geventchat.web_client import Answer, Socket, answers, ask, request, web
+
+LOBBY = "/api/rooms/lobby/messages"
+
+
+def registered(server: Simulation, name: str, host: str = "127.0.0.9", leaves: bool = True) -> str:
+    """A token of a new account. Its owner leaves, so that nobody of that name is logged in."""
+    owner = Socket(server, host=host)
+    owner.join(name)
+    owner.say(type="register", password="correct horse")
+    (issued,) = owner.say(type="token")
+    if leaves:
+        owner.quit()
+    return str(issued["token"])
+
+
+def post(server: Simulation, token: str, target: str = LOBBY, fields: str = "", **body: object) -> Answer:
+    return ask(server, target, f"Authorization: Bearer {token}\n{fields}", "POST", json.dumps(body).encode())
+
+
+def get(server: Simulation, token: str, target: str = LOBBY) -> dict[str, Any]:
+    answer = ask(server, target, f"Authorization: bearer {token}\n")
+    assert answer.status == 200
+    return answer.object
+
+
+def error(answer: Answer) -> tuple[int, str]:
+    assert answer.object["type"] == "error"
+    assert answer.fields["content-type"] == "application/json"
+    return answer.status, answer.object["code"]
+
+
+def test_a_bot_says_something_without_being_there():
+    with web() as server:
+        token = registered(server, "ci")
+        alice, bob = Socket(server), server.connect()
+        assert alice.join("alice")["rooms"]["lobby"]["users"] == ["alice"]
+        bob.send_lines("LOGIN bob")
+        server.run_until_idle()
+        answer = post(server, token, message="deploy done")
+        assert answer.object == {"type": "ok", "room": "lobby", "id": 1}
+        (_, said) = alice.objects()
+        assert (said["username"], said["message"], said["id"]) == ("ci", "deploy done", 1)
+        assert bytes(bob.received) == b"OK\nMSG ci deploy done\n"
+        assert alice.say(type="users")[0]["users"] == ["alice", "bob"]
+        assert server.logged["fault"] == 0
+
+
+def test_a_bot_that_is_logged_in_stays_so_and_hears_itself():
+    with web() as server:
+        token = registered(server, "ci")
+        present = server.connect()
+        present.send_lines("LOGIN ci correct horse")
+        server.run_until_idle()
+        post(server, token, message="hi")
+        assert bytes(present.received) == b"OK\nMSG ci hi\n"
+
+
+def test_a_message_that_is_posted_again_with_its_key_is_said_once():
+    with web() as server:
+        token = registered(server, "ci")
+        first = post(server, token, message="once", key="k1").object
+        assert post(server, token, message="once", key="k1").object == first
+        assert post(server, token, message="once", key="k2").object["id"] == 2
+
+
+def test_history_is_read_from_an_id_on_or_from_the_end():
+    with web() as server:
+        token = registered(server, "ci")
+        for number in range(1, 6):
+            post(server, token, message=f"m{number}")
+        page = get(server, token, f"{LOBBY}?after=1&limit=2")
+        assert [(one["id"], one["message"], one["username"]) for one in page["messages"]] == [
+            (2, "m2", "ci"),
+            (3, "m3", "ci"),
+        ]
+        assert (page["type"], page["room"], page["more"]) == ("history", "lobby", True)
+        assert [one["id"] for one in get(server, token, f"{LOBBY}?limit=2")["messages"]] == [4, 5]
+        rest = get(server, token, f"{LOBBY}?after=3")
+        assert ([one["id"] for one in rest["messages"]], rest["more"]) == ([4, 5], False)
+        assert get(server, token, f"{LOBBY}?after=99")["messages"] == []
+        head = ask(server, LOBBY, f"Authorization: Bearer {token}\n", "HEAD")
+        assert (head.status, head.body) == (200, b"")
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["after=-1", "after=x", "limit=1.5", "after=%ff", "limit=1&limit=2", "befor=1", f"after={2**53}"],
+)
+def test_parameters_that_are_wrong_or_unknown_are_refused(query: str):
+    with web() as server:
+        token = registered(server, "ci")
+        assert error(ask(server, f"{LOBBY}?{query}", f"Authorization: Bearer {token}\n")) == (
+            400,
+            "invalid-field",
+        )
+
+
+def test_without_a_token_that_exists_nothing_is_said_or_read():
+    with web() as server:
+        token = registered(server, "ci", leaves=False)
+        for fields in ("", "Authorization: Basic Y2k6Y29ycmVjdCBob3JzZQ==\n"):
+            answer = ask(server, LOBBY, fields)
+            assert error(answer) == (401, "password-required")
+            assert answer.fields["www-authenticate"] == "Bearer"
+        wrong = "gct_" + "A" * 43
+        assert error(post(server, wrong, message="hi")) == (401, "wrong-password")
+        assert error(post(server, "correct horse", message="hi")) == (401, "wrong-password")
+        owner = Socket(server)
+        owner.join("ci", password="correct horse")
+        owner.say(type="token", revoke=True)
+        assert error(post(server, token, message="hi")) == (401, "wrong-password")
+
+
+def test_the_roles_bans_and_mutes_of_a_room_concern_a_bot_as_they_concern_everyone():
+    with web() as server:
+        token = registered(server, "ci")
+        owner = Socket(server)
+        owner.join("alice", rooms={"dev": None})
+        owner.say(type="register", password="correct horse")
+        dev = "/api/rooms/dev/messages"
+        assert post(server, token, dev, message="hi").status == 200
+        owner.say(type="moderated", room="dev", on=True)
+        assert error(post(server, token, dev, message="hi")) == (403, "muted")
+        owner.say(type="moderated", room="dev", on=False)
+        owner.say(type="key", room="dev", key="sesame")
+        assert error(post(server, token, dev, message="hi")) == (403, "wrong-key")
+        owner.say(type="private", room="dev", on=True)
+        assert error(post(server, token, dev, message="hi")) == (404, "no-such-room")
+        assert error(ask(server, dev, f"Authorization: Bearer {token}\n")) == (404, "no-such-room")
+        bot = Socket(server)
+        bot.join("ci", password="correct horse")
+        owner.objects()
+        owner.say(type="mod", room="dev", username="ci")
+        bot.quit()
+        assert post(server, token, dev, message="hi").status == 200
+        owner.say(type="unmod", room="dev", username="ci")
+        assert post(server, token, dev, message="hi").status == 404
+
+
+@pytest.mark.parametrize(
+    ("restrictions", "status", "code"), [("bans", 403, "banned"), ("mutes", 403, "muted")]
+)
+def test_a_bot_that_is_banned_from_the_server_or_muted_there_says_nothing(
+    restrictions: str, status: int, code: str
+):
+    with web() as server:
+        token = registered(server, "ci")
+        kind = RestrictionKind.BAN if restrictions == "bans" else RestrictionKind.MUTE
+        ban = Ban(Restriction(kind, "", "", "ci", "", "ci", None, "", "", 0))
+        getattr(server.context.chat.lobby, restrictions).put(ban)
+        assert error(post(server, token, message="hi")) == (status, code)
+
+
+def test_someone_who_ignores_a_bot_does_not_hear_it():
+    with web() as server:
+        token = registered(server, "ci", leaves=False)
+        alice = Socket(server)
+        alice.join("alice")
+        alice.say(type="ignore", username="ci")
+        alice.objects()
+        post(server, token, message="hi")
+        assert alice.objects() == []
+
+
+def test_a_bot_waits_until_the_room_can_follow():
+    with web() as server:
+        token = registered(server, "ci")
+        lobby = server.context.chat.lobby
+        lobby._history.storage.is_ready = lambda *args: False
+        client = server.connect("web")
+        body = b'{"message": "hi"}'
+        client.send(request(LOBBY, f"Authorization: Bearer {token}\n", "POST", body))
+        server.run_until_idle()
+        assert not client.received
+        del lobby._history.storage.is_ready
+        lobby.gate.pump()
+        server.run_until_idle()
+        assert [answer.status for answer in answers(client)] == [200]
+
+
+def test_a_server_that_stops_tells_a_bot_that_waits():
+    with web() as server:
+        token = registered(server, "ci")
+        server.context.chat.lobby._history.storage.is_ready = lambda *args: False
+        client = server.connect("web")
+        client.send(request(LOBBY, f"Authorization: Bearer {token}\n", "POST", b'{"message": "hi"}'))
+        server.run_until_idle()
+        stopping = gevent.spawn(server.server.stop)
+        server.run_until_idle()
+        (answer,) = answers(client)
+        assert (answer.status, answer.fields["connection"]) == (503, "close")
+        server.advance(2)
+        assert stopping.get(block=False) is True
+
+
+def test_foreign_pages_get_nothing():
+    with web() as server:
+        token = registered(server, "ci")
+        answer = post(server, token, fields="Origin: http://evil.example\n", message="hi")
+        assert error(answer) == (403, "foreign-origin")
+        assert post(server, token, fields="Origin: http://localhost\n", message="hi").status == 200
+        assert error(ask(server, "/api/nothing")) == (404, "not-found")
+        assert error(ask(server, LOBBY, method="PUT", body=b"{}")) == (405, "method-not-allowed")
+
+
+def test_answers_are_charged():
+    with web(lines_per_s=0) as server:
+        token = registered(server, "ci")
+        for _ in range(20):
+            post(server, token, message="x" * 3000)
+        client = server.connect("web")
+        ask(server, LOBBY, f"Authorization: Bearer {token}\n", client=client)
+        connection = server.server._connections[max(server.server._connections)]
+        assert connection._costs.charged_bytes > 60_000

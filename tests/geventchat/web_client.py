@@ -1,0 +1,144 @@
+"""HTTP and WebSockets over a simulated client."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from websockets.frames import Close, Opcode
+
+from geventchat import Config, Limits, Listen
+from tests.fire.simulation import SimulatedClient, Simulation, simulate
+
+HANDSHAKE = (
+    "Upgrade: websocket\nConnection: Upgrade\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\n"
+    "Sec-WebSocket-Version: 13\n"
+)
+
+
+_MASK = b"\x01\x02\x03\x04"
+
+
+def masked(first: int, data: bytes) -> bytes:
+    """A frame of a client with this first byte, whether that is allowed or not."""
+    size = bytes((0x80 | len(data),)) if len(data) < 126 else b"\xfe" + len(data).to_bytes(2, "big")
+    return bytes((first,)) + size + _MASK + bytes(byte ^ _MASK[at % 4] for at, byte in enumerate(data))
+
+
+def frame(data: str | bytes, opcode: Opcode = Opcode.TEXT, fin: bool = True) -> bytes:
+    """A frame of a client."""
+    return masked(0x80 * fin | opcode, data.encode() if isinstance(data, str) else data)
+
+
+@dataclass
+class Answer:
+    """A response that has arrived."""
+
+    status: int
+    fields: dict[str, str]
+    body: bytes
+
+    @property
+    def object(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.body)
+        return found
+
+
+@contextmanager
+def web(idle_s: float | None = None, **more: Any) -> Iterator[Simulation]:
+    """A server with a chat page, and a listener for lines."""
+    limits = {key: more.pop(key) for key in list(more) if key in Limits.__dataclass_fields__}
+    listen = (Listen("web", "127.0.0.1", 0), Listen("line", "127.0.0.1", 0))
+    with simulate(Config(listen=listen, idle_s=idle_s, limits=Limits(**limits), **more)) as simulation:
+        yield simulation
+
+
+def request(
+    target: str = "/", fields: str = "", method: str = "GET", body: bytes = b"", host: str = "localhost"
+) -> bytes:
+    length = f"Content-Length: {len(body)}\n" if body or method == "POST" else ""
+    head = f"{method} {target} HTTP/1.1\nHost: {host}\n{length}{fields}\n"
+    return head.replace("\n", "\r\n").encode() + body
+
+
+def answers(client: SimulatedClient, without_bodies: bool = False) -> list[Answer]:
+    """Everything that this client has received, as responses."""
+    found = []
+    while client.received:
+        head, end, rest = bytes(client.received).partition(b"\r\n\r\n")
+        assert end, client.received
+        first, *lines = head.decode().split("\r\n")
+        fields = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+        size = 0 if without_bodies else int(fields.get("content-length", 0))
+        found.append(Answer(int(first.split(" ")[1]), fields, rest[:size]))
+        client.received[:] = rest[size:]
+    return found
+
+
+def ask(simulation: Simulation, *args: Any, client: SimulatedClient | None = None, **more: Any) -> Answer:
+    """The answer to one request."""
+    client = client or simulation.connect("web")
+    client.send(request(*args, **more))
+    simulation.run_until_idle()
+    (answer,) = answers(client, without_bodies=more.get("method") == "HEAD")
+    return answer
+
+
+class Socket:
+    """A WebSocket of a simulated client."""
+
+    def __init__(self, simulation: Simulation, fields: str = "", host: str = "127.0.0.1") -> None:
+        self.simulation = simulation
+        self.client = simulation.connect("web", host)
+        self.client.send(request("/ws", HANDSHAKE + fields))
+        simulation.run_until_idle()
+        head, _, rest = bytes(self.client.received).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 101 "), head
+        self.client.received[:] = rest
+
+    def frames(self) -> list[tuple[Opcode, bytes]]:
+        """The frames that have arrived since the last call."""
+        self.simulation.run_until_idle()
+        data, found = self.client.received, []
+        while data:
+            size, at = data[1], 2
+            if size > 125:
+                at = {126: 4, 127: 10}[size]
+                size = int.from_bytes(data[2:at], "big")
+            found.append((Opcode(data[0] & 0x0F), bytes(data[at : at + size])))
+            del data[: at + size]
+        return found
+
+    def objects(self) -> list[dict[str, Any]]:
+        """The objects that have arrived; nothing else has."""
+        frames = self.frames()
+        assert all(opcode is Opcode.TEXT for opcode, _ in frames), frames
+        return [json.loads(data) for _, data in frames]
+
+    def close_code(self) -> int:
+        """The code of the Close frame, which is the last that has arrived."""
+        *_, (opcode, data) = self.frames()
+        assert opcode is Opcode.CLOSE
+        return Close.parse(data).code
+
+    def say(self, **fields: object) -> list[dict[str, Any]]:
+        """Send an object, and return those that have arrived then."""
+        self.send(json.dumps(fields))
+        return self.objects()
+
+    def send(self, data: str | bytes, opcode: Opcode = Opcode.TEXT, fin: bool = True) -> None:
+        """Send a frame."""
+        self.client.send(frame(data, opcode, fin))
+
+    def join(self, name: str, **more: object) -> dict[str, Any]:
+        (welcome,) = self.say(type="join", v=2, username=name, **more)
+        assert welcome["type"] == "welcome"
+        return welcome
+
+    def quit(self) -> None:
+        """Leave."""
+        self.send('{"type": "quit"}')
+        assert self.close_code() == 1000
