@@ -359,9 +359,16 @@ class Chat:
         room = self._presence.room_of(session, command.room)
         if isinstance(room, Rejection):
             return reject_room(session, room, command.room)
-        return self._tell_page(session, room, command)
 
-    def _tell_page(self, session: Session, room: Room, command: AskHistory) -> Result[Any]:
+        def is_there() -> Rejection | None:
+            return None if session.find_room(room.key) is room else Rejection.NOT_IN_ROOM
+
+        return self._tell_page(session, room, command, is_there)
+
+    def _tell_page(
+        self, session: Session, room: Room, command: AskHistory, refuse: Callable[[], Rejection | None]
+    ) -> Result[Any]:
+        """`refuse` says, after something has been read, why the client may no longer have it."""
         limit = min(command.limit, self._limits.history_page_messages)
         before = room.last_id + 1 if command.before is None else min(command.before, room.last_id + 1)
         messages = room.log.before(before, limit + 1)
@@ -374,11 +381,12 @@ class Chat:
         deletions = room.log.deletions
 
         def finish(older: Sequence[PastMessage]) -> Result[object]:
-            if session.find_room(room.key) is not room:
-                # It has been kicked or banned meanwhile.
-                return reject(session, Rejection.NOT_IN_ROOM, room.name, command.room)
+            # It can have been kicked or banned meanwhile.
+            refusal = refuse()
+            if refusal is not None:
+                return reject(session, refusal, room.name, command.room)
             if room.log.deletions != deletions:
-                return self._tell_page(session, room, command)
+                return self._tell_page(session, room, command, refuse)
             return self._deliver_page(session, room, [*older, *messages], command)
 
         return Pending(job, finish)

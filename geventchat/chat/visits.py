@@ -22,7 +22,7 @@ from geventchat.chat.results import DONE, Busy, Done, Pending, Result, reject, r
 from geventchat.chat.room_list import Rooms
 from geventchat.chat.rooms import Room
 from geventchat.chat.sessions import Session
-from geventchat.chat.storage import Storage
+from geventchat.chat.storage import LOOKUP_BYTES, Storage
 
 
 class Visits:
@@ -41,12 +41,13 @@ class Visits:
         limits: ChatLimits,
         time: Callable[[], float],
         read_after: Callable[[str, int, int], list[PastMessage]],
-        tell_history: Callable[[Session, Room, AskHistory], Result[Any]],
+        tell_history: Callable[[Session, Room, AskHistory, Callable[[], Rejection | None]], Result[Any]],
         hide_latest: Callable[[Session, Name, Room], None],
     ) -> None:
         """`read_after` is a job: `Storage.after`, with nothing in place of what cannot be read.
 
-        `tell_history` delivers the latest messages. `hide_latest` hides what was said last from those who ignore its author.
+        `tell_history` delivers the latest messages, unless the last argument refuses that after they have been read.
+        `hide_latest` hides what was said last from those who ignore its author.
         """
         self._people = people
         self._rooms = rooms
@@ -73,9 +74,14 @@ class Visits:
             case Post():
                 return self._post(session, name, room, command)
             case ReadMessages(limit=limit, after=after):
+
+                def refuse() -> Rejection | None:
+                    found = self._find_room(session, name, command.room)
+                    return found if isinstance(found, Rejection) else None
+
                 if after is None:
-                    return self._tell_history(session, room, AskHistory(limit))
-                return self._read_after(session, room, after, limit)
+                    return self._tell_history(session, room, AskHistory(limit), refuse)
+                return self._read_after(session, room, after, limit, refuse)
 
     def _identify(self, session: Session, token: Secret | None) -> Name | Rejection:
         """Whose token this is."""
@@ -133,15 +139,21 @@ class Visits:
         session.subscriber.deliver(confirmed)
         return DONE
 
-    def _read_after(self, session: Session, room: Room, after: int, asked: int) -> Result[Any]:
+    def _read_after(
+        self, session: Session, room: Room, after: int, asked: int, refuse: Callable[[], Rejection | None]
+    ) -> Result[Any]:
         limit = min(asked, self._limits.history_page_messages)
         if after + 1 >= room.log.first_id or not self._storage.keeps_messages:
             return _tell(session, room, room.log.after(after, limit + 1), limit)
+        session.cost_bytes += LOOKUP_BYTES
         deletions = room.log.deletions
 
         def finish(messages: Sequence[PastMessage]) -> Result[Any]:
+            refusal = refuse()
+            if refusal is not None:
+                return reject_room(session, refusal, room.name)
             if room.log.deletions != deletions:
-                return self._read_after(session, room, after, asked)
+                return self._read_after(session, room, after, asked, refuse)
             return _tell(session, room, messages, limit)
 
         return Pending(partial(self._read_stored, room.key, after, limit + 1), finish)

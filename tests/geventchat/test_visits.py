@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from geventchat.chat.commands import AskToken, Post, ReadMessages, RevokeTokens, Say
+import pytest
+
+from geventchat.chat.commands import (
+    AskToken,
+    EnterRoom,
+    Impose,
+    Post,
+    ReadMessages,
+    RevokeTokens,
+    Sanction,
+    Say,
+)
 from geventchat.chat.events import Accepted, Confirmed, HistoryPage, PastMessage, Rejected, Rejection
 from geventchat.chat.passwords import Secret, token_from
 from geventchat.chat.records import AccountRecord, Stored
@@ -63,6 +74,24 @@ def test_messages_that_the_log_has_lost_are_read_from_the_storage():
     run(scene.chat.handle(session, ReadMessages(TOKEN, 3, "lobby")))
     (page,) = visitor.take()
     assert (ids(page), page.more) == ([5, 6, 7], True)
+
+
+@pytest.mark.parametrize("after", [None, 0], ids=["the latest", "after an id"])
+def test_an_account_that_is_banned_while_history_is_read_does_not_get_it(after: int | None):
+    scene = Scene(Disk(), history_messages=1)
+    owner, _ = scene.login("ann")
+    scene.chat.handle(owner, EnterRoom("dev"))
+    for number in range(1, 4):
+        scene.chat.handle(owner, Say([f"m{number}"]))
+    session, visitor = scene.connect()
+    pending = scene.chat.handle(session, ReadMessages(TOKEN, 9, "dev", after=after))
+    assert isinstance(pending, Pending)
+    read = pending.job()
+    scene.chat.handle(owner, Impose(Sanction.BAN, "CI"))
+    assert pending.finish(read) is DONE
+    (rejected,) = visitor.take()
+    assert isinstance(rejected, Rejected)
+    assert rejected.reason is Rejection.BANNED_FROM_ROOM
 
 
 def test_a_page_that_was_read_while_a_message_was_deleted_is_read_again():
