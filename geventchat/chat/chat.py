@@ -683,6 +683,8 @@ class Chat:
                 self._observer(message)
             return DONE
 
+        # It is kept by a thread, of which there are few, and a thread waits for the disk.
+        session.cost_bytes += LOOKUP_BYTES
         return Pending(partial(self._mailboxes.keep, recipient, sender, message), finish)
 
     def _was_sent(self, session: Session, name: Name, message_key: str) -> bool:

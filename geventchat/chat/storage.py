@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from geventchat.chat.events import DirectMessage, PastMessage, Said
 from geventchat.chat.records import Act, KeptMessage, Record, Stored
 
-# What it costs a client that something is looked up for it in a storage, as bytes: the answer can be much shorter than that.
+# What it costs a client that a storage does something for it, as bytes: the answer can be much shorter than that.
 LOOKUP_BYTES = 1_024
 
 

@@ -450,6 +450,7 @@ def test_a_message_is_delivered_once_and_with_the_time_at_which_it_was_sent(scen
     alice = registered(scene, "alice")
     message = DirectMessage("alice", "bob", "hi", NOW_MS)
     assert alice.do(SendDirectMessage("BOB", "hi")) == [MessageKept(message)]
+    assert alice.session.cost_bytes == 1_024
     scene.now_s += 60
     bob = scene.connect()
     assert bob.do(with_password("bob"))[1:] == [message]
