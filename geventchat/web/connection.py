@@ -27,7 +27,7 @@ from geventchat.net.admission import origin_of
 from geventchat.net.connection import ServerContext
 from geventchat.net.listener import host_of
 from geventchat.net.service import Accepted, ServedConnection
-from geventchat.net.transport import abort
+from geventchat.net.transport import abort, end_output, input_watcher
 from geventchat.net.waiter import CloseReason, ConnectionEnded, Waiter, closing_watcher
 from geventchat.web.http import (
     CONTINUE,
@@ -39,7 +39,7 @@ from geventchat.web.http import (
     written,
 )
 
-_READ, _WRITE = 1, 2
+_WRITE = 2
 HEAD_BYTES = 8_192
 _MAX_REQUESTS = 1_000
 # A read costs at least as much as this many bytes, and a request as this many: so long do the shortest ones take.
@@ -103,7 +103,7 @@ class HttpConnection:
         self._origin = origin_of(accepted.host) if accepted.address is None else accepted.address.origin
         self._costs = context.costs(accepted)
         self._reader = RequestReader(HEAD_BYTES, context.limits.line_bytes)
-        self._readable: Any = context.hub.loop.io(accepted.transport.fileno(), _READ)
+        self._readable: Any = input_watcher(context.hub.loop, accepted.transport)
         # A request has been read and its answer has not been sent.
         self._answering = False
         # The server has begun to stop while an answer was being sent.
@@ -212,6 +212,8 @@ class HttpConnection:
             try:
                 chunk = self._transport.recv(chunk_bytes)
             except BlockingIOError:
+                # What has arrived completes nothing that can be decrypted.
+                self._costs.charge(_LEAST_READ_COST, clock.monotonic())
                 continue
             if not chunk:
                 self._peer_closed = True
@@ -299,14 +301,19 @@ class HttpConnection:
             self._lingering = self._context.admission.reserve_linger()
         if not self._lingering:
             return
-        self._transport.shutdown(socket.SHUT_WR)
         deadline = Timeout(limits.linger_s)
         try:
             with deadline:
+                self._end_output()
                 self._read_to_the_end()
         except Timeout as fired:
             if fired is not deadline:
                 raise
+
+    def _end_output(self) -> None:
+        with closing_watcher(self._context.hub.loop.io(self._transport.fileno(), _WRITE)) as writable:
+            while not end_output(self._transport):
+                self.waiter.until(writable)
 
     def _read_to_the_end(self) -> None:
         left = self._context.limits.burst_bytes
