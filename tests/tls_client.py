@@ -78,9 +78,27 @@ class EncryptedClient(SimulatedClient):
         self._memory = MemoryClient(_default_context())
         self._reply()
 
+    @classmethod
+    def connect(cls, simulation: Simulation, scheme: str) -> EncryptedClient:
+        """One more client, which has shaken hands."""
+        client = simulation.connect(scheme, make=cls)
+        assert isinstance(client, cls)
+        simulation.run_until_idle()
+        assert client._memory.secure
+        return client
+
+    @property
+    def announced(self) -> bool:
+        """True once the server has ended its output with close_notify."""
+        return self._memory.ended
+
     def send(self, data: bytes) -> None:
         """Send all of it, encrypted."""
         super().send(self._memory.send(data))
+
+    def send_each(self, pieces: list[bytes]) -> None:
+        """Send all of them at once, each in a record."""
+        super().send(b"".join(map(self._memory.send, pieces)))
 
     def read(self) -> None:
         """Read what has arrived, and decrypt it."""

@@ -40,7 +40,7 @@ from geventchat.net.costs import Costs
 from geventchat.net.delivery import Buffer, Delivery, Encoding, Subscriber
 from geventchat.net.service import Accepted
 from geventchat.net.sniffing import ForeignProtocol, Sniffer
-from geventchat.net.transport import abort, holds_input, input_watcher
+from geventchat.net.transport import abort, end_output, holds_input, input_watcher, taken_bytes
 from geventchat.net.turns import Turns
 from geventchat.net.waiter import CloseReason, ConnectionEnded, HangupWatch, Waiter, closing_watcher
 from geventchat.rate import Rate
@@ -146,13 +146,14 @@ class Connection:
         "_holds_input",
         "_lingering",
         "_logging_in",
-        "_marked_bytes",
+        "_marked_at",
         "_missed_charged",
         "_name",
         "_on_closed",
         "_origin",
         "_readable",
         "_received",
+        "_received_bytes",
         "_service",
         "_session",
         "_sniffer",
@@ -216,7 +217,9 @@ class Connection:
         self._lingering = address is None
         # Something that has been read has not been handled; and how much of what had arrived at the mark has not been read.
         self._holds_input = False
-        self._marked_bytes = 0
+        # How many bytes have been received, and how many had been taken from the socket where `mark_input` ends.
+        self._received_bytes = 0
+        self._marked_at = 0
         # What it has missed is being sent after its login.
         self._logging_in = False
         self._closing = address is None
@@ -308,8 +311,14 @@ class Connection:
 
     def mark_input(self) -> bool:
         """Remember what has arrived by now; False if all of it has been handled."""
-        self._marked_bytes = self._waiter.unread_bytes
-        return self._holds_input or self._marked_bytes > 0
+        unread = self._waiter.unread_bytes
+        self._marked_at = taken_bytes(self._transport, self._received_bytes) + unread
+        return self._holds_input or unread > 0 or holds_input(self._transport)
+
+    def _has_read_marked(self) -> bool:
+        """True when what is read next had not arrived at the last `mark_input`."""
+        taken = taken_bytes(self._transport, self._received_bytes)
+        return taken >= self._marked_at and not holds_input(self._transport)
 
     def drop(self) -> None:
         """Close at once, without sending what is pending."""
@@ -335,6 +344,8 @@ class Connection:
             if not chunk:
                 overdue = self._waiter.until_input(readable)
                 most = limits.chunk_bytes if self._name else limits.login_chunk_bytes
+                if self._session.meant is not None and self._has_read_marked():
+                    self._session.meant = None
                 try:
                     chunk = recv(most)
                 except BlockingIOError:
@@ -348,10 +359,7 @@ class Connection:
                 if not chunk:
                     return CloseReason.CLOSED
             self._holds_input = True
-            if self._session.meant is not None:
-                if self._marked_bytes <= 0:
-                    self._session.meant = None
-                self._marked_bytes -= len(chunk)
+            self._received_bytes += len(chunk)
             if self._sniffer is not None:
                 verdict = self._sniffer.feed(chunk)
                 if isinstance(verdict, ForeignProtocol):
@@ -637,7 +645,8 @@ class Connection:
             "took_effect": self._took_effect,
             "began": self._began,
             "logging_in": self._logging_in,
-            "marked_bytes": self._marked_bytes,
+            "marked_at": self._marked_at,
+            "received_bytes": self._received_bytes,
             "costs": self._costs.to_state(),
             "waiter": self._waiter.to_state(),
             "subscriber": self._subscriber.to_state(keep),
@@ -660,8 +669,9 @@ class Connection:
         self._took_effect = state["took_effect"]
         self._began = state["began"]
         self._logging_in = state["logging_in"]
-        # What is read again is part of it.
-        self._marked_bytes = state["marked_bytes"] + len(self._received)
+        self._marked_at = state["marked_at"]
+        # Some are read again.
+        self._received_bytes = state["received_bytes"] - len(self._received)
         self._costs.take_state(state["costs"])
         self._waiter.take_state(state["waiter"], self._service.idle_s)
         self._subscriber.take_state(state["subscriber"], find)
@@ -742,7 +752,7 @@ class Connection:
             self._free_slot()
             self._lingering = self._context.admission.reserve_linger()
             if not self._lingering:
-                self._has_ended_output()
+                end_output(self._transport)
                 return reason
         linger = Timeout(limits.linger_s)
         try:
@@ -763,16 +773,8 @@ class Connection:
 
     def _end_output(self) -> None:
         with closing_watcher(self._context.hub.loop.io(self._transport.fileno(), _WRITE)) as writable:
-            while not self._has_ended_output():
+            while not end_output(self._transport):
                 self._waiter.until(writable)
-
-    def _has_ended_output(self) -> bool:
-        """End the output; False while the socket does not take what the transport ends it with."""
-        try:
-            self._transport.shutdown(socket.SHUT_WR)
-        except BlockingIOError:
-            return False
-        return True
 
     def _read_to_the_end(self) -> None:
         # Closing with unread input would reset the connection, which can cost the peer its last lines. A client that sends

@@ -51,7 +51,17 @@ ACCESS_DENIED = _ALERT + bytes([49])
 class TlsTransport:
     """The byte stream of a client that speaks TLS, as `transport.Transport`."""
 
-    __slots__ = ("_encrypted", "_incoming", "_more", "_outgoing", "_rest", "_shut", "_sock", "_tls")
+    __slots__ = (
+        "_encrypted",
+        "_incoming",
+        "_more",
+        "_outgoing",
+        "_rest",
+        "_shut",
+        "_sock",
+        "_tls",
+        "taken_bytes",
+    )
 
     def __init__(self, sock: socket.socket, context: ssl.SSLContext) -> None:
         self._sock = sock
@@ -64,6 +74,7 @@ class TlsTransport:
         self._more = True
         # True once close_notify is on its way.
         self._shut = False
+        self.taken_bytes = 0
 
     # --- The handshake -----------------------------------------------------------------------------------------------
 
@@ -190,6 +201,7 @@ class TlsTransport:
         chunk = self._sock.recv(_READ_BYTES)
         if not chunk:
             raise ConnectionResetError("the stream ended without close_notify")
+        self.taken_bytes += len(chunk)
         self._incoming.write(chunk)
 
     def _encrypt(self, block: Any) -> None:

@@ -31,6 +31,9 @@ class Transport(Protocol):
 class _Buffering(Transport, Protocol):
     """A transport that can hold input."""
 
+    # Bytes that it has ever taken from its socket.
+    taken_bytes: int
+
     def has_input(self) -> bool:
         """True if `recv` can have something to return although nothing more arrives."""
 
@@ -79,6 +82,20 @@ def input_watcher(loop: Any, transport: Transport) -> Any:
 def holds_input(transport: Transport) -> bool:
     """True if a transport holds input that its socket no longer has."""
     return _is_buffering(transport) and transport.has_input()
+
+
+def taken_bytes(transport: Transport, received: int) -> int:
+    """How many bytes a transport has ever taken from its socket, if `recv` has returned so many."""
+    return transport.taken_bytes if _is_buffering(transport) else received
+
+
+def end_output(transport: Transport) -> bool:
+    """End the output; False while the socket does not take what the transport ends it with."""
+    try:
+        transport.shutdown(socket.SHUT_WR)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _is_buffering(transport: Transport) -> TypeGuard[_Buffering]:

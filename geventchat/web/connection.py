@@ -27,7 +27,7 @@ from geventchat.net.admission import origin_of
 from geventchat.net.connection import ChatService, Connection, ServerContext
 from geventchat.net.listener import host_of
 from geventchat.net.service import Accepted, ServedConnection
-from geventchat.net.transport import abort, input_watcher
+from geventchat.net.transport import abort, end_output, input_watcher
 from geventchat.net.waiter import CloseReason, ConnectionEnded, Waiter, closing_watcher
 from geventchat.web.http import (
     CONTINUE,
@@ -228,6 +228,8 @@ class HttpConnection:
             try:
                 chunk = self._transport.recv(chunk_bytes)
             except BlockingIOError:
+                # What has arrived completes nothing that can be decrypted.
+                self._costs.charge(_LEAST_READ_COST, clock.monotonic())
                 continue
             if not chunk:
                 self._peer_closed = True
@@ -316,7 +318,7 @@ class HttpConnection:
             self._free_slot()
             self._lingering = self._context.admission.reserve_linger()
         if not self._lingering:
-            self._has_ended_output()
+            end_output(self._transport)
             return
         deadline = Timeout(limits.linger_s)
         try:
@@ -329,16 +331,8 @@ class HttpConnection:
 
     def _end_output(self) -> None:
         with closing_watcher(self._context.hub.loop.io(self._transport.fileno(), _WRITE)) as writable:
-            while not self._has_ended_output():
+            while not end_output(self._transport):
                 self.waiter.until(writable)
-
-    def _has_ended_output(self) -> bool:
-        """End the output; False while the socket does not take what the transport ends it with."""
-        try:
-            self._transport.shutdown(socket.SHUT_WR)
-        except BlockingIOError:
-            return False
-        return True
 
     def _read_to_the_end(self) -> None:
         left = self._context.limits.burst_bytes

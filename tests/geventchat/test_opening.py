@@ -12,12 +12,13 @@ import gevent
 import pytest
 
 from geventchat import Config, Limits, Listen
+from geventchat.net.connection import Connection
 from geventchat.net.tls import ACCESS_DENIED, UNEXPECTED_MESSAGE, TlsTransport
 from tests.certificates import Files, made_certificate, make
 from tests.fire.clients import State
 from tests.fire.leaks import leftovers
 from tests.fire.simulation import Simulation, simulate
-from tests.tls_client import MemoryClient, TlsClient, client_context
+from tests.tls_client import EncryptedClient, MemoryClient, TlsClient, client_context
 
 
 @contextmanager
@@ -281,6 +282,42 @@ def test_input_that_is_decrypted_at_once_is_handled_without_more_arriving():
         # More records than one read takes, in one segment.
         client.wire.send(b"".join([client.memory.send(b"PING\n") for _ in range(150)]))
         assert client.taken() == b"PONG\n" * 150
+
+
+@pytest.mark.parametrize("records", [1, 440])
+def test_what_was_sent_before_a_kick_is_told_apart_from_what_comes_after_it(records: int):
+    with server(burst_lines=20, lines_per_s=10.0) as simulation:
+        bob = EncryptedClient.connect(simulation, "line+tls")
+        alice, carol = (simulation.connect("line") for _ in range(2))
+        for client, name in ((alice, "alice"), (bob, "bob"), (carol, "carol")):
+            client.send_lines(f"LOGIN {name}")
+            simulation.run_until_idle()
+        for client in (alice, bob):
+            client.send_lines("JOIN dev")
+            simulation.run_until_idle()
+        lines = [f"MSG flood {n}\n".encode() for n in range(440)]
+        bob.send_each([b"".join(lines[n::records]) for n in range(records)])
+        simulation.run_until_idle()
+        alice.send_lines("KICK bob")
+        simulation.advance(60)
+        said = alice.received.count(b"MSG bob flood")
+        assert 0 < said < 440
+        assert bob.received.count(b"ERR not-in-room\n") == 440 - said
+        bob.send_lines("MSG sorry")
+        simulation.run_until_idle()
+        assert b"flood" not in carol.received
+        assert carol.received.endswith(b"MSG bob sorry\n")
+
+
+def test_what_is_decrypted_and_has_not_been_handled_counts_as_input_that_has_arrived():
+    with server() as simulation:
+        EncryptedClient.connect(simulation, "line+tls")
+        (connection,) = simulation.server._connections.values()
+        assert isinstance(connection, Connection)
+        assert isinstance(connection._transport, TlsTransport)
+        assert not connection.mark_input()
+        connection._transport._more = True
+        assert connection.mark_input()
 
 
 def test_a_read_that_completes_no_record_costs_as_much_as_a_line():

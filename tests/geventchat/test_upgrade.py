@@ -86,6 +86,11 @@ class World:
         pid: int = json.loads(out)["pid"]
         return pid
 
+    def is_replaced(self, before: int) -> bool:
+        """True when another process answers. None can, at the moment of the change."""
+        code, out = self.admin("status", "--json")
+        return code == 0 and json.loads(out)["pid"] != before
+
     def upgrade(self, python: str = "") -> None:
         before = self.pid
         code, out = self.admin("upgrade", *(("--python", python) if python else ()))
@@ -142,11 +147,10 @@ def test_nobody_loses_a_line_while_the_program_is_replaced_again_and_again(tmp_p
         # Reads nothing before the end.
         sleeper = world.connect(name="dan")
         slash = world.connect("slash")
-        for one in (speaker, listener, typist):
+        for one in (speaker, listener, typist, sleeper):
             one.send("JOIN dev\n")
             while one.hear() != "OK":
                 pass
-        sleeper.send("JOIN dev\n")
         typist.send("MSG half of a line, and")
         over = Event()
         said = 0

@@ -8,8 +8,36 @@ from websockets.frames import Opcode
 
 from geventchat import Config, ConfigError, Listen, Server
 from geventchat.chat.events import NoticeReason
+from tests.certificates import made_certificate
 from tests.fire.clients import State
+from tests.fire.simulation import simulate
 from tests.geventchat.web_client import HANDSHAKE, Socket, answers, ask, frame, request, web
+from tests.tls_client import EncryptedClient
+
+# --- TLS -------------------------------------------------------------------------------------------------------------
+
+
+def test_pages_and_sockets_are_served_over_tls_and_its_end_is_announced():
+    cert, key = map(str, made_certificate())
+    listen = (Listen("web+tls", "127.0.0.1", 0), Listen("line", "127.0.0.1", 0))
+    with simulate(Config(listen=listen, tls_cert=cert, tls_key=key)) as server:
+        pages, sockets = (EncryptedClient.connect(server, "web+tls") for _ in range(2))
+        for _ in range(2):
+            page = ask(server, client=pages)
+            assert (page.status, len(page.body)) == (200, int(page.fields["content-length"]))
+        # A record of more bytes than one read takes.
+        pages.send(request("/missing") * 100 + b"NONSENSE\r\n\r\n")
+        server.run_until_idle()
+        assert [answer.status for answer in answers(pages)] == [404] * 100 + [400]
+        assert pages.announced
+        alice = Socket(server, client=sockets)
+        bob = server.connect("line")
+        bob.send_lines("LOGIN bob")
+        assert alice.say(type="join", username="alice", v=2)[0]["type"] == "welcome"
+        sockets.send_each([frame('{"type": "chat", "room": "lobby", "message": "hi"}')] * 150)
+        server.run_until_idle()
+        assert bob.received.count(b"MSG alice hi\n") == 150
+
 
 # --- Requests --------------------------------------------------------------------------------------------------------
 

@@ -90,9 +90,15 @@ def ask(simulation: Simulation, *args: Any, client: SimulatedClient | None = Non
 class Socket:
     """A WebSocket of a simulated client."""
 
-    def __init__(self, simulation: Simulation, fields: str = "", host: str = "127.0.0.1") -> None:
+    def __init__(
+        self,
+        simulation: Simulation,
+        fields: str = "",
+        host: str = "127.0.0.1",
+        client: SimulatedClient | None = None,
+    ) -> None:
         self.simulation = simulation
-        self.client = simulation.connect("web", host)
+        self.client = client or simulation.connect("web", host)
         self.client.send(request("/ws", HANDSHAKE + fields))
         simulation.run_until_idle()
         head, _, rest = bytes(self.client.received).partition(b"\r\n\r\n")
