@@ -718,7 +718,10 @@ class Session:
         self._places.clear()
         self._dialect_known = True
         returning, self._was_online = self._was_online, True
-        attempts, self._attempts, self._offline_entry = self._attempts, 0, None
+        attempts, self._attempts = self._attempts, 0
+        if self._offline_entry is not None:
+            self._offline_entry.change(self._lost)
+            self._offline_entry = None
         self._kicked_just_now = False
         self._enter(State.ONLINE)
         if welcome.greeting and not returning:
