@@ -46,6 +46,7 @@ from geventchat.client.connection import (
     ConnectFailed,
     Connection,
     ConnectionEvent,
+    DataReceived,
     Disconnected,
     LineReceived,
     Writable,
@@ -340,6 +341,10 @@ class Session:
         wanted_s = self._conversation.options.keep_alive
         return max(wanted_s / self._keep_alive_divisor, MIN_KEEP_ALIVE_S) if wanted_s else 0.0
 
+    @property
+    def _login_timeout_s(self) -> float:
+        return SEARCH_TIMEOUT_S if self._places else LOGIN_TIMEOUT_S
+
     def _left_s(self) -> float:
         return max((self._timer_at or 0.0) - self._clock.monotonic(), 0.0)
 
@@ -357,7 +362,7 @@ class Session:
     def handle(self, event: SessionEvent) -> None:
         """Handle one event; the only way in."""
         if (
-            isinstance(event, LineReceived | Writable | Disconnected)
+            isinstance(event, DataReceived | LineReceived | Writable | Disconnected)
             and event.connection is not self._connection
         ):
             return
@@ -389,11 +394,16 @@ class Session:
                 self._log_in()
             case State.CONNECTING, ConnectFailed(reason):
                 self._attempt_failed(reason)
+            case State.LOGGING_IN, DataReceived():
+                # A slow link, and perhaps many people in the room.
+                self._set_timer(self._login_timeout_s)
             case State.LOGGING_IN, LineReceived(line=line) if line is not TOO_LONG:
                 self._receive_login_answer(line)
             case State.LOGGING_IN, Disconnected(reason=reason):
                 self._attempt_failed(f"Login failed: {self._notice_or(reason)}.{self._first_words}")
 
+            case State.ONLINE, DataReceived():
+                self._conversation.heard()
             case State.ONLINE, LineReceived(line=line):
                 self._receive(line)
                 self._request_line()
@@ -417,13 +427,15 @@ class Session:
             case State.ONLINE, OutputClosed():
                 self._leave(ExitCode.FAILED)
 
+            case State.LEAVING, DataReceived():
+                self._conversation.heard()
+                if self._quit_sent and self._waits_for_answers:
+                    self._set_timer(SCRIPT_TIMEOUT_S)
             case State.LEAVING, LineReceived(line=line):
                 if isinstance(self._receive(line), Goodbye):
                     self._left(None)
                 elif not self._quit_sent:
                     self._quit_when_sent()
-                elif self._waits_for_answers:
-                    self._set_timer(SCRIPT_TIMEOUT_S)
             case State.LEAVING, Disconnected():
                 self._left("The server closed the connection before it had answered everything")
             case State.LEAVING, Interrupted() | Terminated() | InputEnded():
@@ -469,7 +481,7 @@ class Session:
     def _time_is_up(self) -> None:
         match self._state:
             case State.LOGGING_IN:
-                limit_s = SEARCH_TIMEOUT_S if self._places else LOGIN_TIMEOUT_S
+                limit_s = self._login_timeout_s
                 self._attempt_failed(f"No answer to the login within {limit_s:.0f} s.{self._first_words}")
             case State.LEAVING:
                 self._left(f"The server has not answered for {SCRIPT_TIMEOUT_S:.0f} s")
@@ -623,7 +635,7 @@ class Session:
         self._codec = json2.DIALECT.client() if self._dialect is DIALECTS["json"] else self._dialect.client()
         self._notice = None
         self._first_words = ""
-        self._enter(State.LOGGING_IN, SEARCH_TIMEOUT_S if self._places else LOGIN_TIMEOUT_S)
+        self._enter(State.LOGGING_IN, self._login_timeout_s)
         if not self._was_online:
             self._conversation.use_marks(self._marks(f"{self._address} {self._name}"))
         login = replace(self._conversation.login(self._name), password=self._password)
@@ -742,7 +754,6 @@ class Session:
     # Online.
 
     def _receive(self, line: Line) -> ServerEvent | None:
-        self._conversation.heard()
         if line is TOO_LONG:
             self._show_error("The server sent a line that is too long to show.")
             return None

@@ -584,6 +584,21 @@ def test_a_server_that_was_slow_is_not_given_up() -> None:
     assert len(run.runtime.addresses) == 1
 
 
+def test_a_long_answer_over_a_slow_link_is_not_silence() -> None:
+    run = Run()
+    run.accept()
+    for _ in range(10):
+        run.wait(9)
+        run.receive_part()
+    run.receive("OK", "PONG end-of-users")
+    run.type("hello")
+    for _ in range(20):
+        run.wait(2.5)
+        run.receive_part()
+    assert run.status == []
+    assert len(run.runtime.addresses) == 1
+
+
 def test_a_server_that_never_answers_pings_is_not_given_up() -> None:
     run = Run()
     run.accept()
