@@ -88,11 +88,11 @@ SHOWN_SILENCE_S = 3.0
 # How long a second Ctrl-C is waited for.
 SECOND_INTERRUPT_S = 3.0
 
-# How long leaving can take. A person wants to leave at once; a script wants every line delivered, so its deadline is
-# extended by each line that the server sends.
+# How long leaving can take. A person wants to leave at once; but what is under way has to be delivered, so this deadline is
+# extended while the server sends something.
 INTERRUPTED_TIMEOUT_S = 1.0
 GOODBYE_TIMEOUT_S = 2.0
-SCRIPT_TIMEOUT_S = 30.0
+DELIVERY_TIMEOUT_S = 30.0
 
 FIRST_BACKOFF_S = 0.5
 MAX_BACKOFF_S = 30.0
@@ -289,7 +289,7 @@ class Session:
             words.append(f"connecting: attempt {self._attempts}" if self._attempts else "connecting")
         elif self._state is State.PARKED:
             words.append("offline: Enter connects")
-        elif self._state is State.LEAVING and talk.unsent:
+        elif self._state is State.LEAVING and talk.waiting:
             words.append("leaving when everything is sent")
         elif silence >= SHOWN_SILENCE_S:
             words.append(f"no answer for {silence:.0f} s")
@@ -311,6 +311,9 @@ class Session:
 
     def accepts(self, text: str) -> bool:
         """True when this input can be handled now; otherwise the reason is shown."""
+        if self._state is State.LEAVING and text.strip():
+            self._show_error("You are leaving: nothing more is sent.")
+            return False
         if self._question is None and self._conversation.is_full and text.strip():
             self._show_error("Too many messages are waiting. Your text stays here until some have been sent.")
             return False
@@ -430,7 +433,7 @@ class Session:
             case State.LEAVING, DataReceived():
                 self._conversation.heard()
                 if self._quit_sent and self._waits_for_answers:
-                    self._set_timer(SCRIPT_TIMEOUT_S)
+                    self._wait_for_goodbye()
             case State.LEAVING, LineReceived(line=line):
                 if isinstance(self._receive(line), Goodbye):
                     self._left(None)
@@ -484,7 +487,7 @@ class Session:
                 limit_s = self._login_timeout_s
                 self._attempt_failed(f"No answer to the login within {limit_s:.0f} s.{self._first_words}")
             case State.LEAVING:
-                self._left(f"The server has not answered for {SCRIPT_TIMEOUT_S:.0f} s")
+                self._left(f"The server has not answered for {DELIVERY_TIMEOUT_S:.0f} s")
             case State.BACKING_OFF:
                 self._connect()
 
@@ -982,7 +985,8 @@ class Session:
 
     @property
     def _waits_for_answers(self) -> bool:
-        return self._exit_code is ExitCode.OK and not self._terminal.interactive
+        undecided = not self._terminal.interactive or self._conversation.waiting > 0
+        return self._exit_code is ExitCode.OK and undecided
 
     def _leave(self, code: ExitCode) -> None:
         """Log out, and wait for the answer. A server handles commands in order, so everything sent before is answered first."""
@@ -994,26 +998,31 @@ class Session:
     def _quit_when_sent(self) -> None:
         in_order = self._exit_code is ExitCode.OK
         if in_order and self._conversation.unsent:
-            self._set_timer(None if self._terminal.interactive else SCRIPT_TIMEOUT_S)
+            self._set_timer(None if self._terminal.interactive else DELIVERY_TIMEOUT_S)
             self._terminal.refresh()
             return
         self._quit_sent = True
         self._send(self._codec.encode(Quit()))
-        if not in_order:
-            self._set_timer(INTERRUPTED_TIMEOUT_S)
+        if in_order:
+            self._wait_for_goodbye()
         else:
-            self._set_timer(GOODBYE_TIMEOUT_S if self._terminal.interactive else SCRIPT_TIMEOUT_S)
+            self._set_timer(INTERRUPTED_TIMEOUT_S)
+
+    def _wait_for_goodbye(self) -> None:
+        self._set_timer(DELIVERY_TIMEOUT_S if self._waits_for_answers else GOODBYE_TIMEOUT_S)
 
     def _left(self, problem: str | None) -> None:
         error = None
-        if self._waits_for_answers:
+        in_order = self._exit_code is ExitCode.OK
+        lost = self._conversation.waiting
+        if not self._terminal.interactive and in_order:
             if problem is not None:
                 self._failed = True
                 error = f"{problem}: the last lines may not have been delivered."
             if self._failed:
                 self._exit_code = ExitCode.FAILED
-        elif problem is not None and self._exit_code is ExitCode.OK and self._conversation.waiting:
-            error = f"{self._conversation.waiting} of your messages may not have been delivered."
+        elif problem is not None and in_order and lost:
+            error = f"{lost} of your messages may not have been delivered."
         self._end(self._exit_code, error)
 
     def _end(self, code: ExitCode, error: str | None = None) -> None:
