@@ -48,6 +48,12 @@ class ConnectFailed(NamedTuple):
     reason: str
 
 
+class DataReceived(NamedTuple):
+    """Something has arrived, perhaps a part of a line."""
+
+    connection: Connection
+
+
 class LineReceived(NamedTuple):
     """The server sent a line."""
 
@@ -68,7 +74,7 @@ class Disconnected(NamedTuple):
     reason: str
 
 
-ConnectionEvent = Connected | ConnectFailed | LineReceived | Writable | Disconnected
+ConnectionEvent = Connected | ConnectFailed | DataReceived | LineReceived | Writable | Disconnected
 ConnectionHandler = Callable[[ConnectionEvent], None]
 
 
@@ -127,6 +133,7 @@ class Connection:
         if not data:
             self._end("the server closed it")
             return
+        self._handle(DataReceived(self))
         for line in self._framing.feed(data):
             if self._socket is not None:
                 self._handle(LineReceived(self, line))

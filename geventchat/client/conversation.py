@@ -197,6 +197,7 @@ class _Why(Enum):
     PEOPLE = auto()
     ARRIVAL = auto()
     OLDER = auto()
+    MISSED = auto()
     SEARCH = auto()
     RESUME = auto()
 
@@ -1060,7 +1061,7 @@ class Conversation:
                 self._event(event)
 
     def _request_refused(self, request: _Request, event: Rejected | UnknownError) -> None:
-        if request.why in {_Why.OLDER, _Why.SEARCH, _Why.RESUME, _Why.ARRIVAL} and isinstance(
+        if request.why in {_Why.OLDER, _Why.SEARCH, _Why.RESUME, _Why.ARRIVAL, _Why.MISSED} and isinstance(
             request.command, AskHistory
         ):
             # This server keeps no history, or not for this client.
@@ -1382,8 +1383,7 @@ class Conversation:
             self._add(window, Kind.TOPIC, f"Topic: {window.topic}")
         window.replay_until = entered.last_id
         if expected is not None and entered.replay_from > expected + 1 and not first:
-            window.gap_id = entered.replay_from
-            self._add(window, Kind.NOTICE, "Older messages were missed: /history loads them.")
+            self._fill_gap(window, expected, entered.replay_from)
         if first:
             window.last_id = entered.replay_from - 1
             window.read_id = min(marked, entered.last_id) if marked is not None else entered.last_id
@@ -1447,6 +1447,17 @@ class Conversation:
 
     # History.
 
+    def _fill_gap(self, window: Window, after: int, before: int) -> None:
+        """More was missed than the server has sent again; or it has left out numbers."""
+        window.gap_after, window.gap_id = after, before
+        if self._display.linear or not self.options.scrollback:
+            self._note_gap(window)
+        else:
+            self._load(window, self.options.scrollback, before, _Why.MISSED)
+
+    def _note_gap(self, window: Window) -> None:
+        self._add(window, Kind.NOTICE, "Older messages were missed: /history loads them.")
+
     def _load(self, window: Window, limit: int, before: int, why: _Why) -> None:
         window.asked_for_more = self._request(AskHistory(limit, before, window.name), why, window)
 
@@ -1485,15 +1496,21 @@ class Conversation:
     def _history_by_ids(
         self, window: Window, messages: list[PastMessage], *, more: bool, request: _Request
     ) -> None:
-        closes_gap = window.gap_id != NO_ID and any(message.id in window.ids for message in messages)
         if window.gap_id:
             oldest = min((message.id for message in messages), default=NO_ID)
-            window.gap_id = NO_ID if closes_gap or not more else oldest
+            missed = [message for message in messages if message.id > window.gap_after]
+            window.gap_id = NO_ID if len(missed) < len(messages) or not more else oldest
+            messages = missed
         else:
             window.more = more
         fresh = self._insert(window, messages, request.why)
+        if request.why is _Why.MISSED:
+            if fresh and window.first_unread is not None:
+                window.first_unread = fresh[0]
+            if window.gap_id:
+                self._note_gap(window)
         if request.why is _Why.TYPED and not self._display.linear:
-            self._notice(f"{_count('older message', len(fresh))} loaded: PageUp shows them.")
+            self._notice(f"{_count('older message', len(fresh))} loaded: PageUp scrolls.")
 
     def _history_of_one_room(self, window: Window, messages: list[PastMessage], request: _Request) -> None:
         known = window.oldest_id

@@ -70,7 +70,7 @@ class Loop:
         try:
             os.write(self._wake_write, b"\0")
         except OSError:
-            # Full, so the loop wakes up anyway; or closed, and then nothing waits for this.
+            # Full, so the loop wakes up anyway; or closed, so this has come too late.
             pass
 
     def call_at(self, at: float, call: Callable[[], None]) -> Timer:

@@ -46,6 +46,7 @@ from geventchat.client.connection import (
     ConnectFailed,
     Connection,
     ConnectionEvent,
+    DataReceived,
     Disconnected,
     LineReceived,
     Writable,
@@ -87,11 +88,11 @@ SHOWN_SILENCE_S = 3.0
 # How long a second Ctrl-C is waited for.
 SECOND_INTERRUPT_S = 3.0
 
-# How long leaving can take. A person wants to leave at once; a script wants every line delivered, so its deadline is
-# extended by each line that the server sends.
+# How long leaving can take. A person wants to leave at once; but what is under way has to be delivered, so this deadline is
+# extended while the server sends something.
 INTERRUPTED_TIMEOUT_S = 1.0
 GOODBYE_TIMEOUT_S = 2.0
-SCRIPT_TIMEOUT_S = 30.0
+DELIVERY_TIMEOUT_S = 30.0
 
 FIRST_BACKOFF_S = 0.5
 MAX_BACKOFF_S = 30.0
@@ -288,7 +289,7 @@ class Session:
             words.append(f"connecting: attempt {self._attempts}" if self._attempts else "connecting")
         elif self._state is State.PARKED:
             words.append("offline: Enter connects")
-        elif self._state is State.LEAVING and talk.unsent:
+        elif self._state is State.LEAVING and talk.waiting:
             words.append("leaving when everything is sent")
         elif silence >= SHOWN_SILENCE_S:
             words.append(f"no answer for {silence:.0f} s")
@@ -310,6 +311,9 @@ class Session:
 
     def accepts(self, text: str) -> bool:
         """True when this input can be handled now; otherwise the reason is shown."""
+        if self._state is State.LEAVING and text.strip():
+            self._show_error("You are leaving: nothing more is sent.")
+            return False
         if self._question is None and self._conversation.is_full and text.strip():
             self._show_error("Too many messages are waiting. Your text stays here until some have been sent.")
             return False
@@ -340,6 +344,10 @@ class Session:
         wanted_s = self._conversation.options.keep_alive
         return max(wanted_s / self._keep_alive_divisor, MIN_KEEP_ALIVE_S) if wanted_s else 0.0
 
+    @property
+    def _login_timeout_s(self) -> float:
+        return SEARCH_TIMEOUT_S if self._places else LOGIN_TIMEOUT_S
+
     def _left_s(self) -> float:
         return max((self._timer_at or 0.0) - self._clock.monotonic(), 0.0)
 
@@ -357,7 +365,7 @@ class Session:
     def handle(self, event: SessionEvent) -> None:
         """Handle one event; the only way in."""
         if (
-            isinstance(event, LineReceived | Writable | Disconnected)
+            isinstance(event, DataReceived | LineReceived | Writable | Disconnected)
             and event.connection is not self._connection
         ):
             return
@@ -389,11 +397,16 @@ class Session:
                 self._log_in()
             case State.CONNECTING, ConnectFailed(reason):
                 self._attempt_failed(reason)
+            case State.LOGGING_IN, DataReceived():
+                # A slow link, and perhaps many people in the room.
+                self._set_timer(self._login_timeout_s)
             case State.LOGGING_IN, LineReceived(line=line) if line is not TOO_LONG:
                 self._receive_login_answer(line)
             case State.LOGGING_IN, Disconnected(reason=reason):
                 self._attempt_failed(f"Login failed: {self._notice_or(reason)}.{self._first_words}")
 
+            case State.ONLINE, DataReceived():
+                self._conversation.heard()
             case State.ONLINE, LineReceived(line=line):
                 self._receive(line)
                 self._request_line()
@@ -417,13 +430,15 @@ class Session:
             case State.ONLINE, OutputClosed():
                 self._leave(ExitCode.FAILED)
 
+            case State.LEAVING, DataReceived():
+                self._conversation.heard()
+                if self._quit_sent and self._waits_for_answers:
+                    self._wait_for_goodbye()
             case State.LEAVING, LineReceived(line=line):
                 if isinstance(self._receive(line), Goodbye):
                     self._left(None)
                 elif not self._quit_sent:
                     self._quit_when_sent()
-                elif self._waits_for_answers:
-                    self._set_timer(SCRIPT_TIMEOUT_S)
             case State.LEAVING, Disconnected():
                 self._left("The server closed the connection before it had answered everything")
             case State.LEAVING, Interrupted() | Terminated() | InputEnded():
@@ -469,10 +484,10 @@ class Session:
     def _time_is_up(self) -> None:
         match self._state:
             case State.LOGGING_IN:
-                limit_s = SEARCH_TIMEOUT_S if self._places else LOGIN_TIMEOUT_S
+                limit_s = self._login_timeout_s
                 self._attempt_failed(f"No answer to the login within {limit_s:.0f} s.{self._first_words}")
             case State.LEAVING:
-                self._left(f"The server has not answered for {SCRIPT_TIMEOUT_S:.0f} s")
+                self._left(f"The server has not answered for {DELIVERY_TIMEOUT_S:.0f} s")
             case State.BACKING_OFF:
                 self._connect()
 
@@ -623,7 +638,7 @@ class Session:
         self._codec = json2.DIALECT.client() if self._dialect is DIALECTS["json"] else self._dialect.client()
         self._notice = None
         self._first_words = ""
-        self._enter(State.LOGGING_IN, SEARCH_TIMEOUT_S if self._places else LOGIN_TIMEOUT_S)
+        self._enter(State.LOGGING_IN, self._login_timeout_s)
         if not self._was_online:
             self._conversation.use_marks(self._marks(f"{self._address} {self._name}"))
         login = replace(self._conversation.login(self._name), password=self._password)
@@ -718,7 +733,10 @@ class Session:
         self._places.clear()
         self._dialect_known = True
         returning, self._was_online = self._was_online, True
-        attempts, self._attempts, self._offline_entry = self._attempts, 0, None
+        attempts, self._attempts = self._attempts, 0
+        if self._offline_entry is not None:
+            self._offline_entry.change(self._lost)
+            self._offline_entry = None
         self._kicked_just_now = False
         self._enter(State.ONLINE)
         if welcome.greeting and not returning:
@@ -739,7 +757,6 @@ class Session:
     # Online.
 
     def _receive(self, line: Line) -> ServerEvent | None:
-        self._conversation.heard()
         if line is TOO_LONG:
             self._show_error("The server sent a line that is too long to show.")
             return None
@@ -968,7 +985,8 @@ class Session:
 
     @property
     def _waits_for_answers(self) -> bool:
-        return self._exit_code is ExitCode.OK and not self._terminal.interactive
+        undecided = not self._terminal.interactive or self._conversation.waiting > 0
+        return self._exit_code is ExitCode.OK and undecided
 
     def _leave(self, code: ExitCode) -> None:
         """Log out, and wait for the answer. A server handles commands in order, so everything sent before is answered first."""
@@ -980,26 +998,31 @@ class Session:
     def _quit_when_sent(self) -> None:
         in_order = self._exit_code is ExitCode.OK
         if in_order and self._conversation.unsent:
-            self._set_timer(None if self._terminal.interactive else SCRIPT_TIMEOUT_S)
+            self._set_timer(None if self._terminal.interactive else DELIVERY_TIMEOUT_S)
             self._terminal.refresh()
             return
         self._quit_sent = True
         self._send(self._codec.encode(Quit()))
-        if not in_order:
-            self._set_timer(INTERRUPTED_TIMEOUT_S)
+        if in_order:
+            self._wait_for_goodbye()
         else:
-            self._set_timer(GOODBYE_TIMEOUT_S if self._terminal.interactive else SCRIPT_TIMEOUT_S)
+            self._set_timer(INTERRUPTED_TIMEOUT_S)
+
+    def _wait_for_goodbye(self) -> None:
+        self._set_timer(DELIVERY_TIMEOUT_S if self._waits_for_answers else GOODBYE_TIMEOUT_S)
 
     def _left(self, problem: str | None) -> None:
         error = None
-        if self._waits_for_answers:
+        in_order = self._exit_code is ExitCode.OK
+        lost = self._conversation.waiting
+        if not self._terminal.interactive and in_order:
             if problem is not None:
                 self._failed = True
                 error = f"{problem}: the last lines may not have been delivered."
             if self._failed:
                 self._exit_code = ExitCode.FAILED
-        elif problem is not None and self._exit_code is ExitCode.OK and self._conversation.waiting:
-            error = f"{self._conversation.waiting} of your messages may not have been delivered."
+        elif problem is not None and in_order and lost:
+            error = f"{lost} of your messages may not have been delivered."
         self._end(self._exit_code, error)
 
     def _end(self, code: ExitCode, error: str | None = None) -> None:

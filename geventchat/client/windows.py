@@ -114,7 +114,8 @@ class Window:
     # Older messages can be asked for, before this id; they have been asked for.
     more: bool = False
     asked_for_more: bool = False
-    # The oldest message that was not loaded behind a gap, which lies before `gap_id`.
+    # Messages between these two ids were missed; NO_ID if none were.
+    gap_after: int = NO_ID
     gap_id: int = NO_ID
     # Who has begun a block of code with a fence, and not ended it; and after how many lines it is forgotten.
     fences: dict[str, int] = field(default_factory=dict)

@@ -7,7 +7,7 @@ from datetime import datetime
 from itertools import count
 
 from geventchat.client.address import Address
-from geventchat.client.connection import Connected, Connection, Disconnected, LineReceived
+from geventchat.client.connection import Connected, Connection, DataReceived, Disconnected, LineReceived
 from geventchat.client.conversation import Clock
 from geventchat.client.options import Options
 from geventchat.client.render import Look, plain_line, safe
@@ -172,8 +172,14 @@ class Run:
 
     def receive(self, *lines: str) -> list[str]:
         """The server sends lines; what is shown."""
+        self.session.handle(DataReceived(self.connection))
         for line in self.connection.framing.feed("".join(f"{line}\n" for line in lines).encode()):
             self.session.handle(LineReceived(self.connection, line))
+        return self.terminal.shown()
+
+    def receive_part(self) -> list[str]:
+        """The server sends the beginning of a line; what is shown."""
+        self.session.handle(DataReceived(self.connection))
         return self.terminal.shown()
 
     def hang_up(self, reason: str = "the server closed it") -> list[str]:

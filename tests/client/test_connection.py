@@ -17,6 +17,7 @@ from geventchat.client.connection import (
     ConnectFailed,
     Connection,
     ConnectionEvent,
+    DataReceived,
     Disconnected,
     LineReceived,
     Network,
@@ -43,9 +44,12 @@ class Link:
         self.connection = Connection(loop, ours, self.events.append)
 
     def until(self, count: int) -> list[ConnectionEvent]:
-        """Run until this many events have come."""
-        self.loop.run(until=lambda: len(self.events) >= count)
-        return self.events
+        """Run until this many events have come, besides that something has arrived."""
+        self.loop.run(until=lambda: len(self.news()) >= count)
+        return self.news()
+
+    def news(self) -> list[ConnectionEvent]:
+        return [event for event in self.events if not isinstance(event, DataReceived)]
 
 
 @pytest.fixture
@@ -67,6 +71,12 @@ def test_lines_arrive_whole_and_in_order_and_the_end_is_last(link: Link) -> None
         LineReceived(link.connection, b"two"),
         Disconnected(link.connection, "the server closed it"),
     ]
+
+
+def test_a_part_of_a_line_is_a_sign_of_life(link: Link) -> None:
+    link.peer.sendall(b"on")
+    link.loop.run(until=lambda: bool(link.events))
+    assert link.events == [DataReceived(link.connection)]
 
 
 def test_a_line_over_the_limit_leaves_a_mark(link: Link) -> None:

@@ -668,22 +668,35 @@ def test_a_new_epoch_shows_nothing_twice() -> None:
     assert many.talk.read_marks() == ReadMarks("e2", {"lobby": 3})
 
 
-def test_a_gap_is_noted_and_can_be_loaded() -> None:
-    many = Many()
+def test_a_gap_is_filled_as_far_as_the_window_reaches_and_what_is_left_is_noted() -> None:
+    many = Many(options=Options())
+    many.sent()
     many.say(1, "one")
-    shown = many.reconnect({"lobby": state(2000, replay_from=1001)})
-    assert shown[-1] == "💡 Older messages were missed: /history loads them."
+    many.reconnect({"lobby": state(2000, replay_from=1001)})
+    (request,) = many.sent()
+    assert (request["before"], request["limit"]) == (1001, 50)
     for id in (1001, 2000):
         many.say(id, str(id))
+    shown = many.receive(type="history", room="lobby", messages=past(8, 9), more=True, ref=request["ref"])
+    assert shown == ["💡 Older messages were missed: /history loads them."]
     many.type("/history 5")
     (request,) = many.sent()
-    assert (request["before"], request["limit"]) == (1001, 5)
-    past = [
-        {"type": "chat", "room": "lobby", "id": id, "username": "bob", "message": str(id)} for id in (1, 7, 8)
-    ]
-    shown = many.receive(type="history", room="lobby", messages=past, more=True, ref=request["ref"])
-    assert shown == ["💡 2 older messages loaded: PageUp shows them."]
-    assert many.texts() == ["one", "7", "8", "1001", "2000"]
+    assert (request["before"], request["limit"]) == (8, 5)
+    shown = many.receive(type="history", room="lobby", messages=past(1, 7), more=True, ref=request["ref"])
+    assert shown == ["💡 1 older message loaded: PageUp scrolls."]
+    assert many.texts() == ["one", "m7", "m8", "m9", "1001", "2000"]
+    assert not many.talk.current.gap_id
+
+
+def test_numbers_that_the_server_has_left_out_are_no_gap() -> None:
+    many = Many(options=Options())
+    many.sent()
+    many.say(1, "one")
+    many.reconnect({"lobby": state(1000, replay_from=1001)})
+    (request,) = many.sent()
+    assert many.receive(type="history", room="lobby", messages=past(1), more=True, ref=request["ref"]) == []
+    assert many.texts() == ["one"]
+    assert not many.talk.current.gap_id
 
 
 def test_a_room_that_is_gone_is_named() -> None:

@@ -14,10 +14,10 @@ from geventchat.client.conversation import MAX_UNDER_WAY
 from geventchat.client.options import Options
 from geventchat.client.session import (
     CONNECT_TIMEOUT_S,
+    DELIVERY_TIMEOUT_S,
     GOODBYE_TIMEOUT_S,
     INTERRUPTED_TIMEOUT_S,
     LOGIN_TIMEOUT_S,
-    SCRIPT_TIMEOUT_S,
     SEARCH_TIMEOUT_S,
     SECOND_INTERRUPT_S,
     ExitCode,
@@ -584,6 +584,21 @@ def test_a_server_that_was_slow_is_not_given_up() -> None:
     assert len(run.runtime.addresses) == 1
 
 
+def test_a_long_answer_over_a_slow_link_is_not_silence() -> None:
+    run = Run()
+    run.accept()
+    for _ in range(10):
+        run.wait(9)
+        run.receive_part()
+    run.receive("OK", "PONG end-of-users")
+    run.type("hello")
+    for _ in range(20):
+        run.wait(2.5)
+        run.receive_part()
+    assert run.status == []
+    assert len(run.runtime.addresses) == 1
+
+
 def test_a_server_that_never_answers_pings_is_not_given_up() -> None:
     run = Run()
     run.accept()
@@ -1044,6 +1059,20 @@ def test_leaving_waits_for_what_was_typed_before() -> None:
     assert run.exit_code is ExitCode.OK
 
 
+def test_leaving_over_a_slow_link_waits_for_every_answer() -> None:
+    run = online()
+    for text in ("one", "two", "three"):
+        run.type(text)
+    run.happen(InputEnded())
+    assert b"QUIT" in run.sent()
+    for _ in range(3):
+        run.wait(20)
+        assert run.status[0] == "leaving when everything is sent"
+        run.receive("PONG")
+    assert run.receive("Goodbye!") == ["👋 Goodbye, alice!"]
+    assert run.exit_code is ExitCode.OK
+
+
 def test_ctrl_c_ends_the_wait() -> None:
     run = online()
     run.type("\n".join(f"line {number}" for number in range(40)), literal=True)
@@ -1057,6 +1086,9 @@ def test_nothing_typed_while_leaving_is_sent() -> None:
     run = online()
     run.type("/quit")
     run.sent()
+    # It stays in the input line.
+    assert not run.session.accepts("wait")
+    assert run.terminal.shown() == ["❌ You are leaving: nothing more is sent."]
     assert run.type("wait") == []
     assert run.sent() == b""
 
@@ -1095,9 +1127,9 @@ def test_what_a_goodbye_follows_was_said() -> None:
 def test_each_received_line_restarts_the_timeout_of_a_script() -> None:
     run = online(interactive=False)
     run.happen(InputEnded())
-    run.wait(SCRIPT_TIMEOUT_S - 1)
+    run.wait(DELIVERY_TIMEOUT_S - 1)
     run.receive("MSG bob one")
-    run.wait(SCRIPT_TIMEOUT_S - 1)
+    run.wait(DELIVERY_TIMEOUT_S - 1)
     assert run.exit_code is None
     run.wait(1)
     assert run.exit_code is ExitCode.FAILED
@@ -1118,7 +1150,7 @@ def test_a_script_fails_without_the_servers_goodbye(end: str, problem: str) -> N
         case "hang up":
             shown = run.hang_up()
         case "timeout":
-            shown = run.wait(SCRIPT_TIMEOUT_S)
+            shown = run.wait(DELIVERY_TIMEOUT_S)
         case _:
             shown = run.happen(Interrupted())
     assert shown == [f"! {problem}: the last lines may not have been delivered."]
