@@ -8,7 +8,7 @@ Invariants of TlsTransport:
 - As with OpenSSL itself, bytes count as taken when all of their ciphertext is in the kernel. Until then a caller passes
   them again, before any others: what they were encrypted to is kept, and not made again. So what waits for a client counts
   as its backlog and is shared with others, and here at most one block is kept.
-- An end of the stream that the peer has not announced with close_notify is an error: somebody can have cut it off.
+- An end of the stream that the peer has not announced with close_notify is an error: an attacker can have cut it off.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _HANDSHAKE_RECORD = 0x16
 # The longest record, with some space for what earlier versions allowed. OpenSSL says what is wrong with a longer one.
 MOST_HELLO_BYTES = 18_432
 _RECORD_HEAD_BYTES = 5
-# A fatal alert in a record of its own, for a client whose handshake does not even begin.
+# A fatal alert in a separate record, for a client whose handshake does not even begin.
 _ALERT = b"\x15\x03\x01\x00\x02\x02"
 UNEXPECTED_MESSAGE = _ALERT + bytes([10])
 ACCESS_DENIED = _ALERT + bytes([49])
