@@ -208,7 +208,7 @@ class Listen:
 
     An empty host means every interface, IPv4 and IPv6; port 0 means any free port. Without a host it is every interface of
     IPv4, or that of the service; without a port it is that of the service. A Unix socket has a path instead, and the mode of
-    its file. A TLS listener can have a certificate and a key of its own.
+    its file. A TLS listener can have its own certificate and key.
     """
 
     scheme: str = "line"

@@ -478,7 +478,7 @@ class Moderation:
         if key in room.voices:
             room.voices.remove(key)
         else:
-            # Someone without an account, who has to be here.
+            # A person without an account has to be here.
             who = self._find_in(room, who)[1].shown
             room.guest_voices.discard(key)
         self._changed(actor, Action.VOICE_TAKEN, who, is_new=is_new)

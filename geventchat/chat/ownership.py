@@ -29,7 +29,7 @@ class Owners:
         self._make_way: Callable[[Iterable[Room]], None] = lambda rooms: None
 
     def when_full(self, make_way: Callable[[Iterable[Room]], None]) -> None:
-        """Call this with the rooms of somebody who cannot own more: it can delete some."""
+        """Call this with the rooms of an owner who cannot own more: it can delete some."""
         self._make_way = make_way
 
     TRANSIENT = frozenset({"_limits", "_make_way"})

@@ -538,7 +538,7 @@ class Presence:
             session.subscriber.deliver_direct(Kicked(room.name, reason, now_ms, now_in), stranger=False)
             self._arrive(session, name, self._lobby, now_ms)
             if session.peer.mark_input():
-                # Who was kicked for a flood does not go on with it in the lobby.
+                # A client that was kicked for a flood must not continue it in the lobby.
                 session.meant = room
         else:
             session.go_out_of(room)

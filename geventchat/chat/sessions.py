@@ -70,7 +70,7 @@ class InProcess:
 
 
 class NoListener(Subscriber):
-    """Somebody who is in no room and hears nothing, such as the program that the chat is part of."""
+    """A subscriber that is in no room and hears nothing, such as the program that the chat is part of."""
 
     def hear(self, rooms: frozenset[Room] | None) -> None:
         """It is in no room."""

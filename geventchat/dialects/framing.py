@@ -51,7 +51,7 @@ class Framing(Protocol):
         """`limit` is the most bytes a line can have, without its ending."""
 
     def count(self, chunk: bytes) -> int:
-        """How many lines this chunk completes, as far as that can be told before it is read."""
+        """How many lines this chunk completes, as far as that is known before it is read."""
 
     def batches(self, chunk: bytes, size: int, lines: int) -> Iterable[Sequence[Unit]]:
         """The lines that this chunk completes and the framing's own answers, in order.

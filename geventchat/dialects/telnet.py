@@ -3,7 +3,7 @@
 Invariants of TelnetFraming:
 - Its lines are those of LineFraming: no sequence swallows a line ending, not even an unfinished one.
 - Each request for a timing mark is answered once, when its last byte has arrived and however the bytes are cut: before
-  the line that it stands in, because that line has not ended yet.
+  the line that contains it, because that line has not ended yet.
 """
 
 from __future__ import annotations

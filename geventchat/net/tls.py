@@ -42,7 +42,7 @@ _HANDSHAKE_RECORD = 0x16
 # The longest record, with some space for what earlier versions allowed. OpenSSL says what is wrong with a longer one.
 MOST_HELLO_BYTES = 18_432
 _RECORD_HEAD_BYTES = 5
-# A fatal alert in a record of its own, for a client whose handshake does not even begin.
+# A fatal alert in a separate record, for a client whose handshake does not even begin.
 _ALERT = b"\x15\x03\x01\x00\x02\x02"
 UNEXPECTED_MESSAGE = _ALERT + bytes([10])
 ACCESS_DENIED = _ALERT + bytes([49])

@@ -53,7 +53,7 @@ def test_anchors_are_those_of_github(hooks: ModuleType) -> None:
 
 def test_the_navigation_has_every_page_once(hooks: ModuleType) -> None:
     shown = re.findall(r"^ +- .+: (\S+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.MULTILINE)
-    pages = {name for name in tracked() if name.startswith("docs/") and name.endswith(".md")} | set(
-        hooks.PAGES
-    )
-    assert sorted(shown) == sorted(hooks.place_of(page) for page in pages)
+    pages = {name for name in tracked() if name.startswith("docs/") and name.endswith(".md")}
+    places = {hooks.place_of(page) for page in pages | set(hooks.PAGES)}
+    assert places - set(shown) == set(), "add these to the navigation in mkdocs.yml"
+    assert sorted(shown) == sorted(places), "mkdocs.yml names a page that does not exist, or one twice"

@@ -35,7 +35,7 @@ class MailSpace:
         return self.used + size <= self._most
 
     def makes_way(self, sender: str, size: int) -> str | None:
-        """Who has to make way for a message of this size; None if nobody has more than its sender would have then."""
+        """The sender that has to make way for a message of this size; None if none has more than its sender would then have."""
         largest = max(self._senders, key=lambda other: (self._senders[other], other), default=None)
         if largest is None or self._senders[largest] <= self._senders.get(sender, 0) + size:
             return None

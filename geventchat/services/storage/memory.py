@@ -233,7 +233,7 @@ class MemoryStorage:
         return True
 
     def _make_way(self, sender: str, size: int) -> bool:
-        """Make room for a message of this sender; False if nobody has to make way."""
+        """Make room for a message of this sender; False if no other sender has to make way."""
         while not self._space.has_room(size):
             largest = self._space.makes_way(sender, size)
             if largest is None:

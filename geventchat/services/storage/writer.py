@@ -770,7 +770,7 @@ class Writer(Worker[Item]):
         return KeptMessage(number, account, message)
 
     def _make_way(self, connection: sqlite3.Connection, sender: str, size: int) -> bool:
-        """Make room for a message of this sender; False if nobody has to make way."""
+        """Make room for a message of this sender; False if no other sender has to make way."""
         while not self._mail_space.has_room(size):
             largest = self._mail_space.makes_way(sender, size)
             if largest is None or not self._remove_mail(connection, _OLDEST_OF_SENDER, (largest,)):
