@@ -14,10 +14,10 @@ from geventchat.client.conversation import MAX_UNDER_WAY
 from geventchat.client.options import Options
 from geventchat.client.session import (
     CONNECT_TIMEOUT_S,
+    DELIVERY_TIMEOUT_S,
     GOODBYE_TIMEOUT_S,
     INTERRUPTED_TIMEOUT_S,
     LOGIN_TIMEOUT_S,
-    DELIVERY_TIMEOUT_S,
     SEARCH_TIMEOUT_S,
     SECOND_INTERRUPT_S,
     ExitCode,
