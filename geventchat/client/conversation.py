@@ -745,6 +745,7 @@ class Conversation:
             self._enter(window.name, window.room_key)
         else:
             self._show_window(window)
+            self._say_where()
 
     def _show_window(self, window: Window) -> None:
         if window is not self.current:
@@ -755,6 +756,11 @@ class Conversation:
         if window.bottom is None:
             window.read()
         self._display.refresh()
+
+    def _say_where(self) -> None:
+        """Where there is no status bar, say which window is the current one."""
+        if self._display.linear and not self._is_script():
+            self._notice(f"You are in {self.current.title}.")
 
     def select_next(self, step: int) -> None:
         """Show the window beside the current one."""
@@ -823,6 +829,7 @@ class Conversation:
             window = found
         if window.is_person:
             self._close(window)
+            self._say_where()
         elif self._codec is None:
             self._show_error("Not connected: try again when the connection is back.")
         elif not window.joined:
@@ -1081,6 +1088,8 @@ class Conversation:
             self._show_error(f"The server reports an error: {event.text}")
         else:
             self._show_error(self._rejection(event))
+        if isinstance(request.command, EnterRoom):
+            self._say_where()
 
     def _rejection(self, event: Rejected) -> str:
         text = rejection_text(event.reason, event.subject or event.room or self.name)
@@ -1399,12 +1408,14 @@ class Conversation:
         room_key = command.room_key if isinstance(command, EnterRoom) else ""
         if self._is_many():
             self._entered(entered, quiet=False).room_key = room_key
+            self._say_where()
             return
         returning = request.why is _Why.RESUME
         self._move_to(entered.room)
         self._room.room_key = room_key
         if not returning:
             self._show_window(self._room)
+            self._say_where()
         known = any(entry.kind is Kind.MESSAGE for entry in self._room.entries)
         self._arrive((), shown=Shown.NOTHING if returning else Shown.SHORT, returning=returning or known)
 
@@ -1415,6 +1426,7 @@ class Conversation:
         else:
             self._move_to(entered.room)
             self._show_window(self._room)
+            self._say_where()
 
     def _move_to(self, room: str) -> None:
         """This client is in another room, the only one."""
@@ -1434,8 +1446,7 @@ class Conversation:
             self._close(window)
         else:
             self._notice(f"You have left {window.name}. /join enters a room.")
-        if self._display.linear and not self._is_script():
-            self._notice(f"You are in {self.current.name}.")
+        self._say_where()
 
     def _kicked(self, room: str, reason: str, time_ms: int, now_in: str) -> None:
         window = self._room_window(room)

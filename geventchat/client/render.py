@@ -122,8 +122,15 @@ def look_of(
 
 
 def bare(look: Look) -> Look:
-    """The same look without any escape sequence, for what is not a terminal, or one that understands none."""
-    return look._replace(styles=dict.fromkeys(look.styles, ""), links=False)
+    """The same look without any escape sequence, for what is not a terminal, or one that understands none.
+
+    A program gets a text as it was written; what is read out has no use for marks around bold words.
+    """
+    return look._replace(
+        styles=dict.fromkeys(look.styles, ""),
+        links=False,
+        markdown=look.markdown and look.symbols == "words",
+    )
 
 
 def safe(text: str) -> str:
@@ -266,7 +273,7 @@ def _text(text: str, look: Look, style: str, *, markdown: bool = True) -> Iterab
             code = look.style("code")
             yield Span(code or style, piece.text if code else f"`{piece.text}`")
         else:
-            parts = [style, *["1"] * piece.bold, *[look.style("link")] * bool(piece.link)]
+            parts = [style, *[look.style("bold")] * piece.bold, *[look.style("link")] * bool(piece.link)]
             yield Span(";".join([part for part in parts if part]), piece.text, piece.link)
 
 

@@ -562,6 +562,8 @@ def _state(entered: Entered) -> Fields:
 _REASONS: dict[tuple[str, str], Rejection | ParseError] = {
     (error_word(reason), error_text(reason)): reason for reason in (*Rejection, *ParseError)
 }
+# Of a server that words it in another way.
+_BY_CODE = {error_word(reason): reason for reason in (*Rejection, *ParseError)}
 _NOTICES = {notice_code(reason): reason for reason in NoticeReason}
 
 
@@ -775,7 +777,7 @@ def _error(code: str, text: str, room: str, *, is_answer: bool) -> Event | Unkno
     if code in _NOTICES and not is_answer:
         return DisconnectNotice(_NOTICES[code])
     message, _, subject = text.partition(": ")
-    reason = _REASONS.get((code, message))
+    reason = _REASONS.get((code, message), _BY_CODE.get(code))
     return UnknownError(text) if reason is None else Rejected(reason, subject or room, room)
 
 

@@ -147,6 +147,25 @@ class Many:
         return [window.title for window in self.talk.windows]
 
 
+def test_without_a_status_bar_it_is_said_which_window_is_the_current_one() -> None:
+    many = Many(echoes_input=True)
+    assert many.type("/join dev") == []
+    (request,) = many.sent()
+    shown = many.receive(type="entered", room="dev", ref=request["ref"], **state())
+    assert shown == ["👥 1 here: alice", "💡 You are in dev."]
+    assert many.type("/msg bob") == ["💡 You are in @bob."]
+    assert many.type("/leave") == ["💡 You are in dev."]
+    assert many.type("/join ops") == []
+    (request,) = many.sent()
+    shown = many.receive(
+        type="error", code="wrong-key", message="another text", room="ops", ref=request["ref"]
+    )
+    assert shown == ["❌ ops: The room needs another key.", "💡 You are in dev."]
+    many.type("/leave")
+    (request,) = many.sent()
+    assert many.receive(type="left", room="dev", ref=request["ref"]) == ["💡 You are in lobby."]
+
+
 # In every dialect.
 
 

@@ -10,6 +10,7 @@ import pytest
 from geventchat.client.options import Options
 from geventchat.client.render import (
     MAX_CHARACTERS,
+    bare,
     drawn,
     goes_on,
     look_of,
@@ -70,6 +71,13 @@ def test_colour_adds_colour_and_nothing_else(shown: Entry, look: str) -> None:
     assert row_text(spans) == look
     assert all(set(span.style) <= set("0123456789;") for span in spans)
     assert "\x1b[m" not in paint(spans)
+
+
+def test_what_is_no_terminal_gets_texts_as_they_were_written_and_what_is_read_out_without_marks() -> None:
+    marked = entry(Kind.MESSAGE, "**no** `x` https://chat.example", name="alice", mention=True)
+    for symbols, text in (("emoji", "alice: **no** `x` "), ("words", "Mention. alice: no `x` ")):
+        look = bare(look_of(Options(symbols=symbols), {}, colour=False, links=True))
+        assert plain_line(marked, look) == f"[14:30:15] {text}https://chat.example"
 
 
 def test_every_kind_has_a_look() -> None:
