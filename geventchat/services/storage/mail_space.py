@@ -1,7 +1,7 @@
 """How much space kept messages take, and who makes way when there is none left. Knows no storage.
 
 All accounts share the space. When it is full, whoever has the most in it loses the oldest message to somebody who has less, so
-that nobody can take it from the others.
+that no account can take it from the others.
 
 Invariants of MailSpace:
 - `used` is the sum over all senders, and no sender is kept without any.

@@ -6,7 +6,7 @@
  * events; what is sent; what is shown; dialogs; the start. Everything that comes from others is set as text.
  *
  * - What was typed is kept until the server has said that it has it: a draft until it is sent, then as unsent. Each message has
- *   a key of its own, so it can be sent again and is said once.
+ *   a key of its own, so it can be sent again and is delivered once.
  * - The items of a conversation have no gap: what is missing before the first or behind the last is asked for.
  * - Of a long conversation only a part is in the document. */
 
