@@ -34,9 +34,9 @@ _SELECTED_FOR_S = 1.0
 
 
 class _Selection(NamedTuple):
-    """The public rooms that are listed, and since when; `is_all` if these are all of them."""
+    """The keys of the public rooms that are listed, and since when; `is_all` if these are all of them."""
 
-    rooms: Sequence[Room]
+    keys: Sequence[str]
     is_all: bool
     time_s: float
 
@@ -86,12 +86,10 @@ class Rooms:
         if selection is None or not (selection.is_all or abs(now - selection.time_s) < _SELECTED_FOR_S):
             public = [room for room in self._rooms.values() if not room.private]
             rooms = most_visited(public, self._limits.listed_rooms)
-            selection = self._selection = _Selection(rooms, len(rooms) == len(public), now)
-        return [
-            room
-            for room in selection.rooms
-            if self._rooms.get(room.key) is room and not room.private and not self._is_due(room)
-        ]
+            keys = [room.key for room in rooms]
+            selection = self._selection = _Selection(keys, len(rooms) == len(public), now)
+        selected = [self._rooms[key] for key in selection.keys if key in self._rooms]
+        return [room for room in selected if not room.private and not self._is_due(room)]
 
     def find(self, key: str) -> Room | None:
         """The room with this key."""

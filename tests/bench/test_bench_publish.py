@@ -77,7 +77,7 @@ def test_a_page_with_a_broken_block_is_not_written(page: str, message: str) -> N
 
 def test_requirements_that_are_not_met_are_listed() -> None:
     text = blocks(FOUND, HEAD)["unmet"]
-    assert text.splitlines()[1] == "Requirements: 4 met, 2 not met, 17 not measured."
+    assert text.splitlines()[1] == "Requirements: 4 met, 2 not met, 19 not measured."
     assert "CPU per delivery: at most 1.25 x uvloop |" in text
     assert "memory per idle client" not in text
 

@@ -178,7 +178,7 @@ def test_a_quiet_trial_exceeds_no_bound():
         ),
         (replace(QUIET, disconnected=("reader-line (reset)",)), "disconnected: reader-line (reset)"),
         (replace(QUIET, names_taken=1), "a name is free at once: 1 taken"),
-        (replace(QUIET, connections_left=1), "who has gone is not connected: 1 connections"),
+        (replace(QUIET, connections_left=1), "clients that have gone are not connected: 1 connections"),
         (replace(QUIET, log_lines=31_301), "log lines per address: 31,301 lines, allowed: 31,300"),
         (replace(QUIET, cpu_after_per_s=0.51), "no work for clients that have gone: 0.51 s"),
         (replace(QUIET, newcomer_ms=60_000), "a newcomer can log in: 60000 ms"),

@@ -39,5 +39,5 @@ def test_an_id_with_two_texts_and_a_text_that_was_never_said_are_noticed() -> No
     told.remember(ROOMS[0], 1, "one")
     with pytest.raises(AssertionError, match="id 1 of lobby is 'one' and 'two'"):
         told.remember(ROOMS[0], 1, "two")
-    with pytest.raises(AssertionError, match="nobody said 'tw'"):
+    with pytest.raises(AssertionError, match="no client sent 'tw'"):
         told.remember(ROOMS[0], 2, "tw")

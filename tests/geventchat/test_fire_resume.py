@@ -54,7 +54,7 @@ def test_another_text_and_a_missing_end_are_noticed() -> None:
     [
         (["lobby bob 0", "lobby bob 2"], "received 'lobby bob 2' where 'lobby bob 1' was due"),
         (["lobby bob 1", "lobby bob 1"], "received 'lobby bob 1' where 'lobby bob 2' was due"),
-        (["lobby bob 3"], "received 'lobby bob 3', which nobody said"),
+        (["lobby bob 3"], "received 'lobby bob 3', which no client sent"),
         (["lobby bob 2", "lobby ann 1"], "received 2, not 1"),
     ],
 )
