@@ -53,9 +53,7 @@ class Worker(Generic[_Item]):
             # It was never started, so there is nothing to finish.
             return True
         self.hurry()
-        if self._thread.ident is not None:
-            # It has been started.
-            self._thread.join(within_s)
+        self._thread.join(within_s)
         self._abandoned = True
         return self._complete
 

@@ -33,6 +33,7 @@ from tests.fire import (
     slow_readers,
     soak,
     tls,
+    upgrades,
 )
 from tests.fire.attacks import bounds, plan, play, search
 
@@ -65,6 +66,12 @@ def _handshakes(args: argparse.Namespace) -> Figures:
 def _broken_handshakes(args: argparse.Namespace) -> Figures:
     run = tls.broken_handshakes(args.connections, args.seed)
     assert run.meanwhile.p99 <= args.bar or run.meanwhile.busy_p99 <= args.bar, str(run.meanwhile)
+    return asdict(run)
+
+
+def _upgrades(args: argparse.Namespace) -> Figures:
+    run = upgrades.upgrades(args.clients, args.rate, args.times, bool(args.stored))
+    assert max(run.pauses_ms) <= args.bar, f"a pause of {max(run.pauses_ms)} ms: {run}"
     return asdict(run)
 
 
@@ -302,6 +309,16 @@ def main() -> int:
         bar=50.0,
     )
     scenario("tls-memory", _tls_memory, "what a client takes of memory, with and without TLS", clients=2_000)
+    scenario(
+        "upgrades",
+        _upgrades,
+        "programs that replace each other while everyone chats; with --stored 1 in a data directory; --bar is in ms",
+        clients=2_000,
+        rate=500.0,
+        times=10,
+        stored=0,
+        bar=500.0,
+    )
     scenario("logins", _logins, "logins in a row", logins=10_000)
     scenario("reconnects", _reconnects, "everyone breaks off and comes back", clients=2_000, times=10)
     scenario(
