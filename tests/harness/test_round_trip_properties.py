@@ -131,6 +131,13 @@ ends = st.builds(Ends, names, st.sampled_from(Ending)) | st.builds(
 comments = st.builds(Comment, literals)
 errors = st.sampled_from(sorted(errno.errorcode.values()))
 client_calls = st.sampled_from([SocketCall.READ, SocketCall.SEND])
+
+
+def is_a_port(terms: tuple[Term, ...]) -> bool:
+    """True unless the numbers alone are already more than a port can be."""
+    return sum(term.value * term.times for term in terms if isinstance(term.value, int)) <= 65_535
+
+
 terms = st.builds(Term, st.integers(0, 999) | st.just("p"), st.just(1) | st.integers(0, 999))
 node_names = st.from_regex(r"[a-z][a-z0-9_]{0,5}", fullmatch=True)
 transports = st.builds(
@@ -147,7 +154,7 @@ plain = (
     | st.builds(Blank)
     | st.builds(Connects, names, st.none() | words, st.none() | transports)
     | silences
-    | st.builds(ConnectsToPort, names, st.lists(terms, min_size=1, max_size=3).map(tuple))
+    | st.builds(ConnectsToPort, names, st.lists(terms, min_size=1, max_size=3).map(tuple).filter(is_a_port))
     | st.builds(ReceiveBody, names, st.integers(0, 999999999) | st.just("size"), st.none() | some_bytes)
     | st.builds(Acts, names, st.sampled_from(ConnectionAction))
     | st.builds(Raises, st.sampled_from(["ValueError", "_Odd1"]))
