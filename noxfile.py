@@ -36,7 +36,7 @@ def types(session: nox.Session) -> None:
     # Only what the two packages import, which are themselves found in this folder: all of the extra `dev` would take
     # longer to install than the check itself.
     packages = ("mypy", "types-gevent", "types-greenlet", "tomli", "pytest", "hypothesis")
-    session.install(*PROJECT["dependencies"], *EXTRAS["web"], *map(requirement, packages))
+    session.install(*PROJECT["dependencies"], *EXTRAS["web"], *EXTRAS["metrics"], *map(requirement, packages))
     session.run("mypy")
 
 
