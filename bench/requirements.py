@@ -132,6 +132,18 @@ def _dialects(results: Results) -> Iterator[Requirement]:
         yield _at_most(workload, "CPU per delivery: at most 2 x line", value, 2.0, numbers)
 
 
+WEB_TIMES = 1.3
+
+
+def _web(results: Results) -> Iterator[Requirement]:
+    for workload, same in (("web-100", "saturated-100"), ("web-1000", "saturated-1000")):
+        here = results.of(workload, OURS).cpu_per_delivery_us
+        line = results.of(same, OURS).cpu_per_delivery_us
+        value = ratio(here, line)
+        numbers = f"{_number(value)} x ({_number(here)} and {_number(line)} us)"
+        yield _at_most(workload, f"CPU per delivery: at most {WEB_TIMES:g} x line", value, WEB_TIMES, numbers)
+
+
 TLS_TIMES = 1.5
 
 
@@ -179,6 +191,7 @@ def requirements(results: Results) -> list[Requirement]:
         *_stalled(results),
         *_dialects(results),
         *_tls(results),
+        *_web(results),
         *_limits(results),
         *_flat(results),
     ]

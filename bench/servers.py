@@ -105,7 +105,7 @@ def _geventchat(key: str, title: str, settings: tuple[str, ...]) -> Server:
     command = (sys.executable, "-m", "geventchat", "--host", "127.0.0.1", "-p", "{port}", *settings)
     ready = r"started on .*:(\d+)(?: \(([\w+]+)\))?$"
     tls = ("--listen", "line+tls://127.0.0.1:0", "--tls-cert", "{cert}", "--tls-key", "{key}")
-    dialects = ("line", "json", "slash", "line+tls")
+    dialects = ("line", "json", "slash", "line+tls", "web")
     return Server(key, title, command, ready, dialects=dialects, joins=True, tls=tls)
 
 
@@ -129,6 +129,14 @@ SERVERS = (
         ("line", "line+tls"),
         module="uvloop",
         tls=_PAIR,
+    ),
+    Server(
+        "websockets",
+        "asyncio, websockets",
+        _peer("asyncio_websockets.py"),
+        READY,
+        ("web",),
+        module="websockets",
     ),
     Server("gevent", "gevent, sendall", _peer("gevent_sendall.py"), READY, sheds_stalled=False),
     Server(
@@ -203,7 +211,7 @@ def _command(server: Server, port: int, dialects: tuple[str, ...], folder: str) 
         values["{cert}"], values["{key}"] = _certificate(folder)
     command = [values.get(part, part) for part in words]
     for dialect in dialects:
-        if dialect not in ("line", "redis", "line+tls"):
+        if dialect not in (server.dialects[0], "line+tls"):
             command += ["--listen", f"{dialect}://127.0.0.1:0"]
     return command
 

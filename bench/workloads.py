@@ -24,6 +24,7 @@ class Participants(Enum):
     ALL_AND_BARE = "every server, and geventchat with limits and logs off"
     SHEDDING = "servers that continue when a client stops reading"
     ENCRYPTED = "servers that speak TLS"
+    FRAMED = "servers that speak WebSocket"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,8 @@ class Workload:
             return self.participants is Participants.ALL_AND_BARE
         if self.participants is Participants.ENCRYPTED:
             return bool(server.tls)
+        if self.participants is Participants.FRAMED or server.dialects == ("web",):
+            return self.participants is Participants.FRAMED and "web" in server.dialects
         if self.participants is Participants.OURS:
             return server.key == OURS
         return self.participants is not Participants.SHEDDING or server.sheds_stalled
@@ -125,6 +128,21 @@ TLS_100 = Workload(
     ("line+tls",),
     rounds=5,
 )
+WEB_100 = Workload(
+    "web-100",
+    "saturated: 100 clients, json over WebSocket",
+    saturated(100, 1.5),
+    Participants.FRAMED,
+    ("web",),
+    rounds=5,
+)
+WEB_1000 = Workload(
+    "web-1000",
+    "saturated: 1,000 clients, json over WebSocket",
+    saturated(1000, 2.5),
+    Participants.FRAMED,
+    ("web",),
+)
 ROOMS_1000 = Workload(
     "rooms-1000",
     "saturated: 1,000 rooms of 10 clients, one of each sends",
@@ -184,6 +202,8 @@ FULL = (
     SLASH_100,
     MIXED_100,
     TLS_100,
+    WEB_100,
+    WEB_1000,
     ROOMS_1000,
     ROOM_10000,
     *_SCALE,

@@ -42,8 +42,11 @@ static int open_connection(int index, int port, bool small_buffer) {
     return fd;
 }
 
-static void send_line(Client *c, const char *text) {
-    size_t len = strlen(text);
+static void send_line(Client *c, const char *line) {
+    char text[MAX_LINE];
+    size_t len = strlen(line);
+    memcpy(text, line, len);
+    if (c->dialect->framed) len = frame_line(text, len, true);
     if (send_bytes(c, text, len, 0) != (ssize_t)len) fail("closed", "a client could not send: %s", strerror(errno));
 }
 
@@ -57,6 +60,8 @@ static void await_answer(int index, Client *c, const char *answer_end) {
         if (got <= 0)
             fail("refused", "login of client %d failed: %s; received: %.*s", index,
                   got == 0 ? "the server closed the connection" : strerror(errno), len > 200 ? 200 : (int)len, answer);
+        for (ssize_t i = 0; i < got; i++) /* the head of a frame has zeros */
+            if (!answer[len + (size_t)i]) answer[len + (size_t)i] = ' ';
         len += (size_t)got;
         answer[len] = 0;
         if (!strncmp(answer, "ERR", 3) || !strncmp(answer, "-", 1) || strstr(answer, "error"))
@@ -98,6 +103,7 @@ static void connect_next(void) {
     c->sender = separate ? (i >= options.clients ? i - options.clients : -1) : (i < options.senders ? i : -1);
     c->fd = open_connection(i, options.ports[i % options.mixes], c->stalled);
     if (options.tls[i % options.mixes]) shake_hands(c);
+    if (d->framed) upgrade(c);
     client_count++;
     if (i >= options.clients) return;
     char name[16], login[128];

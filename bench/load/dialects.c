@@ -14,6 +14,12 @@ Dialect dialects[DIALECTS] = {
      .send_before = "{\"type\": \"chat\", \"message\": \"", .send_after = "\"}\n",
      .recv_before = "{\"type\": \"chat\", \"username\": \"%s\", \"message\": \"",
      .recv_after = "\", \"timestamp\": ##########}\n", .notices = {"{\"type\": \"user_"}, .echoes = true},
+    {.name = "web", .login = "{\"type\": \"join\", \"username\": \"%s\"}\n", .welcome = "}",
+     .fence = "{\"type\": \"ping\", \"token\": \"fence\"}\n",
+     .fence_answer = "{\"type\": \"pong\", \"token\": \"fence\"}\n",
+     .send_before = "{\"type\": \"chat\", \"message\": \"", .send_after = "\"}\n",
+     .recv_before = "{\"type\": \"chat\", \"username\": \"%s\", \"message\": \"",
+     .recv_after = "\", \"timestamp\": ##########}\n", .notices = {"{\"type\": \"user_"}, .echoes = true, .framed = true},
     {.name = "slash", .login = "%s\n", .welcome = "commands\n\n", .fence = "/ping\n", .fence_answer = "pong\n",
      .send_before = "", .send_after = "\n", .recv_before = "%s: ", .recv_after = "\n",
      .notices = {"[join] ", "[leave] "}},
@@ -30,9 +36,25 @@ Dialect *find_dialect(const char *name) {
         Dialect *d = &dialects[i];
         if (strcmp(d->name, name) != 0) continue;
         const char *hole = strstr(d->recv_before, "%s");
+        char line[MAX_LINE];
         d->recv_prefix = hole ? (size_t)(hole - d->recv_before) : strlen(d->recv_before);
         d->text_at = strlen(d->recv_before) + (hole ? NAME - 2 : 0);
         d->recv_len = d->text_at + TEXT + strlen(d->recv_after);
+        strcpy(d->fenced, d->fence_answer);
+        d->fenced_len = strlen(d->fence_answer);
+        memcpy(d->begins, d->recv_before, d->recv_prefix);
+        if (d->framed) {
+            const size_t unframed = d->recv_len;
+            memset(line, 'x', unframed - 1);
+            line[unframed - 1] = '\n';
+            d->recv_len = frame_line(line, unframed, false);
+            const size_t head = d->recv_len - (unframed - 1);
+            memmove(d->begins + head, d->begins, d->recv_prefix);
+            memcpy(d->begins, line, head);
+            d->recv_prefix += head;
+            d->text_at += head;
+            d->fenced_len = frame_line(d->fenced, d->fenced_len, false);
+        }
         d->stamped = strchr(d->recv_after, '#') != NULL;
         return d;
     }
@@ -53,7 +75,7 @@ size_t make_sent_line(const Dialect *d, char *line, const char text[TEXT]) {
     memcpy(line, d->send_before, before);
     memcpy(line + before, text, TEXT);
     memcpy(line + before + TEXT, d->send_after, after);
-    return before + TEXT + after;
+    return d->framed ? frame_line(line, before + TEXT + after, true) : before + TEXT + after;
 }
 
 size_t make_received_line(const Dialect *d, char *line, const char *sender, const char text[TEXT]) {
@@ -63,9 +85,11 @@ size_t make_received_line(const Dialect *d, char *line, const char *sender, cons
         snprintf(before, sizeof before, "%.*s%s%s", (int)(hole - d->recv_before), d->recv_before, sender, hole + 2);
     else
         snprintf(before, sizeof before, "%s", d->recv_before);
-    memcpy(line, before, d->text_at);
-    memcpy(line + d->text_at, text, TEXT);
-    memcpy(line + d->text_at + TEXT, d->recv_after, strlen(d->recv_after));
+    const size_t text_at = strlen(before), after = strlen(d->recv_after);
+    memcpy(line, before, text_at);
+    memcpy(line + text_at, text, TEXT);
+    memcpy(line + text_at + TEXT, d->recv_after, after);
+    if (d->framed) frame_line(line, text_at + TEXT + after, false);
     return d->recv_len;
 }
 

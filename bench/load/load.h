@@ -1,8 +1,8 @@
 /* A load generator for chat servers: many clients that send messages and verify every line they receive.
  *
  * One thread, one epoll instance. It knows the wire format of each dialect (dialects.c), connects and logs in the
- * clients (clients.c), sends messages (traffic.c), with or without TLS (tls.c), verifies what arrives (verify.c), and
- * measures the server's process (measure.c). It does not know which server it talks to. */
+ * clients (clients.c), sends messages (traffic.c), with or without TLS (tls.c) and WebSocket (websocket.c), verifies
+ * what arrives (verify.c), and measures the server's process (measure.c). It does not know which server it talks to. */
 #ifndef LOAD_H
 #define LOAD_H
 
@@ -19,7 +19,7 @@ enum {
     MAX_SENDERS = 1 << 14,
     MAX_LINE = 192,     /* longer than any line that carries a message, in every dialect */
     NAME = 6,           /* bytes of a client's name: c00042 */
-    DIALECTS = 4,
+    DIALECTS = 5,
 };
 
 /* The wire format of one dialect. Every line that carries a message has the same length in one dialect. */
@@ -34,7 +34,11 @@ typedef struct {
     const char *notices[3];              /* prefixes of lines about clients that join and leave */
     bool echoes;                         /* senders receive their own messages */
     bool separate_senders;               /* senders need connections that receive no messages */
+    bool framed;                         /* each line is a WebSocket message */
     size_t recv_len, text_at, recv_prefix; /* computed: length of a line; offset of the text; offset of the first name */
+    char begins[MAX_LINE], fenced[MAX_LINE]; /* computed: what a line that carries a message begins with, up to the name;
+                                                the answer to a fence; both as they are on the wire */
+    size_t fenced_len;
     bool stamped;                        /* computed: received lines contain a time stamp */
 } Dialect;
 
@@ -127,6 +131,11 @@ void connect_senders(void);
 void fence_all(bool first);
 void print_logins(void);
 bool stalled_client_dropped(void);
+
+/* websocket.c */
+size_t frame_line(char *line, size_t len, bool masked);
+bool find_payload(const char *p, size_t rest, size_t *begin, size_t *end);
+void upgrade(Client *client);
 
 /* tls.c */
 void shake_hands(Client *client);

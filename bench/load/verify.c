@@ -24,7 +24,7 @@ static const char *name_of(const Client *client) {
 _Noreturn static void diagnose(const Client *client, const char *p, size_t rest) {
     const Dialect *d = client->dialect;
     int shown = rest < 100 ? (int)rest : 100;
-    if (rest >= d->recv_len && memcmp(p, d->recv_before, d->recv_prefix) == 0) {
+    if (rest >= d->recv_len && memcmp(p, d->begins, d->recv_prefix) == 0) {
         const char *text = p + d->text_at;
         int sender = sender_of((int)(client - clients), text[0]);
         char digits[NUMBER + 1] = {0}, expected[TEXT];
@@ -58,6 +58,12 @@ static ssize_t notice_len(const Client *client, const char *p, size_t rest) {
     for (int i = 0; i < 3 && client->dialect->notices[i]; i++) {
         const char *prefix = client->dialect->notices[i];
         size_t len = strlen(prefix);
+        if (client->dialect->framed) {
+            size_t begin, end;
+            if (!find_payload(p, rest, &begin, &end)) return -1;
+            if (starts_with(p + begin, end - begin, prefix, len)) return (ssize_t)end;
+            continue;
+        }
         if (!starts_with(p, rest, prefix, len)) continue;
         const char *end = memchr(p, '\n', rest);
         return end ? end + 1 - p : -1;
@@ -78,7 +84,7 @@ static void count_delivery(int sender_index, Message *message, uint64_t at_ns) {
 static size_t verify(Client *client, const char *p, const char *end, uint64_t at_ns) {
     const Dialect *d = client->dialect;
     const int form = (int)(d - dialects);
-    const size_t len = d->recv_len, fence_len = strlen(d->fence_answer);
+    const size_t len = d->recv_len, fence_len = d->fenced_len;
     const uint32_t mask = ring_size - 1;
     while (p < end) {
         size_t rest = (size_t)(end - p);
@@ -94,7 +100,7 @@ static size_t verify(Client *client, const char *p, const char *end, uint64_t at
                 }
             }
         }
-        if (fencing && !client->fenced && starts_with(p, rest, d->fence_answer, fence_len)) {
+        if (fencing && !client->fenced && starts_with(p, rest, d->fenced, fence_len)) {
             if (rest < fence_len) return rest;
             client->fenced = true;
             fenced_count++;
@@ -110,7 +116,7 @@ static size_t verify(Client *client, const char *p, const char *end, uint64_t at
             }
         }
         /* At a fence every message has been received, so an incomplete line cannot be a message. */
-        if (fencing || rest >= len || !starts_with(p, rest, d->recv_before, d->recv_prefix)) diagnose(client, p, rest);
+        if (fencing || rest >= len || !starts_with(p, rest, d->begins, d->recv_prefix)) diagnose(client, p, rest);
         return rest;
     }
     return 0;

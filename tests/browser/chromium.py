@@ -99,8 +99,9 @@ class Chromium:
             message["sessionId"] = session
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(message).encode() + b"\0")
+        deadline = time.monotonic() + HANG_S
         while True:
-            answer = self._receive()
+            answer = self._receive(deadline)
             if answer.get("id") == number:
                 break
             listener = self._listeners.get(answer.get("sessionId", ""))
@@ -117,10 +118,11 @@ class Chromium:
         self._process.communicate()
         self._folder.cleanup()
 
-    def _receive(self) -> dict[str, Any]:
+    def _receive(self, deadline: float) -> dict[str, Any]:
         assert self._process.stdout is not None
         while b"\0" not in self._received:
-            if not select.select([self._process.stdout], [], [], HANG_S)[0]:
+            left = max(0.0, deadline - time.monotonic())
+            if not select.select([self._process.stdout], [], [], left)[0]:
                 raise PageFailed("the browser does not answer")
             chunk = self._process.stdout.read(1 << 20)
             if not chunk:

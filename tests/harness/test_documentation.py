@@ -556,7 +556,8 @@ def explored(tmp_path: Path) -> Path:
 
 
 def output(folder: Path, command: str) -> str:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    # Python takes a program that has changed within a second, and not in its length, for the one it has compiled.
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
     words = [sys.executable, "-m", *(word.replace("\xa0", " ") for word in command.split(" "))]
     ran = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True)
     assert not ran.stderr
