@@ -361,11 +361,16 @@ class Writer(Worker[Item]):
     def resume(self) -> None:
         """Let the thread go on, and wait until the database says that it is in use."""
         self._suspended = False
-        self._ask(_Question(lambda connection: None))
+        self._ask(_Question(self._begin_again))
 
     def _rest(self, connection: sqlite3.Connection) -> None:
         # At the end of this transaction, which then is the last.
         self._suspended = True
+
+    def _begin_again(self, connection: sqlite3.Connection) -> None:
+        # The process that was to take over can have begun a run.
+        run = self._directory.begin_run(self._reservations)
+        connection.execute("UPDATE state SET run = ?", (run,))
 
     # --- In other threads ---
 
