@@ -639,7 +639,9 @@ class Server:
                 connection = moved.get(session)
                 if connection is not None:
                     descriptors.append(connection.fileno)
-                    connections.add({**connection.to_state(keep), "service": services[id(connection.service)]})
+                    connections.add(
+                        {**connection.to_state(keep), "service": services[id(connection.service)]}
+                    )
                 else:
                     connections.add(None)
                 sessions.add(None if session.name is None else session.to_state())

@@ -118,9 +118,7 @@ class Acts:
             "log-level": self._log_level,
         }
 
-    def carry_out(
-        self, request: Request, by: str, at_once: Callable[[Answer], object]
-    ) -> Iterator[Answer]:
+    def carry_out(self, request: Request, by: str, at_once: Callable[[Answer], object]) -> Iterator[Answer]:
         """Carry out a request of the process that `by` describes, and yield the lines of its answer.
 
         `at_once` sends the last line without waiting, for an act that ends this process.

@@ -389,7 +389,9 @@ def test_a_socket_that_a_killed_server_has_left_is_replaced_and_one_of_a_running
     with pytest.raises(CannotOpenSocket, match="another file is there"):
         AdminSocket(path, lambda request, by, at_once: iter(()), lambda event, **fields: None)
     with pytest.raises(CannotOpenSocket, match="No such file"):
-        AdminSocket(tmp_path / "no" / "x", lambda request, by, at_once: iter(()), lambda event, **fields: None)
+        AdminSocket(
+            tmp_path / "no" / "x", lambda request, by, at_once: iter(()), lambda event, **fields: None
+        )
     assert path.read_text() == "mine"
 
 
