@@ -22,7 +22,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 import gevent
 from gevent.event import Event
@@ -289,10 +289,7 @@ class Process:
             self._upgrading = False
             if successor is not None and self._successor is None:
                 successor.end()
-        pause_ms = int(1000 * (self._clock.monotonic() - begun))
-        at_once({"done": {"pid": successor.pid, "pause_ms": pause_ms}})
-        self._leave(successor)
-        raise AssertionError("this process has ended")
+        self._leave(successor, begun, at_once)
 
     def _failed_to_upgrade(self, why: str) -> Answer:
         self._log(LogEvent.UPGRADE_FAILED, error=why)
@@ -333,16 +330,20 @@ class Process:
             raise
         self._successor = successor
 
-    def _leave(self, successor: Successor) -> None:
-        """End the process, whose clients another one serves. Does not return, and does not let the event loop run."""
-        self._notifier.notify(f"MAINPID={successor.pid}")
-        left = self._server.leave_behind()
-        for connection in left:
-            connection.send_away()
-        _read_to_the_end([connection.fileno for connection in left], self._clock)
-        self._log.close(_MOST_FLUSH_S)
-        self._output.close(_LEAST_FLUSH_S)
-        os._exit(0)
+    def _leave(self, successor: Successor, begun: float, at_once: Callable[[Answer], object]) -> NoReturn:
+        """End the process, whose clients another one serves. The event loop must not run any more."""
+        try:
+            self._notifier.notify(f"MAINPID={successor.pid}")
+            pause_ms = int(1000 * (self._clock.monotonic() - begun))
+            at_once({"done": {"pid": successor.pid, "pause_ms": pause_ms}})
+            left = self._server.leave_behind()
+            for connection in left:
+                connection.send_away()
+            _read_to_the_end([connection.fileno for connection in left], self._clock)
+            self._log.close(_MOST_FLUSH_S)
+            self._output.close(_LEAST_FLUSH_S)
+        finally:
+            os._exit(0)
 
 
 def _hello(config: Config) -> dict[str, Any]:

@@ -12,7 +12,8 @@ nothing had happened. The new one ends itself if the old one ends before `go`.
 
 Invariants:
 - The new process neither reads nor writes a client's socket before `serving`, nor the data directory before `go`.
-- The state is JSON, in files without names, and so are the bytes that wait for clients. Both sides check its version, and the old one refuses a new one of another version.
+- The state is JSON; it and the bytes that wait for clients are in files without names. The old process refuses a new one that
+  has another version of the state.
 - Everything from the rest of the old process on blocks it, for a bounded time.
 """
 
@@ -260,8 +261,7 @@ class Successor:
         """Send a message, and behind it files with these contents and the descriptors."""
         files: list[int] = []
         try:
-            for parts in contents:
-                files.append(_file(parts))
+            files.extend(map(_file, contents))
             _send(self._socket, message)
             _send_descriptors(self._socket, [*files, *descriptors])
         except (BrokenPipeError, ConnectionResetError):

@@ -57,7 +57,9 @@ class AdminSocket:
         log: Log,
         opened: plain.socket | None = None,
     ) -> None:
-        """Listen, or raise CannotOpenSocket. `carry_out` gets a request, a description of the peer, and what sends it an answer at once.
+        """Listen, or raise CannotOpenSocket.
+
+        `carry_out` gets a request, a description of the peer, and what sends the peer an answer without waiting.
 
         `opened` is the socket of a process that this one takes over from.
         """
