@@ -407,7 +407,7 @@ def upgrades(clients: int, per_s: float, times: int, stored: bool) -> Upgraded:
                 assert "division by zero" in answer["error"]["message"], answer
                 failed_ms = felt_ms
             else:
-                pauses.append(answer["done"]["pause_ms"])
+                pauses.append(round(1000 * answer["done"]["pause_s"]))
                 felt.append(felt_ms)
         received = chat.check()
         assert _ask(path, "status")["connections"] == clients
