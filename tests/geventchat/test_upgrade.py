@@ -86,6 +86,7 @@ class World:
     def ask_and_go(self, **request: str) -> socket.socket:
         """A connection on which this has been asked, and whose answer nobody reads."""
         asking = socket.socket(socket.AF_UNIX)
+        asking.settimeout(HANG_S)
         asking.connect(self._path)
         asking.sendall(encode(request))
         assert b"progress" in asking.recv(1000)
