@@ -653,6 +653,46 @@ def test_it_works_beside_gevents_loop_without_patches(tmp_path: Path):
     assert storage.close(TIMEOUT_S)
 
 
+# --- When another process takes over ---
+
+
+def test_a_storage_goes_on_after_the_other_process_had_begun(disk: Disk):
+    storage = disk.open()
+    epoch = storage.load().epoch
+    storage.save(LOBBY)
+    say(storage, 1, "before")
+    storage.suspend()
+    lock = os.dup(storage.lock or 0)
+    other = SqliteStorage(disk.path, Limits(), disk.clock, lambda event, **fields: None, print, lock=lock)
+    other._directory.take_over()
+    other._write_run()
+    # It ends here, and has not written what it has read.
+    storage.resume()
+    assert (disk.path / "lock").read_text() == f"{os.getpid()}\n"
+    # More than are reserved at once, so that both the database and the mark change.
+    say(storage, 2, "after")
+    say(storage, 2 * schema.AHEAD_IDS, "much later")
+    say(storage, 4 * schema.AHEAD_IDS, "latest")
+    disk.killed(storage)
+    storage = disk.open()
+    assert storage.load().epoch == epoch
+    assert [text for _, text in texts(storage)] == ["before", "after", "much later", "latest"]
+
+
+def test_a_storage_that_rests_too_late_goes_on(disk: Disk, monkeypatch: pytest.MonkeyPatch):
+    storage = disk.open()
+    storage.save(LOBBY)
+    monkeypatch.setattr("geventchat.services.storage.writer._ANSWER_S", 0.0)
+    monkeypatch.setattr("geventchat.services.storage.writer._POLL_S", 0.01)
+    with disk._at_work:
+        for attempt in (storage.suspend, storage.resume):
+            with pytest.raises(StorageUnavailable, match="has not answered"):
+                attempt()
+    monkeypatch.undo()
+    say(storage, 1, "kept")
+    assert texts(storage) == [(1, "kept")]
+
+
 # --- A full disk ---
 
 
