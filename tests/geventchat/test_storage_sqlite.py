@@ -28,6 +28,7 @@ from geventchat.services.storage.directory import CannotOpenStorage
 from geventchat.services.storage.sqlite import SqliteStorage
 from tests.geventchat.processes import ready_lines, run, running
 from tests.geventchat.storage_worlds import LOBBY, TIMEOUT_S, Disk, account, act, ban, say, texts
+from tests.patience import until
 
 STOPPED, RESUMED, LOST = LogEvent.HISTORY_STOPPED, LogEvent.HISTORY_RESUMED, LogEvent.HISTORY_LOST
 
@@ -670,9 +671,9 @@ def test_a_storage_goes_on_after_the_other_process_had_begun(disk: Disk):
     storage.resume()
     assert (disk.path / "lock").read_text() == f"{os.getpid()}\n"
     # More than are reserved at once, so that both the database and the mark change.
-    say(storage, 2, "after")
-    say(storage, 2 * schema.AHEAD_IDS, "much later")
-    say(storage, 4 * schema.AHEAD_IDS, "latest")
+    for id, text in ((2, "after"), (2 * schema.AHEAD_IDS, "much later"), (4 * schema.AHEAD_IDS, "latest")):
+        say(storage, id, text)
+        storage.acts(1)
     disk.killed(storage)
     storage = disk.open()
     assert storage.load().epoch == epoch
@@ -688,9 +689,15 @@ def test_a_storage_that_rests_too_late_goes_on(disk: Disk, monkeypatch: pytest.M
         for attempt in (storage.suspend, storage.resume):
             with pytest.raises(StorageUnavailable, match="has not answered"):
                 attempt()
-    monkeypatch.undo()
     say(storage, 1, "kept")
     assert texts(storage) == [(1, "kept")]
+    with disk._at_work, pytest.raises(StorageUnavailable, match="has not answered"):
+        storage.suspend()
+    assert until(lambda: storage._writer._rested)
+    monkeypatch.undo()
+    storage.resume()
+    say(storage, 2, "too")
+    assert texts(storage) == [(1, "kept"), (2, "too")]
 
 
 # --- A full disk ---
