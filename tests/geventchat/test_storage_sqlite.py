@@ -683,18 +683,20 @@ def test_a_storage_goes_on_after_the_other_process_had_begun(disk: Disk):
 def test_a_storage_that_rests_too_late_goes_on(disk: Disk, monkeypatch: pytest.MonkeyPatch):
     storage = disk.open()
     storage.save(LOBBY)
-    monkeypatch.setattr("geventchat.services.storage.writer._ANSWER_S", 0.0)
-    monkeypatch.setattr("geventchat.services.storage.writer._POLL_S", 0.01)
-    with disk._at_work:
-        for attempt in (storage.suspend, storage.resume):
-            with pytest.raises(StorageUnavailable, match="has not answered"):
-                attempt()
+
+    def without_patience(*attempts: Callable[[], None]) -> None:
+        with monkeypatch.context() as patched, disk._at_work:
+            patched.setattr("geventchat.services.storage.writer._ANSWER_S", 0.0)
+            patched.setattr("geventchat.services.storage.writer._POLL_S", 0.01)
+            for attempt in attempts:
+                with pytest.raises(StorageUnavailable, match="has not answered"):
+                    attempt()
+
+    without_patience(storage.suspend, storage.resume)
     say(storage, 1, "kept")
     assert texts(storage) == [(1, "kept")]
-    with disk._at_work, pytest.raises(StorageUnavailable, match="has not answered"):
-        storage.suspend()
+    without_patience(storage.suspend)
     assert until(lambda: storage._writer._rested)
-    monkeypatch.undo()
     storage.resume()
     say(storage, 2, "too")
     assert texts(storage) == [(1, "kept"), (2, "too")]
