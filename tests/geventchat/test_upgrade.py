@@ -18,14 +18,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Thread
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from geventchat import Config, Listen, Server
 from geventchat.admin.protocol import encode
-from geventchat.handover import Buffers, Successor
+from geventchat.clock import SystemClock
+from geventchat.daemon import Process
+from geventchat.handover import Buffers, HandoverFailed, Successor
 from geventchat.services.storage.schema import MIGRATIONS
+from geventchat.settings import resolve
 from tests.certificates import made_certificate
 from tests.geventchat.processes import called, environment, ready_lines, running
 from tests.patience import HANG_S, until
@@ -367,21 +371,37 @@ def test_an_upgrade_makes_way_for_another_a_reload_and_a_stop(tmp_path: Path):
         world.ask_and_go(act="upgrade", python=slow).close()
 
 
-def test_a_new_program_without_the_word_to_go_ends():
+def test_the_word_to_go_decides_which_program_serves_when_the_old_one_is_killed():
     server = Server(Config(listen=(Listen("line", "127.0.0.1", 0),)), log=lambda event, **fields: None)
     with server:
         words = ["0", "--host", "127.0.0.1"]
-        successor = Successor(sys.executable, words, time.sleep)
+        ends, serves = (Successor(sys.executable, words, time.sleep) for _ in range(2))
         try:
-            successor.hello()
-            successor.prepare([])
-            buffers = Buffers()
-            successor.hand_over(server.to_parts(buffers.keep), buffers)
+            for successor in (ends, serves):
+                successor.hello()
+                successor.prepare([])
+                buffers = Buffers()
+                successor.hand_over(server.to_parts(buffers.keep), buffers)
+            serves._send({"go": True})
             # As if the old process were killed.
-            successor._socket.close()
-            assert successor._process.wait(HANG_S) == 1
+            for successor in (ends, serves):
+                successor._socket.close()
+            assert ends._process.wait(HANG_S) == 1
+            # The event loop of the old one does not run.
+            client = Client(server.addresses["line"][1])
+            assert client.ask("PING") == "ERR must-login-first"
+            client.close()
         finally:
-            successor.end()
+            ends.end()
+            serves.end()
+
+
+def test_a_server_that_is_being_stopped_hands_nothing_over():
+    server: Any = SimpleNamespace(unready="stopping")
+    nothing: Any = None
+    process = Process(server, resolve({}, {}, None), dict, (), nothing, nothing, SystemClock())  # type: ignore[arg-type]
+    with pytest.raises(HandoverFailed, match="being stopped"):
+        process._hand_over(nothing)
 
 
 def test_the_first_process_of_a_container_stays_and_says_why(tmp_path: Path):
