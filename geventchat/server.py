@@ -33,6 +33,7 @@ from geventchat.chat.events import (
     Said,
 )
 from geventchat.chat.names import InvalidName, Name, parse_name, parse_room_name
+from geventchat.chat.passwords import Password
 from geventchat.chat.results import Busy, Done, More
 from geventchat.chat.rooms import Room
 from geventchat.chat.sessions import NoListener, Session
@@ -633,6 +634,14 @@ class Server:
             gevent.sleep(0)
             result = self._when_open(result.go_on, None)
         return subscriber.event
+
+    def set_password(self, name: Name, password: Password) -> bool:
+        """Give an account another password, or make the account: True then. The calling greenlet waits for the hash.
+
+        HasherFull, HashingFailed: nothing has changed.
+        """
+        chat = self.context.chat
+        return chat.set_password(name, self._hasher.hash(password, "", known=True))
 
     @property
     def connections(self) -> list[Connection]:

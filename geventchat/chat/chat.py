@@ -382,6 +382,10 @@ class Chat:
         """True when this name belongs to an account."""
         return self._accounts.find(key) is not None
 
+    def set_password(self, name: Name, password_hash: str) -> bool:
+        """Give an account another password without asking for the old one, or make the account: True then."""
+        return self._credentials.set_password(name, password_hash)
+
     @property
     def operators(self) -> frozenset[str]:
         """The keys of the names of operators."""

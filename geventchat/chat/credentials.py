@@ -113,6 +113,17 @@ class Credentials:
         if record is not None and proof.replacement is not None:
             self._accounts.change(replace(record, password_hash=proof.replacement))
 
+    def set_password(self, name: Name, password_hash: str) -> bool:
+        """Give an account another password without asking for the old one, or make the account: True then."""
+        record = self._accounts.find(name.key)
+        if record is None:
+            self._accounts.add(name, password_hash, "")
+            return True
+        # Leaked tokens no longer work, and the new password does, however often the old one was guessed.
+        self._accounts.change(replace(record, password_hash=password_hash, token_hashes=()))
+        self._guessing.forget(record.key)
+        return False
+
     def _limited(
         self, record: AccountRecord, origin: str, verify: Callable[[str, bool], Proof | Literal[False]]
     ) -> Proof | Rejection:
