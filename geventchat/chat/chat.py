@@ -159,7 +159,14 @@ class Chat:
         self._limits = limits
         self._accounts = Accounts(storage, look_alikes, limits, self._now_ms)
         self.rooms.load(stored, gone=self._accounts.load(stored.accounts, operators))
-        self._credentials = Credentials(tools, self._accounts, self._owners, limits, self.rooms.adopted)
+        self._credentials = Credentials(
+            tools,
+            self._accounts,
+            self._owners,
+            limits,
+            self.rooms.adopted,
+            lambda key: key in self._reserved or key in self.operators,
+        )
         self._mailboxes = Mailboxes(storage, in_thread, self._sessions)
         self._observer = observer
         self._announce_later = announce_later

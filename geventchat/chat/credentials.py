@@ -73,8 +73,12 @@ class Credentials:
         owners: Owners,
         limits: ChatLimits,
         changed: Callable[[Room], None],
+        is_reserved: Callable[[str], bool],
     ) -> None:
-        """`changed` gets each room that belongs to an account from now on."""
+        """`changed` gets each room that belongs to an account from now on.
+
+        `is_reserved` gets the key of a name, and says whether no client can register it.
+        """
         self._hasher = tools.hasher
         self._monotonic = tools.monotonic
         self._random_bytes = tools.random_bytes
@@ -83,6 +87,7 @@ class Credentials:
         self._owners = owners
         self._limits = limits
         self._changed = changed
+        self._is_reserved = is_reserved
         self._guessing = Guessing()
 
     @property
@@ -218,6 +223,9 @@ class Credentials:
 
     def _refuse_registration(self, session: Session, name: Name) -> Rejection | None:
         if session.account is not None or self._accounts.find(name.key) is not None:
+            return Rejection.NAME_RESERVED
+        if self._is_reserved(name.key):
+            # Since this client has logged in: otherwise it could not use the name. An operator's account is made elsewhere.
             return Rejection.NAME_RESERVED
         return Rejection.LIST_FULL if self._accounts.is_full else None
 
