@@ -145,6 +145,18 @@ def test_the_ids_of_a_new_room_are_above_those_of_deleted_rooms():
     subscriber.take()
 
 
+def test_a_deleted_room_leaves_no_messages_behind():
+    scene = Scene()
+    session, _ = scene.login("ann")
+    assert scene.chat.handle(session, EnterRoom("a")) is DONE
+    assert scene.chat.handle(session, Say(["one", "two"])) is DONE
+    assert scene.chat.handle(session, LeaveRoom()) is DONE
+    assert scene.chat.rooms.history.bytes > 0
+    scene.now_s += 600
+    assert scene.chat.rooms.find("a") is None
+    assert scene.chat.rooms.history.bytes == 0
+
+
 def test_a_client_can_be_in_a_limited_number_of_rooms():
     scene = Scene(rooms_per_client=3)
     session, subscriber = scene.connect()
