@@ -338,7 +338,9 @@ def make_hole(fileno: int, size: int) -> None:
     import ctypes  # slow, and hardly ever needed
 
     libc = ctypes.CDLL(None)
-    libc.fallocate(fileno, _FALLOC_FL_KEEP_SIZE | _FALLOC_FL_PUNCH_HOLE, ctypes.c_long(0), ctypes.c_long(size))
+    libc.fallocate(
+        fileno, _FALLOC_FL_KEEP_SIZE | _FALLOC_FL_PUNCH_HOLE, ctypes.c_long(0), ctypes.c_long(size)
+    )
 
 
 def listens(kernel: SocketDiagnostics, place: Place) -> SocketAddress | None:
