@@ -60,7 +60,7 @@ def test_a_line_is_delivered(secure_server: RealServer, pipe: Pipe, scheme: str,
     assert done.stdout.endswith(b" ci: deploy done\n")
 
 
-def test_a_certificate_that_nobody_vouches_for_is_refused(secure_server: RealServer, pipe: Pipe) -> None:
+def test_a_certificate_of_an_unknown_authority_is_refused(secure_server: RealServer, pipe: Pipe) -> None:
     address = secure_server.at("line+tls")
     done = pipe(f"chats://ci@{address}", stdin=b"secret\n")
     assert done.returncode == 1
