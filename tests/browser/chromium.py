@@ -267,9 +267,11 @@ class Page:
             uploadThroughput=-1,
         )
 
-    def screenshot(self) -> bytes:
-        """The window as PNG."""
-        return base64.b64decode(self.command("Page.captureScreenshot", format="png")["data"])
+    def screenshot(self, **encoding: object) -> bytes:
+        """The window as PNG, or in another encoding."""
+        return base64.b64decode(
+            self.command("Page.captureScreenshot", **encoding or {"format": "png"})["data"]
+        )
 
     def close(self) -> None:
         """Close the page. Raises PageFailed if anything went wrong in it."""
