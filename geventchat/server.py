@@ -100,18 +100,13 @@ def _read_ban_list(config: Config, now_ms: int) -> list[Ban]:
     try:
         with open(config.ban_list, encoding="utf-8") as file:
             text = file.read(_MOST_BAN_LIST_CHARACTERS + 1)
-        bans = read_ban_list(text, now_ms)
+        if len(text) > _MOST_BAN_LIST_CHARACTERS:
+            raise ValueError(f"more than {_MOST_BAN_LIST_CHARACTERS:,} characters")
+        return read_ban_list(text, now_ms, config.limits.server_bans)
     except OSError as error:
         raise ConfigError("ban-list", f"ban-list: cannot read {config.ban_list}: {error.strerror}") from error
     except ValueError as wrong:
         raise ConfigError("ban-list", f"ban-list: {config.ban_list}: {wrong}") from wrong
-    most = config.limits.server_bans
-    if len(bans) > most or len(text) > _MOST_BAN_LIST_CHARACTERS:
-        raise ConfigError(
-            "ban-list",
-            f"ban-list: {config.ban_list} has more than {most} bans (max-server-bans), or is too long",
-        )
-    return bans
 
 
 def _is_exposed(listen: Listen) -> bool:
@@ -313,7 +308,10 @@ class Server:
                 self._sockets += handed.inherited
             for listen, opened in self._addresses_to_serve():
                 certificate = self._certificate_of(listen)
-                route = Route(services[listen.service], listen.scheme, certificate, not listen.is_unix)
+                service = services[listen.service]
+                # What asks for metrics is a program of the operator, which comes without a proxy.
+                proxied = not (listen.is_unix or service.is_internal)
+                route = Route(service, listen.scheme, certificate, proxied)
                 on_connect = partial(self._on_connect, route, context)
                 owns_path = opened is None
                 if opened is None and handed is not None:

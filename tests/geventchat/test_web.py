@@ -6,11 +6,11 @@ import gevent
 import pytest
 from websockets.frames import Opcode
 
-from geventchat import Config, ConfigError, Listen, Server
+from geventchat import Config, ConfigError, Limits, Listen, Server
 from geventchat.chat.events import NoticeReason
 from tests.certificates import made_certificate
 from tests.fire.clients import State
-from tests.fire.simulation import simulate
+from tests.fire.simulation import SimulatedClient, simulate
 from tests.geventchat.web_client import HANDSHAKE, Socket, answers, ask, frame, request, web
 from tests.tls_client import EncryptedClient
 
@@ -37,6 +37,23 @@ def test_pages_and_sockets_are_served_over_tls_and_its_end_is_announced():
         sockets.send_each([frame('{"type": "chat", "room": "lobby", "message": "hi"}')] * 150)
         server.run_until_idle()
         assert bob.received.count(b"MSG alice hi\n") == 150
+
+
+@pytest.mark.parametrize(("announces", "reason"), [(True, "closed"), (False, "reset")])
+def test_the_end_of_a_client_that_is_held_back_is_looked_for_behind_its_requests(
+    announces: bool, reason: str
+):
+    cert, key = map(str, made_certificate())
+    listen = (Listen("web+tls", "127.0.0.1", 0),)
+    limits = Limits(lines_per_s=1, burst_lines=2)
+    with simulate(Config(listen=listen, tls_cert=cert, tls_key=key, limits=limits)) as server:
+        client = EncryptedClient.connect(server, "web+tls")
+        client.send_each([request("/missing")] * 100)
+        server.run_until_idle()
+        assert len(answers(client)) == 2
+        client.half_close() if announces else SimulatedClient.half_close(client)
+        server.advance(0.1)
+        assert (server.logged["disconnected"], server.logged[reason]) == (1, 1)
 
 
 # --- Requests --------------------------------------------------------------------------------------------------------
