@@ -57,7 +57,7 @@ from geventchat.net.opening import Opening, ProxiedOpening
 from geventchat.net.service import Accepted, OpenConnection, ServedConnection, Service
 from geventchat.net.tls import Certificate
 from geventchat.net.transport import Transport
-from geventchat.net.turns import Turns
+from geventchat.net.turns import InputTurns, Turns
 from geventchat.net.waiter import CloseReason, HangupWatch
 from geventchat.rate import Rate
 from geventchat.services.passwords import Hasher
@@ -221,6 +221,7 @@ class Server:
         self._certificates: dict[tuple[str, str], Certificate] = {}
         self._connections: dict[int, OpenConnection] = {}
         self._hangups: HangupWatch | None = None
+        self._request_turns: InputTurns | None = None
         self._address_log: AddressLog | None = None
         self._loop_delay: LoopDelay | None = None
         self._storage: Storage | None = None
@@ -260,6 +261,7 @@ class Server:
         )
         self._storage = storage
         self._hangups = HangupWatch(hub)
+        self._request_turns = InputTurns(hub)
         delivery = Delivery(hub, self._clock, limits)
         chat = Chat(
             self._clock.time,
@@ -292,6 +294,7 @@ class Server:
             admission=Admission(hub, self._clock, limits),
             turns=Turns(hub),
             handshake_turns=Turns(hub),
+            request_turns=self._request_turns,
             hangups=self._hangups,
             clock=self._clock,
             limits=limits,
@@ -308,10 +311,7 @@ class Server:
                 self._sockets += handed.inherited
             for listen, opened in self._addresses_to_serve():
                 certificate = self._certificate_of(listen)
-                service = services[listen.service]
-                # What asks for metrics is a program of the operator, which comes without a proxy.
-                proxied = not (listen.is_unix or service.is_internal)
-                route = Route(service, listen.scheme, certificate, proxied)
+                route = Route(services[listen.service], listen.scheme, certificate, not listen.is_unix)
                 on_connect = partial(self._on_connect, route, context)
                 owns_path = opened is None
                 if opened is None and handed is not None:
@@ -329,6 +329,7 @@ class Server:
             if self._loop_delay is not None:
                 self._loop_delay.close()
             self._hangups.close()
+            self._request_turns.close()
             storage.close(_LEAST_CLOSE_S)
             raise
 
@@ -394,8 +395,9 @@ class Server:
         for waiter in list(self._waiters):
             gevent.kill(waiter, RuntimeError("the server has stopped"))
         self._hasher.close()
-        if self._hangups is not None:
-            self._hangups.close()
+        for watch in (self._hangups, self._request_turns):
+            if watch is not None:
+                watch.close()
         if self._storage is not None:
             orderly = self._storage.close(max(_LEAST_CLOSE_S, deadline - self._clock.monotonic())) and orderly
             # What it has to log comes through the event loop.

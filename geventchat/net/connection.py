@@ -41,7 +41,7 @@ from geventchat.net.delivery import Buffer, Delivery, Encoding, Subscriber
 from geventchat.net.service import Accepted
 from geventchat.net.sniffing import ForeignProtocol, Sniffer
 from geventchat.net.transport import Transport, abort, end_output, holds_input, input_watcher, taken_bytes
-from geventchat.net.turns import Turns
+from geventchat.net.turns import InputTurns, Turns
 from geventchat.net.waiter import CloseReason, ConnectionEnded, HangupWatch, Waiter, closing_watcher
 from geventchat.rate import Rate
 from geventchat.settings import Limits
@@ -94,8 +94,11 @@ class ServerContext:
     delivery: Delivery
     admission: Admission
     turns: Turns
-    # One TLS handshake takes a turn, and a request of HTTP a part of one. Logins do not wait for them, nor they for logins.
+    # One handshake takes a turn, and a request that came with another a part of one. Logins do not wait for them, nor they for
+    # logins.
     handshake_turns: Turns
+    # Of clients that send requests of HTTP.
+    request_turns: InputTurns
     hangups: HangupWatch
     clock: Clock
     limits: Limits

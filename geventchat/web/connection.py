@@ -46,8 +46,9 @@ _MAX_REQUESTS = 1_000
 # A read costs at least as much as this many bytes, and a request as this many: so long do the shortest ones take.
 _LEAST_READ_COST = 32
 _LEAST_REQUEST_COST = 512
-# A read, and a request, takes this much of a turn: a TLS handshake, which takes a whole one, is as much work as a few requests.
-_REQUEST_SHARE = 1 / 4
+# A request that came together with the one before, or one that is given up, takes this much of a turn: a TLS handshake, which
+# takes a whole one, is as much work as a few requests.
+_REQUEST_SHARE = 1 / 8
 # A client that reads an answer more slowly than this is disconnected.
 _LEAST_BYTES_PER_S = 4_096
 _REFUSALS = {
@@ -117,7 +118,8 @@ class HttpConnection:
         self._origin = origin_of(accepted.host) if accepted.address is None else accepted.address.origin
         self._costs = context.costs(accepted)
         self._reader = RequestReader(HEAD_BYTES, context.limits.line_bytes)
-        self._readable: Any = input_watcher(context.hub.loop, accepted.transport)
+        turn = context.request_turns.watcher(accepted.transport.fileno())
+        self._readable: Any = input_watcher(context.hub.loop, accepted.transport, turn)
         # A request has been read and its answer has not been sent.
         self._answering = False
         # The server has begun to stop while an answer was being sent.
@@ -219,7 +221,7 @@ class HttpConnection:
     def _next_request(self) -> Request | None:
         """The next request; None when the client has closed its side."""
         reader, clock, chunk_bytes = self._reader, self._context.clock, self._context.limits.login_chunk_bytes
-        overdue = has_waited = False
+        overdue = has_read = False
         while (request := reader.take()) is None:
             if overdue and reader.is_idle:
                 raise ConnectionEnded(CloseReason.IDLE)
@@ -227,9 +229,11 @@ class HttpConnection:
                 raise BadRequest(408, "the request took too long")
             if reader.take_continue():
                 self._send(CONTINUE)
+            # In its turn, unless it has not sent anything.
             overdue = self.waiter.until_input(self._readable)
-            self._wait_for_turn()
-            has_waited = True
+            if overdue:
+                self._wait_for_turn()
+            has_read = True
             try:
                 chunk = self._transport.recv(chunk_bytes)
             except BlockingIOError:
@@ -241,7 +245,7 @@ class HttpConnection:
                 return None
             self._costs.charge(max(_LEAST_READ_COST, len(chunk)), clock.monotonic())
             reader.feed(chunk)
-        if not has_waited:
+        if not has_read:
             self._wait_for_turn()
         now = self.waiter.note_activity()
         self._costs.charge(max(0, _LEAST_REQUEST_COST - len(request.head) - len(request.body)), now)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from typing import Any
+
 import gevent
 import pytest
 from websockets.frames import Opcode
 
 from geventchat import Config, ConfigError, Limits, Listen, Server
 from geventchat.chat.events import NoticeReason
+from geventchat.web import connection
+from geventchat.web.http import Response, written
 from tests.certificates import made_certificate
 from tests.fire.clients import State
 from tests.fire.simulation import SimulatedClient, simulate
@@ -186,6 +191,45 @@ def test_the_requests_of_a_client_have_the_rate_of_lines():
         assert len(answers(client)) == 5
         server.advance(0.2)
         assert len(answers(client)) == 2
+
+
+def test_however_many_ask_at_the_same_moment_others_are_served_in_between(monkeypatch: pytest.MonkeyPatch):
+    wrote: list[int] = []
+
+    def noted(response: Response, *args: Any, **more: Any) -> bytes:
+        wrote.append(gevent.get_hub().loop.iteration)
+        return written(response, *args, **more)
+
+    monkeypatch.setattr(connection, "written", noted)
+    with web(lines_per_s=0) as server:
+        clients = [server.connect("web") for _ in range(100)]
+        server.run_until_idle()
+        for client in clients:
+            client.send(request("/missing"))
+        # Some of those that come together, too.
+        clients[0].send(request("/missing") * 100)
+        server.run_until_idle()
+        assert len(wrote) == 200
+        assert max(Counter(wrote).values()) <= 9
+
+
+def test_those_that_are_given_up_at_the_same_moment_have_turns_too():
+    shares: list[float] = []
+    with web() as server:
+        turns = server.context.handshake_turns
+
+        class NotedTurns:
+            def wait(self, waiter: Any, share: float) -> None:
+                shares.append(share)
+                turns.wait(waiter, share)
+
+        # The context is frozen.
+        object.__setattr__(server.context, "handshake_turns", NotedTurns())
+        for _ in range(10):
+            server.connect("web").send(b"GET /")
+        server.advance(20.1)
+        assert shares == [1 / 8] * 10
+        assert server.logged["idle"] == 10
 
 
 def test_requests_are_charged_to_their_address():
