@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +177,15 @@ def test_a_server_that_is_full_can_still_be_watched_by_a_bounded_number_of_clien
     sock, lines = silent[0]
     sock.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
     assert lines.read().endswith(b"ok\n")
+
+
+def test_no_header_of_a_proxy_is_expected_from_a_program_that_asks_for_metrics():
+    listen = (Listen("metrics", "127.0.0.1", 0),)
+    config = Config(listen=listen, proxy_from=(ip_network("127.0.0.0/8"),))
+    with Server(config, log=lambda event, **fields: None) as server:
+        world = World(server)
+        assert world.get(b"GET /healthz HTTP/1.0\r\n\r\n")[1] == b"ok\n"
+        world.close()
 
 
 def test_a_client_that_sends_no_request_is_closed_after_a_while(
