@@ -35,6 +35,7 @@ from geventchat.chat.events import (
 )
 from geventchat.chat.history import RoomLog
 from geventchat.chat.names import InvalidName, Name, parse_name, parse_room_name
+from geventchat.chat.passwords import Password
 from geventchat.chat.results import Busy, Done, More
 from geventchat.chat.room_list import logs_of
 from geventchat.chat.rooms import Room
@@ -60,7 +61,7 @@ from geventchat.net.opening import Opening, ProxiedOpening
 from geventchat.net.service import Accepted, OpenConnection, ServedConnection, Service
 from geventchat.net.tls import Certificate
 from geventchat.net.transport import Transport
-from geventchat.net.turns import Turns
+from geventchat.net.turns import InputTurns, Turns
 from geventchat.net.waiter import CloseReason, HangupWatch
 from geventchat.rate import Rate
 from geventchat.services.passwords import Hasher
@@ -106,18 +107,13 @@ def _read_ban_list(config: Config, now_ms: int) -> list[Ban]:
     try:
         with open(config.ban_list, encoding="utf-8") as file:
             text = file.read(_MOST_BAN_LIST_CHARACTERS + 1)
-        bans = read_ban_list(text, now_ms)
+        if len(text) > _MOST_BAN_LIST_CHARACTERS:
+            raise ValueError(f"more than {_MOST_BAN_LIST_CHARACTERS:,} characters")
+        return read_ban_list(text, now_ms, config.limits.server_bans)
     except OSError as error:
         raise ConfigError("ban-list", f"ban-list: cannot read {config.ban_list}: {error.strerror}") from error
     except ValueError as wrong:
         raise ConfigError("ban-list", f"ban-list: {config.ban_list}: {wrong}") from wrong
-    most = config.limits.server_bans
-    if len(bans) > most or len(text) > _MOST_BAN_LIST_CHARACTERS:
-        raise ConfigError(
-            "ban-list",
-            f"ban-list: {config.ban_list} has more than {most} bans (max-server-bans), or is too long",
-        )
-    return bans
 
 
 def _import_service(name: str) -> Any:
@@ -284,6 +280,7 @@ class Server:
         self._certificates: dict[tuple[str, str], Certificate] = {}
         self._connections: dict[int, OpenConnection] = {}
         self._hangups: HangupWatch | None = None
+        self._request_turns: InputTurns | None = None
         self._address_log: AddressLog | None = None
         self._loop_delay: LoopDelay | None = None
         self._storage: Storage | None = None
@@ -337,6 +334,7 @@ class Server:
         )
         self._storage = storage
         self._hangups = HangupWatch(hub)
+        self._request_turns = InputTurns(hub)
         delivery = Delivery(hub, self._clock, limits)
         chat = Chat(
             self._clock.time,
@@ -369,6 +367,7 @@ class Server:
             admission=Admission(hub, self._clock, limits),
             turns=Turns(hub),
             handshake_turns=Turns(hub),
+            request_turns=self._request_turns,
             hangups=self._hangups,
             clock=self._clock,
             limits=limits,
@@ -403,6 +402,7 @@ class Server:
             if self._loop_delay is not None:
                 self._loop_delay.close()
             self._hangups.close()
+            self._request_turns.close()
             storage.close(_LEAST_CLOSE_S)
             raise
 
@@ -468,8 +468,9 @@ class Server:
         for waiter in list(self._waiters):
             gevent.kill(waiter, RuntimeError("the server has stopped"))
         self._hasher.close()
-        if self._hangups is not None:
-            self._hangups.close()
+        for watch in (self._hangups, self._request_turns):
+            if watch is not None:
+                watch.close()
         if self._storage is not None:
             orderly = self._storage.close(max(_LEAST_CLOSE_S, deadline - self._clock.monotonic())) and orderly
             # What it has to log comes through the event loop.
@@ -731,6 +732,14 @@ class Server:
             gevent.sleep(0)
             result = self._when_open(result.go_on, None)
         return subscriber.event
+
+    def set_password(self, name: Name, password: Password) -> bool:
+        """Give an account another password, or make the account: True then. The calling greenlet waits for the hash.
+
+        HasherFull, HashingFailed: nothing has changed.
+        """
+        chat = self.context.chat
+        return chat.set_password(name, self._hasher.hash(password, "", known=True))
 
     @property
     def connections(self) -> list[Connection]:

@@ -28,7 +28,8 @@ from geventchat.chat.commands import (
     SetVoice,
 )
 from geventchat.chat.events import Rejected, Rejection
-from geventchat.chat.names import InvalidName, Name, key_of, parse_room_name
+from geventchat.chat.names import InvalidName, Name, key_of, parse_name, parse_room_name
+from geventchat.chat.passwords import HasherFull, HashingFailed, WeakPassword, prepare
 from geventchat.chat.records import Restriction
 from geventchat.chat.rooms import Room
 from geventchat.chat.storage import CannotBackUp, Storage, StorageUnavailable
@@ -113,6 +114,7 @@ class Acts:
             "unban": self._unban,
             "bans": self._bans,
             "grant": self._grant,
+            "password": self._password,
             "reload": self._reload,
             "backup": self._backup,
             "log-level": self._log_level,
@@ -132,11 +134,11 @@ class Acts:
             yield error(refused.code, str(refused))
         except TimeoutError:
             yield error("busy", "the recipients cannot follow; try again")
-        except (CannotBackUp, StorageUnavailable) as failed:
+        except (CannotBackUp, HasherFull, HashingFailed, StorageUnavailable) as failed:
             yield error("failed", str(failed))
         else:
             if act not in _QUESTIONS and "done" in answer:
-                shown = {key: value for key, value in request.items() if key not in ("v", "act")}
+                shown = {key: value for key, value in request.items() if key not in _UNLOGGED}
                 self._log(LogEvent.ADMIN, act=act, by=by, **shown)
 
     # --- Questions ---------------------------------------------------------------------------------------------------
@@ -236,6 +238,22 @@ class Acts:
         chat.audit(ACTOR.shown, "grant operator" if on else "revoke operator", who)
         return _done(until="the server stops or reloads its settings; name operators in --operators")
 
+    def _password(self, request: Request) -> Iterator[Answer]:
+        who, chat = request["who"], self._server.context.chat
+        try:
+            name = parse_name(who)
+        except InvalidName:
+            raise Refused(f"{who!r:.40} cannot be a name: 1 to 20 letters, digits, '_', '-' or '.'") from None
+        if chat.is_reserved(name):
+            raise Refused(f"the name {name.shown} is reserved (--reserved-names)")
+        try:
+            password = prepare(request["password"])
+        except WeakPassword as weak:
+            raise Refused(str(weak)) from None
+        made = self._server.set_password(name, password)
+        chat.audit(ACTOR.shown, "password", name.shown)
+        yield _done(account=name.shown, made=made)
+
     def _administer(self, request: Request, command: ModerationCommand, hint: str = "") -> Answer:
         room = request.get("room") or "lobby"
         try:
@@ -301,6 +319,8 @@ class Acts:
         yield _done(level=self._controls.log_level)
 
 
+# What is not said of a request in the server's log.
+_UNLOGGED = frozenset({"v", "act", "password"})
 # These change nothing.
 _QUESTIONS = frozenset({"status", "who", "rooms", "bans"})
 

@@ -81,7 +81,7 @@ from geventchat.chat.events import (
     TopicChanged,
     Typing,
 )
-from geventchat.chat.history import RoomLog
+from geventchat.chat.history import RoomLog, fitting
 from geventchat.chat.ignores import UNSEEN_BYTES, Ignores
 from geventchat.chat.limits import ChatLimits
 from geventchat.chat.lookalikes import LookAlikes
@@ -94,7 +94,7 @@ from geventchat.chat.permissions import Permissions
 from geventchat.chat.presence import Presence
 from geventchat.chat.records import Act, KeptMessage, Restriction
 from geventchat.chat.results import DONE, LEAVE, Busy, More, Pending, Result, reject, reject_room
-from geventchat.chat.room_list import Rooms, most_visited
+from geventchat.chat.room_list import Rooms, listed_bytes, most_visited
 from geventchat.chat.rooms import GateFactory, Observer, Room
 from geventchat.chat.sessions import Session
 from geventchat.chat.states import State, pack_all, unpack_all
@@ -102,6 +102,8 @@ from geventchat.chat.storage import LOOKUP_BYTES, Storage, StorageUnavailable
 from geventchat.chat.visits import Visits
 from geventchat.exhaustive import assert_never
 
+# What the names and topics of the rooms in one list can have in UTF-8: 500 rooms with the longest topics in ASCII fit.
+_LIST_BYTES = 196_608
 # What it costs to pass over a name that a client has listed before, as bytes.
 _PASSED_BYTES = 1
 # What a hole costs whoever is ignored, as bytes: making one takes about as long as handling as many bytes of short lines.
@@ -157,7 +159,14 @@ class Chat:
         self._limits = limits
         self._accounts = Accounts(storage, look_alikes, limits, self._now_ms)
         self.rooms.load(stored, gone=self._accounts.load(stored.accounts, operators))
-        self._credentials = Credentials(tools, self._accounts, self._owners, limits, self.rooms.adopted)
+        self._credentials = Credentials(
+            tools,
+            self._accounts,
+            self._owners,
+            limits,
+            self.rooms.adopted,
+            lambda key: key in self._reserved or key in self.operators,
+        )
         self._mailboxes = Mailboxes(storage, in_thread, self._sessions)
         self._observer = observer
         self._announce_later = announce_later
@@ -380,6 +389,10 @@ class Chat:
         """True when this name belongs to an account."""
         return self._accounts.find(key) is not None
 
+    def set_password(self, name: Name, password_hash: str) -> bool:
+        """Give an account another password without asking for the old one, or make the account: True then."""
+        return self._credentials.set_password(name, password_hash)
+
     @property
     def operators(self) -> frozenset[str]:
         """The keys of the names of operators."""
@@ -537,7 +550,7 @@ class Chat:
         self, session: Session, room: Room, messages: Sequence[PastMessage], command: AskHistory
     ) -> Result[object]:
         limit = min(command.limit, self._limits.history_page_messages)
-        page = messages[-limit:] if limit else []
+        page = messages[len(messages) - fitting(reversed(messages), limit) :]
         heard = [message for message in page if not session.ignored or not session.ignores(message.name)]
         more = len(messages) > len(page)
         session.cost_bytes += UNSEEN_BYTES * (len(page) - len(heard))
@@ -566,11 +579,12 @@ class Chat:
     def _listings(self, session: Session) -> list[RoomListing]:
         most = self._limits.listed_rooms
         if self._permissions.is_operator(session):
-            seen = most_visited(list(self.rooms), most)
+            seen = most_visited(list(self.rooms), most, _LIST_BYTES)
         else:
             own = dict.fromkeys([*session.all_rooms(), *self._owners.rooms_of(session)])
             private = [room for room in own if room.private][: most - 1]
-            seen = [*most_visited(self.rooms.listed(), most - len(private)), *private]
+            left = _LIST_BYTES - sum(map(listed_bytes, private))
+            seen = [*most_visited(self.rooms.listed(), most - len(private), left), *private]
         return [RoomListing(room.name, len(room.names), room.topic) for room in seen]
 
     def _set_topic(self, session: Session, name: Name, typed: str, topic: str) -> Result[object]:

@@ -29,6 +29,9 @@ from geventchat.chat.storage import Storage
 # What an entry takes besides its texts, and a text besides its characters.
 _ENTRY_BYTES = 300
 _TEXT_BYTES = 60
+# What the texts of one page can have in UTF-8, and what each message counts besides. JSON takes up to three times as much.
+_PAGE_BYTES = 262_144
+_MESSAGE_BYTES = 100
 
 
 class RoomLog:
@@ -313,6 +316,17 @@ class History:
         """Drop the log of a room that is deleted."""
         self.bytes -= log.trim(0, -1)
         self._spoken.pop(log, None)
+
+
+def fitting(messages: Iterable[PastMessage], most: int) -> int:
+    """How many of these messages, from the first one on, are one page: at most this many, and at least one if possible."""
+    count, left = 0, _PAGE_BYTES
+    for message in islice(messages, most):
+        left -= _MESSAGE_BYTES + len(message.text.encode())
+        if left < 0 and count:
+            break
+        count += 1
+    return count
 
 
 def past(said: Said) -> list[PastMessage]:

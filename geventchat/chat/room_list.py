@@ -12,8 +12,10 @@ Invariants:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from heapq import nlargest
+from itertools import accumulate
 from operator import itemgetter
 from typing import NamedTuple
 
@@ -344,9 +346,17 @@ def logs_of(ahead: Iterable[State]) -> dict[str, RoomLog]:
     return logs
 
 
-def most_visited(rooms: Sequence[Room], most: int) -> list[Room]:
-    """At most this many of these rooms, in the same order: the first one, and those with the most people."""
-    if len(rooms) <= most:
-        return list(rooms)
-    chosen = {rooms[0], *nlargest(most - 1, rooms[1:], key=lambda room: len(room.names))}
-    return [room for room in rooms if room in chosen]
+def most_visited(rooms: Sequence[Room], most: int, most_bytes: float = math.inf) -> list[Room]:
+    """At most this many of these rooms, in the same order: the first one, and those with the most people.
+
+    Together they have at most `most_bytes` in a list, unless the first one alone has more.
+    """
+    chosen = [rooms[0], *nlargest(most - 1, rooms[1:], key=lambda room: len(room.names))]
+    ends = accumulate(map(listed_bytes, chosen))
+    fitting = {room for room, end in zip(chosen, ends, strict=True) if end <= most_bytes}
+    return [room for room in rooms if room in fitting or room is rooms[0]]
+
+
+def listed_bytes(room: Room) -> int:
+    """What the name and the topic of a room have in UTF-8."""
+    return len(room.name.encode()) + len(room.topic.encode())
