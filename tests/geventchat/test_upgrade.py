@@ -34,6 +34,7 @@ from tests.certificates import made_certificate
 from tests.geventchat.processes import called, environment, ready_lines, running
 from tests.patience import HANG_S, until
 
+ROOT = str(Path(__file__).resolve().parents[2])
 START = "from geventchat.cli import main; raise SystemExit(main())"
 
 
@@ -143,10 +144,11 @@ def world_of(folder: Path, *words: str, code: str = START, **more: str) -> Itera
             world.close()
 
 
-def program(folder: Path, code: str) -> str:
+def program(folder: Path, code: str, *options: str) -> str:
     """An interpreter that runs this in place of `geventchat`."""
     path = folder / "python"
-    path.write_text(f'#!/bin/sh\nshift 2\nexec {sys.executable} -c {shlex.quote(code)} "$@"\n')
+    command = shlex.join([sys.executable, *options, "-c", code])
+    path.write_text(f'#!/bin/sh\nshift 2\nexec {command} "$@"\n')
     path.chmod(0o755)
     return str(path)
 
@@ -287,7 +289,8 @@ def test_a_program_goes_on_alone_when_the_one_that_asked_for_it_has_gone(tmp_pat
 
 # A program that speaks the protocol of the handover, until something happens to it.
 FAKE = """
-import os, pathlib, time
+import os, pathlib, sys, time
+sys.path.insert(0, {root!r})
 import geventchat.handover as one
 old = one.Predecessor.find(os.environ)
 hello = {hello}
@@ -332,8 +335,9 @@ def test_programs_that_cannot_take_over_change_nothing(tmp_path: Path):
         assert not Path(f"/proc/{world.pid}/task/{world.pid}/children").read_text()
 
     def fake(steps: int, end: str) -> str:
-        code = FAKE.format(hello={"data": str(data), "database": len(MIGRATIONS)})
-        return program(tmp_path, code + "\n".join([*STEPS[: steps + 1], end]))
+        code = FAKE.format(root=ROOT, hello={"data": str(data), "database": len(MIGRATIONS)})
+        # Without installed packages, in half the time.
+        return program(tmp_path, code + "\n".join([*STEPS[: steps + 1], end]), "-S")
 
     with world_of(tmp_path, "--data", str(data), code=IMPATIENT.format(hangs=str(hangs))) as world:
         ann, ben = world.connect(name="ann"), world.connect(name="ben")
