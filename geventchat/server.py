@@ -6,6 +6,7 @@ A program that embeds it also learns here what happens, and can speak and kick.
 from __future__ import annotations
 
 import secrets
+import select
 import socket
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -706,14 +707,28 @@ class Server:
         """
         self.storage.begin()
         self._listen()
-        for connection in list(self._connections.values()):
-            assert isinstance(connection, Connection)
-            gevent.spawn_raw(connection.go_on)
         chat = self.context.chat
         for session in self._lost:
             chat.leave(session)
         self._lost.clear()
         chat.announce_departures()
+        gevent.spawn_raw(self._serve_again, self._who_has_spoken_first())
+
+    def _who_has_spoken_first(self) -> list[Connection]:
+        """The connections, those with unread input before the others."""
+        poll = select.poll()
+        of = {one.fileno: one for one in self.connections}
+        for descriptor in of:
+            poll.register(descriptor, select.POLLIN)
+        spoken = {of[descriptor]: None for descriptor, _ in poll.poll(0)}
+        return [*spoken, *(one for one in of.values() if one not in spoken)]
+
+    def _serve_again(self, connections: list[Connection]) -> None:
+        """Serve these clients, a few in each iteration of the loop, so that nobody waits for all of them."""
+        for some in _divided(connections, _CLIENTS_AT_ONCE):
+            for connection in some:
+                gevent.spawn_raw(connection.go_on)
+            gevent.sleep(0)
 
     def administer(
         self, by: Name, room: str, command: ModerationCommand, timeout: float | None = None
