@@ -75,6 +75,8 @@ T = TypeVar("T")
 
 # How many clients a part of what is handed over has: the next part is made while another process takes this one over.
 _CLIENTS_AT_ONCE = 100
+# How long those who have said something are served alone, before the next few of the others are.
+_BETWEEN_CLIENTS_S = 0.005
 
 # Where the program waits at gates: one queue beside those of the addresses.
 _PROGRAM = "program"
@@ -712,23 +714,21 @@ class Server:
             chat.leave(session)
         self._lost.clear()
         chat.announce_departures()
-        gevent.spawn_raw(self._serve_again, self._who_has_spoken_first())
+        gevent.spawn_raw(self._serve_again)
 
-    def _who_has_spoken_first(self) -> list[Connection]:
-        """The connections, those with unread input before the others."""
-        poll = select.poll()
-        of = {one.fileno: one for one in self.connections}
-        for descriptor in of:
-            poll.register(descriptor, select.POLLIN)
-        spoken = {of[descriptor]: None for descriptor, _ in poll.poll(0)}
-        return [*spoken, *(one for one in of.values() if one not in spoken)]
-
-    def _serve_again(self, connections: list[Connection]) -> None:
-        """Serve these clients, a few in each iteration of the loop, so that nobody waits for all of them."""
-        for some in _divided(connections, _CLIENTS_AT_ONCE):
-            for connection in some:
-                gevent.spawn_raw(connection.go_on)
-            gevent.sleep(0)
+    def _serve_again(self) -> None:
+        """Serve those who have said something at once, and the others little by little: that takes time for each of them."""
+        waiting = {one.fileno: one for one in self.connections}
+        with select.epoll() as spoken:
+            for descriptor in waiting:
+                spoken.register(descriptor, select.EPOLLIN)
+            while waiting:
+                for descriptor in dict.fromkeys(
+                    [*(one for one, _ in spoken.poll(0)), *islice(waiting, _CLIENTS_AT_ONCE)]
+                ):
+                    spoken.unregister(descriptor)
+                    gevent.spawn_raw(waiting.pop(descriptor).go_on)
+                gevent.sleep(_BETWEEN_CLIENTS_S)
 
     def administer(
         self, by: Name, room: str, command: ModerationCommand, timeout: float | None = None
