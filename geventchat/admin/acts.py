@@ -74,14 +74,17 @@ class Controls(Protocol):
     def facts(self) -> dict[str, Any]:
         """What else the status says about the process."""
 
+    # A backup is running.
+    backing_up: bool
+
     def reload(self) -> Answer:
         """Read the settings again; the last line of the answer."""
 
-    def upgrade(self, python: str, by: str) -> Answer:
-        """Hand everything over to a new program; the last line of the answer. Once it is done, nothing may run but `leave`."""
+    def upgrade(self, python: str, by: str, at_once: Callable[[Answer], object]) -> Answer:
+        """Hand everything over to a new program; returns the last line of the answer only if that is an error.
 
-    def leave(self) -> None:
-        """End the process, whose clients another one serves. Does not return."""
+        Otherwise `at_once` gets it, and must not wait. Then the process ends.
+        """
 
 
 class Refused(Exception):
@@ -101,7 +104,6 @@ class Acts:
         self._log = log
         self._clock = clock
         self._announcements = TokenBucket(Rate(ANNOUNCEMENTS_PER_S, BURST_ANNOUNCEMENTS))
-        self._backing_up = False
         self._acts: dict[str, Callable[[Request], Iterable[Answer]]] = {
             "status": self._status,
             "who": self._who,
@@ -116,14 +118,17 @@ class Acts:
             "reload": self._reload,
             "backup": self._backup,
             "log-level": self._log_level,
-            "upgrade": self._upgrade,
         }
 
-    def carry_out(self, request: Request, by: str) -> Iterator[Answer]:
-        """Carry out a request of the process that `by` describes, and yield the lines of its answer."""
+    def carry_out(self, request: Request, by: str, at_once: Callable[[Answer], object]) -> Iterator[Answer]:
+        """Carry out a request of the process that `by` describes, and yield the lines of its answer.
+
+        `at_once` sends the last line without waiting, for an act that ends this process.
+        """
+        act = request["act"]
         try:
             answer: Answer = {}
-            for answer in self._acts[request["act"]](request):
+            for answer in self._upgrade(request, at_once) if act == "upgrade" else self._acts[act](request):
                 yield answer
         except Refused as refused:
             yield error(refused.code, str(refused))
@@ -132,9 +137,9 @@ class Acts:
         except (CannotBackUp, HasherFull, HashingFailed, StorageUnavailable) as failed:
             yield error("failed", str(failed))
         else:
-            if request["act"] not in _QUESTIONS and "done" in answer:
+            if act not in _QUESTIONS and "done" in answer:
                 shown = {key: value for key, value in request.items() if key not in _UNLOGGED}
-                self._log(LogEvent.ADMIN, act=request["act"], by=by, **shown)
+                self._log(LogEvent.ADMIN, act=act, by=by, **shown)
 
     # --- Questions ---------------------------------------------------------------------------------------------------
 
@@ -283,9 +288,9 @@ class Acts:
         target = Path(request["file"])
         if not target.is_absolute() or "\0" in request["file"]:
             raise Refused("the file has to be an absolute path")
-        if self._backing_up:
+        if self._controls.backing_up:
             raise Refused("another backup is running", "busy")
-        self._backing_up = True
+        self._controls.backing_up = True
         try:
             result = gevent.get_hub().threadpool.spawn(_size_or_error, self._server.storage, target)
             while not result.ready():
@@ -293,22 +298,16 @@ class Acts:
                 if not result.ready():
                     yield {"progress": "copying"}
         finally:
-            self._backing_up = False
+            self._controls.backing_up = False
         size = result.get()
         if isinstance(size, Exception):
             raise size
         self._server.context.chat.audit(ACTOR.shown, "backup", str(target))
         yield _done(file=str(target), bytes=size)
 
-    def _upgrade(self, request: Request) -> Iterator[Answer]:
-        if self._backing_up:
-            raise Refused("a backup is running", "busy")
+    def _upgrade(self, request: Request, at_once: Callable[[Answer], object]) -> Iterator[Answer]:
         yield {"progress": "starting the new program"}
-        answer = self._controls.upgrade(request.get("python", ""), ACTOR.shown)
-        yield answer
-        if "done" in answer:
-            # The answer has been sent. This process serves nobody any more.
-            self._controls.leave()
+        yield self._controls.upgrade(request.get("python", ""), ACTOR.shown, at_once)
 
     def _log_level(self, request: Request) -> Iterator[Answer]:
         level = request.get("level")

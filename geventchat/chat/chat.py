@@ -10,7 +10,7 @@ Invariant: a command that returns `Busy` without `go_on` has changed nothing.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -81,7 +81,7 @@ from geventchat.chat.events import (
     TopicChanged,
     Typing,
 )
-from geventchat.chat.history import fitting
+from geventchat.chat.history import RoomLog, fitting
 from geventchat.chat.ignores import UNSEEN_BYTES, Ignores
 from geventchat.chat.limits import ChatLimits
 from geventchat.chat.lookalikes import LookAlikes
@@ -442,43 +442,49 @@ class Chat:
         """False while something is being done that can be neither interrupted nor done again."""
         return not (self._mailboxes.keeping or self._moderation.is_clearing)
 
-    def to_state(self, number_of: Callable[[Session], int]) -> State:
-        """Everything that the storage does not have, to be handed over. Sessions are known by their numbers."""
+    def ahead(self) -> Iterator[State]:
+        """What can be handed over before the rest, a bounded part at a time; meanwhile others can go on."""
+        return self.rooms.ahead()
+
+    def to_state(self) -> State:
+        """Everything that the storage does not have, to be handed over; but for the sessions, each of which is apart."""
         kept = self._storage.keeps_messages
         return {
             "epoch": self.epoch,
             "accounts": [] if kept else pack_all(self._accounts.records()),
             "rooms": self.rooms.to_state(),
             "owners": self._owners.to_state(),
-            "sessions": [[number_of(one), one.to_state()] for one in self._sessions.values()],
             "presence": self._presence.to_state(),
             "direct_messages": self.direct_messages,
             "message_keys": self._message_keys.to_state(),
             "credentials": self._credentials.guessing.to_state(),
         }
 
-    def take_state(self, state: State, sessions: Mapping[int, Session]) -> None:
-        """Take over everything. Nobody has connected yet but these clients, who have not logged in."""
+    def take_state(self, state: State, logs: Mapping[str, RoomLog]) -> Callable[[Session, State], None]:
+        """Take over everything but the sessions: what is returned takes one over. Nobody has connected yet.
+
+        `logs` are those that have been handed over ahead.
+        """
         self._accounts.take(unpack_all(state["accounts"]))
-        self.rooms.take_state(state["rooms"])
-        rooms = {room["key"]: self.rooms.find(room["key"]) for room in state["rooms"]["rooms"]}
-        found = {key: room for key, room in rooms.items() if room is not None}
-        self._owners.take_state(state["owners"], found, self._accounts.find_account)
-        for number, one in state["sessions"]:
-            session = sessions[number]
-            session.account = None if one["account"] is None else self._accounts.find_account(one["account"])
-            session.take_state(one, found)
-            assert session.name is not None
-            self._sessions[session.name.key] = session
-            self._look_alikes.add(session.name)
-            for key in one["ignored"] or ():
-                self._ignores.add(session, key)
-            for key in one["owned"]:
-                self._owners.give_to(session, found[key])
+        rooms = self.rooms.take_state(state["rooms"], logs)
+        self._owners.take_state(state["owners"], rooms, self._accounts.find_account)
         self._presence.take_state(state["presence"])
         self.direct_messages = state["direct_messages"]
         self._message_keys.take_state(state["message_keys"])
         self._credentials.guessing.take_state(state["credentials"])
+        return partial(self._adopt, rooms)
+
+    def _adopt(self, rooms: Mapping[str, Room], session: Session, state: State) -> None:
+        key = state["account"]
+        session.account = None if key is None else self._accounts.find_account(key)
+        session.take_state(state, rooms)
+        assert session.name is not None
+        self._sessions[session.name.key] = session
+        self._look_alikes.add(session.name)
+        for key in state["ignored"] or ():
+            self._ignores.add(session, key)
+        for key in state["owned"]:
+            self._owners.give_to(session, rooms[key])
 
     def go_on(self, session: Session) -> Result[object]:
         """Go on with what this client was being sent, when its login or its entering a room was handed over."""

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from geventchat.chat.accounts import Account
 from geventchat.chat.bans import Ban, BanTotal
-from geventchat.chat.history import History
+from geventchat.chat.history import History, RoomLog
 from geventchat.chat.limits import ChatLimits
 from geventchat.chat.names import Name
 from geventchat.chat.ownership import Owners
@@ -230,6 +230,12 @@ class Rooms:
         }
     )
 
+    def ahead(self) -> Iterator[State]:
+        """The logs that the storage does not have, each to be handed over before `to_state`; meanwhile others can go on."""
+        rooms = [] if self._storage.keeps_messages else list(self._rooms.values())
+        for room in rooms:
+            yield {"room": room.key, "log": room.log.ahead()}
+
     def to_state(self) -> State:
         """All rooms, to be handed over. A log that the storage has, too, stays behind, unless someone reads it."""
         rooms = self._rooms.values()
@@ -242,14 +248,17 @@ class Rooms:
             "last_deleted_id": self._last_deleted_id,
         }
 
-    def take_state(self, state: State) -> None:
-        """Take over all rooms, in place of what the storage has of them. Nobody owns them yet."""
+    def take_state(self, state: State, logs: Mapping[str, RoomLog]) -> Mapping[str, Room]:
+        """Take over all rooms, in place of what the storage has of them, and return them by their keys. Nobody owns them yet.
+
+        `logs` are those that have been handed over ahead.
+        """
         rooms: dict[str, Room] = {}
         for one in state["rooms"]:
             key = one["key"]
             room = self._rooms.get(key) or self._new_room(Name(one["name"], key), one["last_id"])
             rooms[key] = room
-            room.take_state(one)
+            room.take_state(one, logs.get(key) or RoomLog())
         for key in self._rooms.keys() - rooms.keys():
             # Deleted meanwhile.
             self._rooms[key].bans.forget()
@@ -259,6 +268,7 @@ class Rooms:
         self._unused_since = {rooms[key]: since for key, since in state["unused_since"]}
         self._last_deleted_id = state["last_deleted_id"]
         self.history.take_state(state["history"], {key: room.log for key, room in rooms.items()})
+        return rooms
 
     def _expire(self) -> None:
         """Delete some of the rooms that are due."""
@@ -325,6 +335,15 @@ class Rooms:
         unready, self._unready = self._unready, set()
         for room in unready:
             room.gate.pump()
+
+
+def logs_of(ahead: Iterable[State]) -> dict[str, RoomLog]:
+    """The logs that have been handed over ahead, by the keys of their rooms."""
+    logs: dict[str, RoomLog] = {}
+    for one in ahead:
+        log = logs[one["room"]] = RoomLog()
+        log.take_ahead(one["log"])
+    return logs
 
 
 def most_visited(rooms: Sequence[Room], most: int, most_bytes: float = math.inf) -> list[Room]:

@@ -126,7 +126,7 @@ TYPING_EVERY_S = 3.0
 AUTOMATIC = "(automatic reply)"
 MAX_AUTOMATIC_REPLIES = 100
 # The settings that are only read at the start.
-_AT_START = {"server", "name", "rooms", "screen-reader"}
+_AT_START = {"server", "tls-ca", "name", "rooms", "screen-reader"}
 
 
 class Shown(Enum):
