@@ -455,6 +455,7 @@ def test_a_token_becomes_a_capture_that_is_sent_again() -> None:
         Sent(1, b"LOGIN alice " + token + b"\n"),
         Sent(1, b'{"username": "alice", "token": "' + token[:-1] + b'B"}\n'),
         Sent(1, b"LOGIN alice " + token[:-1] + b"C\n"),
+        Sent(1, b'{"token": "' + token[:-1] + b'D"}\n'),
     )
     assert written(session) == [
         "alice> TOKEN",
@@ -466,6 +467,7 @@ def test_a_token_becomes_a_capture_that_is_sent_again() -> None:
         "alice>~ LOGIN alice ${token1}",
         'alice>~ {"username": "alice", "token": "${token2}"}',
         "alice> LOGIN alice 1-secret" + 39 * "x",
+        'alice> {"token": "2-secret' + 39 * "x" + '"}',
     ]
 
 
