@@ -1219,6 +1219,9 @@ class Conversation:
         self._seen(window, id)
         self._append(window, entry, silent=mine and self._display.echoes_input)
         if mine:
+            if not replayed:
+                # Otherwise it would be replayed to the next session, as something that was missed.
+                window.read_id = window.last_id
             return
         self._count(window, entry)
         if entry.mention and not replayed:

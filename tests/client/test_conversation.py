@@ -854,6 +854,13 @@ def test_what_was_said_since_the_last_session_is_marked() -> None:
     assert many.talk.read_marks() == ReadMarks("e1", {"lobby": 10})
 
 
+def test_what_one_has_said_is_read() -> None:
+    many = Many()
+    many.say(1, "hello")
+    many.say(2, "hi bob", name="alice")
+    assert many.talk.read_marks() == ReadMarks("e1", {"lobby": 2})
+
+
 def test_marks_of_another_epoch_mean_nothing() -> None:
     many = Many(marks=ReadMarks("e0", {"lobby": 8}), rooms={"lobby": state(2)})
     many.say(3, "hello")
