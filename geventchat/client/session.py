@@ -52,7 +52,8 @@ from geventchat.client.connection import (
     SpeaksTls,
     Writable,
 )
-from geventchat.client.conversation import Clock, Conversation, ReadMarks
+from geventchat.client.conversation import Conversation, ReadMarks
+from geventchat.client.display import Clock
 from geventchat.client.editor import Completions
 from geventchat.client.input import AskSecret, ChangeName, Message, Parsed, is_secret, parse_input
 from geventchat.client.options import Options

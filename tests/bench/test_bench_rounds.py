@@ -36,9 +36,9 @@ def test_rounds_are_interleaved_and_each_starts_with_another_server() -> None:
 @pytest.mark.parametrize(
     ("participants", "absent"),
     [
-        (Participants.ALL, {"geventchat-bare"}),
-        (Participants.ALL_AND_BARE, set()),
-        (Participants.SHEDDING, {"geventchat-bare", "threads", "gevent"}),
+        (Participants.ALL, {"geventchat-bare", "websockets"}),
+        (Participants.ALL_AND_BARE, {"websockets"}),
+        (Participants.SHEDDING, {"geventchat-bare", "threads", "gevent", "websockets"}),
         (Participants.OURS, set(BY_KEY) - {"geventchat"}),
     ],
 )
