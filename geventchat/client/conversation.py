@@ -112,8 +112,10 @@ from geventchat.dialects.codec import (
 )
 from geventchat.exhaustive import assert_never
 
-# In `line` no client learns who enters: a list of people that is older than this is asked for again.
+# In `line` no client learns who enters: a list of people that is older than this is asked for again, or sooner where nobody in
+# it fits.
 FRESH_PEOPLE_S = 5.0
+FRESH_WITHOUT_MATCH_S = 0.5
 # A long list is not asked for only to complete names.
 MANY_PEOPLE = 200
 SEARCHED_PAGES = 5
@@ -698,7 +700,8 @@ class Conversation:
         rooms = [window.name for window in self.windows if not window.is_person]
         word, candidates = completions(before_cursor, Known(self.others, rooms))
         stale = self._people_can_change_unheard() and waits_for_people(before_cursor)
-        if stale and self._clock.monotonic() - self._asked_people_at >= FRESH_PEOPLE_S:
+        fresh_s = FRESH_PEOPLE_S if candidates else FRESH_WITHOUT_MATCH_S
+        if stale and self._clock.monotonic() - self._asked_people_at >= fresh_s:
             self._ask_people()
         return Completions(word, candidates, complete=not (stale and self._is_asking_people()))
 

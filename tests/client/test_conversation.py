@@ -342,13 +342,16 @@ def test_in_line_tab_asks_who_has_come_and_completes_when_it_is_known() -> None:
     talk = run.session.conversation
     arrived: list[str] = []
     talk.people_arrived = lambda: arrived.append("people")
-    run.wait(10)
+    # The list of the login does not have somebody who has come just behind it.
+    run.wait(0.6)
     assert talk.complete("@bo") == Completions("@bo", [], complete=False)
     assert run.sent() == b"WHO\nPING end-of-users\n"
     run.receive("USER bob", "USER alice", "PONG end-of-users")
     assert arrived == ["people"]
     assert talk.complete("@bo") == Completions("@bo", ["@bob "])
     # The list is fresh: it is not asked for with every key.
+    run.wait(4)
+    talk.complete("@bo")
     assert run.sent() == b""
     assert talk.complete("/jo").candidates == ["/join "]
 
