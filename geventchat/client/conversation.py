@@ -1002,7 +1002,7 @@ class Conversation:
                 if request is not None:
                     self._answer(request, event)
             case Pong() | Confirmed() | Accepted() | BanList() | TokenIssued():
-                # An answer to something that was asked on an earlier connection, or by nobody.
+                # An answer to something that was asked on an earlier connection, or not at all.
                 pass
             case Answer(_, inner):
                 self._event(inner)

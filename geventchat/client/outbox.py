@@ -113,7 +113,7 @@ class Outbox:
         self._under_way.clear()
 
     def hold_doubtful(self) -> int:
-        """Nobody can find out whether they were said; how many wait for a decision now."""
+        """Leave doubtful messages to the user, since nothing shows whether they were said; returns how many there are."""
         doubtful = [outgoing for outgoing in self._waiting if outgoing.doubtful]
         for outgoing in doubtful:
             outgoing.held = True
