@@ -1,7 +1,7 @@
 """The conversation: carries out what was typed, and understands what the server sends. Sans-I/O.
 
 It outlives connections: `online` begins one, `offline` ends it. It knows of the dialect only what `ClientCodec` says. What is
-waiting for an answer is in `Requests`, what was typed and is not confirmed in `Outbox`, and what is shown in `Windows`.
+waiting for an answer is in `Requests`, what was typed and is not confirmed in `OutgoingQueue`, and what is shown in `Windows`.
 
 A message is shown once, as waiting or as said.
 """
@@ -94,7 +94,7 @@ from geventchat.client.input import (
     waits_for_people,
 )
 from geventchat.client.options import KEYS, InvalidOption, Options, changed, help_of, shown
-from geventchat.client.outbox import MAX_UNDER_WAY, Outbox
+from geventchat.client.outbox import MAX_UNDER_WAY, OutgoingQueue
 from geventchat.client.requests import Request, Requests, Why
 from geventchat.client.sentences import rejection_text, success_text
 from geventchat.client.window_list import Windows, key_of_person, key_of_room
@@ -177,7 +177,7 @@ class Conversation:
         # The first window is the lobby, or the first room that was asked for.
         self._windows = Windows(next(iter(options.rooms), LOBBY))
         self._entries = Entries(display, clock, self._windows, options)
-        self._outbox = Outbox()
+        self._outbox = OutgoingQueue()
         self._requests = Requests(send, clock.monotonic)
         self._asked_people_at = float("-inf")
         # Called when the names of people were learned, and when the server has done what was asked for.
