@@ -407,8 +407,14 @@ def test_a_file_of_settings_is_read_and_one_that_cannot_be_written_is_no_obstacl
     alice.wait_for(lambda: "zoe: hi" in alice.lines(), "a message without a time")
 
 
-def test_a_refused_connection_is_one_line(terminal: Open) -> None:
-    alice = terminal("127.0.0.1:1", "--name", "alice")
+@pytest.mark.parametrize(
+    ("columns", "lines"),
+    [
+        (120, ["❌ Connection refused by 127.0.0.1:1."]),
+        (30, ["❌ Connection refused by", "   127.0.0.1:1."]),
+    ],
+)
+def test_a_refused_connection_is_one_sentence(terminal: Open, columns: int, lines: list[str]) -> None:
+    alice = terminal("127.0.0.1:1", "--name", "alice", columns=columns)
     assert alice.exit_code() == 1
-    alice.expect("❌ Connection refused by 127.0.0.1:1.")
-    assert len(alice.lines()) == 1
+    assert alice.lines() == lines
