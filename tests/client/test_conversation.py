@@ -356,7 +356,7 @@ def test_in_line_tab_asks_who_has_come_and_completes_when_it_is_known() -> None:
     assert talk.complete("/jo").candidates == ["/join "]
 
 
-def test_in_json_nobody_has_to_be_asked_for() -> None:
+def test_in_json_the_list_of_people_is_not_requested() -> None:
     many = Many()
     many.receive(type="user_joined", room="lobby", username="bob")
     assert many.talk.complete("b") == Completions("b", ["bob: "])
@@ -424,7 +424,7 @@ def test_direct_messages_have_a_window_and_are_seen_at_once() -> None:
     assert many.titles() == ["lobby"]
 
 
-def test_nobody_to_reply_to() -> None:
+def test_a_reply_needs_a_message_to_answer() -> None:
     assert Many().type("/reply hi") == ["❌ Nobody has written to you yet."]
 
 
@@ -935,7 +935,7 @@ def test_an_action_is_a_text_that_everyone_can_read() -> None:
     assert many.run.entries()[-1] == "[12:00:00] bob: * eve nods"
 
 
-def test_who_is_ignored_is_not_seen_and_does_not_ring() -> None:
+def test_an_ignored_person_is_not_seen_and_does_not_ring() -> None:
     run = one_room()
     assert run.type("/ignore bob") == ["💡 You no longer see what bob writes. /unignore bob shows it again."]
     assert run.receive("MSG BOB alice!", "DM bob psst", "INFO bob invites you to dev") == []
@@ -947,7 +947,7 @@ def test_who_is_ignored_is_not_seen_and_does_not_ring() -> None:
     assert one_room(options=Options(ignore=("Bob",))).receive("MSG bob hi") == []
 
 
-def test_who_is_away_answers_each_person_once() -> None:
+def test_away_answers_each_person_once() -> None:
     run = one_room()
     run.type("/away at lunch")
     assert run.status == ["away"]
@@ -1034,7 +1034,7 @@ def test_a_command_of_a_room_is_about_the_room_that_is_shown() -> None:
     assert many.type("/kick bob") == ["❌ This is a conversation with one person. Go to a room first."]
 
 
-def test_who_is_writing_is_known_for_a_while() -> None:
+def test_typing_is_known_for_a_while() -> None:
     many = Many()
     many.receive(type="typing", room="lobby", username="bob")
     assert many.talk.writers() == ["bob"]

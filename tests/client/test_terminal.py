@@ -392,7 +392,7 @@ def test_the_history_lasts_longer_than_the_session_and_has_no_passwords(
     assert path.read_text() == "worth repeating\n/q\n"
 
 
-def test_a_file_of_settings_is_read_and_one_that_cannot_be_written_is_no_obstacle(
+def test_settings_are_read_and_a_history_that_cannot_be_written_does_not_matter(
     server: RealServer, terminal: Open, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")
