@@ -1,7 +1,7 @@
 """Programs that replace each other while thousands chat: no connection is lost, and no line is lost, doubled or reordered.
 
 In each room the first person speaks and the second notes when it hears what. One person over WebSocket is in each room, and
-in every fifth one over TLS, who is told to connect again, and resumes. One person reads nothing, and another is in the middle
+in every fifth one over TLS, who has to connect again, and resumes. One person reads nothing, and another is in the middle
 of a line the whole time. One of the new programs fails when it has taken everything over.
 """
 
@@ -30,7 +30,7 @@ from tests.fire.process import ROOT, ServerProcess
 from tests.patience import HANG_S
 from tests.tls_client import MemoryClient, client_context
 
-# People in a room: so many receive each message but one.
+# People in a room: all but one of them receive each message.
 _ROOM = 20
 _SECURE_EVERY = 5
 # Chat before the first upgrade and after each, so that each is felt by itself.
@@ -386,7 +386,7 @@ def _broken_program(folder: Path) -> str:
 
 
 def upgrades(clients: int, per_s: float, times: int, stored: bool) -> Upgraded:
-    """`clients` chat in rooms and say `per_s` messages each second, while the program is replaced so many times."""
+    """`clients` chat in rooms and say `per_s` messages each second, while the program is replaced this many times."""
     with (
         tempfile.TemporaryDirectory() as folder,
         _server(clients, Path(folder), stored) as (server, path),

@@ -1,4 +1,4 @@
-"""The admin socket: what each act does, who can ask, and that a bad peer holds up nobody."""
+"""The admin socket: what each act does, who can ask, and that a bad peer never delays others."""
 
 from __future__ import annotations
 
