@@ -290,14 +290,18 @@ def _possible(
 ) -> Iterator[tuple[int, ...]]:
     """The combinations of ways in which each client was sent every line that it needs, and enough of them."""
     lines = {client: [piece for _, piece in _lines(data, 0)] for client, data in received.items()}
-    fixed = Counter[str]()
+    fixed, in_pieces = Counter[str](), set[str]()
     for located in turn.expectations:
-        if not isinstance(located.step, Way):
-            fixed.update(client for step, client in received_in(located.step) if _needs_a_line(step))
+        for step, client in received_in(located.step):
+            if isinstance(step, (ReceiveBytes, ReceiveBody)):
+                in_pieces.add(client)
+            elif not isinstance(located.step, Way) and _needs_a_line(step):
+                fixed[client] += 1
 
     def came(step: InOneWay) -> bool:
-        # With the names as they were before the turn: one that it binds matches anything here.
-        if not _needs_a_line(step):
+        # With the names as they were before the turn: one that it binds matches anything here. Where a client also
+        # expects bytes without a line end, a line can begin behind them.
+        if not _needs_a_line(step) or step.client in in_pieces:
             return True
         item = Expectation(step, "", 0)
         return any(item.accepts(one, known, eol) for one in lines.get(step.client, ()))
@@ -496,9 +500,26 @@ def align(
     for entry in _aligned(_in_received_order(left, pieces, known, eol), pieces, known, eol):
         if entry.matches and entry.expected and entry.received is not None and not entry.passed_over:
             found = entry.expected.match_end(entry.received, 0, known, eol)
-            known.update(found[1] if found else {})
+            if found is None:  # a line before it has bound the same name to something else
+                entry = replace(entry, matches=False)
+            else:
+                known.update(found[1])
         entries.append(entry)
     return tuple(entries), known
+
+
+def align_turn(
+    expected: TurnExpectations, received: Mapping[str, bytes], known: Values, eol: bytes
+) -> tuple[Values, Mapping[str, tuple[Entry, ...]]]:
+    """The names that a turn binds that does not match, and the best alignment of each client. Something in it does not
+    match, unless only the clients of an agreement have different orders."""
+    known = dict(bind_in_order(expected.in_order, received, known, eol))
+    entries: dict[str, tuple[Entry, ...]] = {}
+    for client in dict.fromkeys([*received, *expected.lines]):
+        items, data = expected.lines.get(client, ()), received.get(client, b"")
+        entries[client], bound = align(items, data, known, eol)
+        known.update(bound)
+    return known, entries
 
 
 def _lines(data: bytes, offset: int) -> Iterator[tuple[int, bytes]]:

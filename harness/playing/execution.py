@@ -59,7 +59,7 @@ from harness.playing.comparison import (
     TurnMatch,
     Values,
     align,
-    bind_in_order,
+    align_turn,
     choices_of,
     match_any_way,
     newly_bound,
@@ -183,6 +183,8 @@ class Execution:
             fence_lines=self._stage.take_fence_lines(),
             taken=self._take_taken(),
         )
+        if interruption is None and found is None and report.as_expected:
+            raise AssertionError(f"turn {turn.number} does not match, and nothing in it is wrong")
         if interruption is None and not report.as_expected and not self._stage.alive():
             died = str(self._stage.died())
             report = replace(
@@ -231,7 +233,7 @@ class Execution:
         acting = _acting(turn.actions)
         introduces = bool(acting) and self._introduced.isdisjoint(acting)
         watching = [one for one in self._clients.values() if one.name not in acting and one.connected]
-        if any(one.inbox for one in watching):
+        if any(one.received for one in watching):
             self._warm_up_turns[introduces] = 0
         if not watching or not self._warm_up_turns[introduces]:
             return False
@@ -558,7 +560,7 @@ class Execution:
     # --- what is received -----------------------------------------------------------------------------------
 
     def _inboxes(self) -> dict[str, bytes]:
-        return {name: bytes(client.inbox) for name, client in self._clients.items()}
+        return {name: client.received for name, client in self._clients.items()}
 
     def _match(self, turn: Turn) -> tuple[TurnExpectations, TurnMatch | None]:
         try:
@@ -596,7 +598,7 @@ class Execution:
         return expected, found
 
     def _sizes(self) -> list[int]:
-        return [len(client.inbox) for client in self._clients.values()]
+        return [len(client.received) for client in self._clients.values()]
 
     def _ends_as_expected(self, expected: TurnExpectations) -> bool:
         return all(
@@ -619,7 +621,7 @@ class Execution:
         """Whether something expected is missing at a client that is still connected."""
         for name, items in expected.lines.items():
             client = self._clients[name]
-            entries, _ = align(items, bytes(client.inbox), self._known, self._stage.eol)
+            entries, _ = align(items, client.received, self._known, self._stage.eol)
             if client.end is End.OPEN and any(not entry.matches and entry.expected for entry in entries):
                 return True
         return False
@@ -627,24 +629,25 @@ class Execution:
     def _report(self, turn: Turn, expected: TurnExpectations, found: TurnMatch | None) -> TurnReport:
         """Record the turn, and claim everything that was received in it."""
         eol, inboxes = self._stage.eol, self._inboxes()
-        known = dict(found.bindings if found else bind_in_order(expected.in_order, inboxes, self._known, eol))
-        client_turns = []
-        for name, client in self._clients.items():
-            if found is not None:
-                entries: tuple[Entry, ...] = found.entries.get(name, ())
-            else:
-                entries, bound = align(expected.lines.get(name, ()), inboxes[name], known, eol)
-                known.update(bound)
-            client_turns.append(self._client_turn(name, client, entries, expected))
+        if found is not None:
+            known, entries = found.bindings, found.entries
+        else:
+            known, entries = align_turn(expected, inboxes, self._known, eol)
+        client_turns = [
+            self._client_turn(name, client, entries.get(name, ()), expected)
+            for name, client in self._clients.items()
+        ]
         measured = tuple(self._measured(client_turns))
         for name, client in self._clients.items():
+            client.connection.release()
             client.take(len(inboxes[name]))
         self._known = known
         self._bindings = newly_bound(known, self._bindings, expected.in_order)
         disagreed: tuple[str, ...] = ()
         agreement_file, agreement_line = "", 0
-        if found is None and all(entry.matches for one in client_turns for entry in one.entries):
-            agreement_file, agreement_line, disagreed = next(iter(expected.agreements.values()), ("", 0, ()))
+        entries_match = all(entry.matches for one in client_turns for entry in one.entries)
+        if found is None and entries_match and expected.agreements:
+            agreement_file, agreement_line, disagreed = next(iter(expected.agreements.values()))
         last = _last_step(turn)
         return TurnReport(
             turn.number,

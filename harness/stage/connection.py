@@ -379,7 +379,8 @@ class Connection:
                 self._on_readable()
             self._say_farewell()
             self._finish(End.CLOSED)
-            self._dispose()
+            if self._socket is not None:  # what came meanwhile can have broken the protocol
+                self._dispose()
 
     def _say_farewell(self) -> None:
         """Say that nothing more comes, and where the server has to answer that, let it."""
@@ -425,6 +426,20 @@ class Connection:
             if _TCP_WINDOW_CLAMP is not None and self._is_tcp:
                 self._socket.setsockopt(socket.IPPROTO_TCP, _TCP_WINDOW_CLAMP, _WIDE_OPEN)
             self._reader.start(self._on_readable)
+
+    @property
+    def held(self) -> bytes:
+        """What has been received and is not in the inbox: a line or a message without its end."""
+        if self.end is not End.OPEN:
+            return b""
+        translated = self._translation.unfinished if self._translation is not None else b""
+        return translated + self._transport.unfinished
+
+    def release(self) -> None:
+        """Move a line without its end, which an adapter holds back, into the inbox: the turn in which it came is over."""
+        rest = self._translation.rest() if self._translation is not None else b""
+        if rest:
+            self.inbox.receive(rest, self._loop.now())
 
     # Called by fences
 
@@ -554,9 +569,7 @@ class Connection:
             self._reader.stop()
         if self.end in (End.NEVER, End.OPEN):
             self.end = end
-            rest = self._translation.rest() if self._translation is not None else b""
-            if rest:
-                self.inbox.receive(rest, self._loop.now())
+            self.release()
             self._loop.wake()
         if end is End.RESET:
             self.writes = False

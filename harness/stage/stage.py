@@ -311,7 +311,7 @@ class Stage:
         self.fence(self._clients.values())
         self.more_comes()
         for client in self._clients.values():
-            if client.inbox:
+            if client.received:
                 raise self.unexpected(client, "")
         for error in self.take_errors():
             raise Unexpected(f"the server raised {error.text}\n{self.server_output()}")
@@ -354,7 +354,7 @@ class Stage:
         """The error for a client that was expected to receive this, such as `< OK`, or nothing."""
         if not self.alive():
             return self.died()
-        received = next(self.conversation.texts(bytes(client.inbox)), "")
+        received = next(self.conversation.texts(client.received), "")
         first = expected.split("\n")[0]
         wanted = f"`{first}`" if first.startswith("<") else "the end of its connection"
         if received and not expected:
@@ -364,7 +364,7 @@ class Stage:
         else:
             state = "is still connected" if client.end is End.OPEN else f"is {client.end.value}"
             what = f"received nothing instead of {wanted}, and {state}"
-        unclaimed = {name: bytes(one.inbox) for name, one in self._clients.items() if one.inbox}
+        unclaimed = {name: one.received for name, one in self._clients.items() if one.received}
         ends = {
             name: f"is {one.end.value}"
             for name, one in self._clients.items()
@@ -498,6 +498,11 @@ class Client:
 
     # The inbox
 
+    @property
+    def received(self) -> bytes:
+        """Everything that has been received and not claimed, a line without its end included."""
+        return bytes(self.inbox) + self.connection.held
+
     def take(self, size: int) -> bytes:
         """Claim the first bytes of the inbox."""
         return self.inbox.take(size)
@@ -562,6 +567,8 @@ class Client:
         while len(self.inbox) < len(data) and data.startswith(bytes(self.inbox)) and self.end is End.OPEN:
             if not self._more(limit):
                 break
+        if not self.inbox.startswith(data) and self.received.startswith(data):
+            self.connection.release()
         if not self.inbox.startswith(data):
             raise self._stage.unexpected(self, "\n".join(self._stage.conversation.texts(data)))
         self._claim(len(data))
@@ -569,7 +576,7 @@ class Client:
     def expect_nothing(self) -> None:
         """Expect that nothing was received and nothing is in flight."""
         self._stage.fence_one(self)
-        if self.inbox:
+        if self.received:
             raise self._stage.unexpected(self, "")
 
     def expect_closed(self) -> None:
@@ -579,7 +586,7 @@ class Client:
         limit = self._stage.limit()
         while self.end is End.OPEN and self._more(limit):
             pass
-        if self.inbox or self.end is not End.CLOSED:
+        if self.received or self.end is not End.CLOSED:
             raise self._stage.unexpected(self, "is closed")
         self._stage.conversation.note(self.name, "is closed")
         self.left = True

@@ -27,6 +27,10 @@ class Tls(Plain):
         return self._inside.ended or self.over
 
     @property
+    def unfinished(self) -> bytes:  # type: ignore[override]
+        return self._inside.unfinished
+
+    @property
     def end_detail(self) -> str:  # type: ignore[override]
         return self._inside.end_detail
 

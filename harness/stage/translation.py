@@ -2,7 +2,7 @@
 
 - Whole lines are translated; bytes that are not a whole line are sent as they are.
 - Fence lines that other clients sent are in the words of the server: they are taken out first.
-- An unfinished line is held back until it is finished, or the connection ends.
+- An unfinished line is held back until it is finished, or until a turn or the connection ends: it has been received.
 - A connection without the greeting that its adapter promises receives everything: that is a difference.
 - Everything that is removed or put in other words is recorded.
 """
@@ -51,8 +51,13 @@ class Translation:
             if not self._removed(line + eol):
                 out.append(self._in_other_words(self._adapter.receives, line + eol))
 
+    @property
+    def unfinished(self) -> bytes:
+        """What is held back."""
+        return self._unfinished
+
     def rest(self) -> bytes:
-        """What was held back, when the connection has ended."""
+        """What was held back, which is received as it is."""
         rest, self._unfinished = self._unfinished, b""
         return rest
 

@@ -43,6 +43,8 @@ class Plain:
     """Whether the other side has announced that it sends nothing more. Any end after that is an orderly end."""
     over = False
     """Whether that has ended the connection as well, so that its socket need not be watched any longer."""
+    unfinished = b""
+    """What has arrived of a message that is not complete, as it came."""
     end_detail = ""
     """What the other side has said about the end, where its protocol has words for it and the end was not an ordinary one."""
 

@@ -58,6 +58,10 @@ class WebSocket(Plain):
             received += self._understand(*frame, eol)
         return bytes(received)
 
+    @property
+    def unfinished(self) -> bytes:  # type: ignore[override]
+        return bytes(self._message + self._in) if self.ready else b""
+
     def take_reply(self) -> bytes:
         reply = bytes(self._out)
         self._out.clear()

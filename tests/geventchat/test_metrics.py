@@ -150,8 +150,8 @@ def test_one_connection_can_ask_again_and_other_requests_are_refused(world: Worl
     for _ in range(2):
         sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
         assert lines.readline() == b"HTTP/1.1 200 OK\r\n"
-        while lines.readline() != b"\r\n":
-            pass
+        while (line := lines.readline()) != b"\r\n":
+            assert line, "the connection has ended"
         assert lines.read(3) == b"ok\n"
     for request, status in [
         (b"GET /metrics/ HTTP/1.0\r\n\r\n", b"404"),

@@ -488,6 +488,6 @@ def test_a_page_without_its_package_is_a_wrong_setting(monkeypatch: pytest.Monke
         monkeypatch.delitem(sys.modules, name)
     server = Server(Config(listen=(Listen("web", "127.0.0.1", 0),)))
     with pytest.raises(
-        ConfigError, match=r"listen: web:// needs the package websockets; install geventchat\[web\]"
+        ConfigError, match=r"listen: web:// needs the package websockets: pip install 'geventchat\[web\]'"
     ):
         server.start()

@@ -13,7 +13,7 @@ import gevent
 import pytest
 from gevent.server import StreamServer
 
-from harness import InProcess, ScriptError, ServerSpec, parse, play
+from harness import InProcess, ScriptError, ServerSpec, Stage, parse, play
 from harness.cli import main
 from harness.compare.compare import Cell, ComparedServer, Tags, cell_of, compare, compared_servers, split_name
 from harness.compare.report import Table, document, mark, markdown, text
@@ -190,16 +190,20 @@ def test_files_are_named_without_the_folders_that_all_share() -> None:
 # --- causes -------------------------------------------------------------------------------------------------
 
 
-def causes(script: str, say: Callable[[Any, str], None], **how: Any) -> list[str]:
-    """The causes for which a server that answers each line like this differs from the script."""
+def saying(say: Callable[[Any, str], None]) -> InProcess:
+    """A server that answers each line like this."""
 
     def converse(sock: Any, _address: object) -> None:
         say(sock, "")
         for line in sock.makefile("rb"):
             say(sock, line.decode().rstrip())
 
-    target = InProcess(lambda spec: StreamServer(("127.0.0.1", 0), converse))
-    verdict = play(parse(script, "x.chat"), target, PlayOptions(**how), keep_going=True)
+    return InProcess(lambda spec: StreamServer(("127.0.0.1", 0), converse))
+
+
+def causes(script: str, say: Callable[[Any, str], None], **how: Any) -> list[str]:
+    """The causes for which a server that answers each line like this differs from the script."""
+    verdict = play(parse(script, "x.chat"), saying(say), PlayOptions(**how), keep_going=True)
     return [one.cause for one in cell_of("s", verdict).differences]
 
 
@@ -303,6 +307,25 @@ def test_what_is_not_a_line_is_received_when_the_connection_ends() -> None:
     assert (
         causes("a>> x\\n\na<< half\na is closed\n", unfinished, adapter=parse_adapter("ignore: no\n")) == []
     )
+
+
+def test_a_line_without_its_end_has_been_received_when_the_turn_is_over() -> None:
+    def unfinished(sock: Any, line: str) -> None:
+        if line:
+            sock.sendall(line.replace("+", "\n").encode())
+
+    adapter = parse_adapter("receives: half => whole\n")
+    assert causes("a> half\n", unfinished, adapter=adapter) == ["heard `<< half`, and nothing was expected"]
+    assert causes("a> half\na<< half\na> +\na<\n", unfinished, adapter=adapter) == []
+    # Within a turn the rest can still come.
+    assert causes("a>> ha\\n\na>> lf+\\n\na< whole\n", unfinished, adapter=adapter) == []
+    with Stage(saying(unfinished), adapter=adapter) as stage:
+        a = stage.client("a")
+        a.send("half")
+        with pytest.raises(AssertionError, match="a received `<< half`, which was not expected"):
+            stage.settle()
+        a.expect_bytes(b"half")
+        stage.settle()
 
 
 def welcoming(spec: ServerSpec) -> object:

@@ -345,6 +345,12 @@ def test_too_many_combinations_are_an_error_of_the_script() -> None:
     assert "<script>:7:1: the ways in which this turn can go have too many combinations" in text
 
 
+def test_a_way_can_follow_bytes_without_a_line_end() -> None:
+    sent = "ann> bob! >\nann> bob: no\nbob<< >\n"
+    assert passed(f"{sent}either:\n    bob< yes\nor:\n    bob< no\n")
+    assert passed("ann> bob! >\nann> bob: no\neither:\n    bob< yes\nor:\n    bob<< >\n    bob< no\n")
+
+
 def test_an_audit_leaves_out_a_line_at_another_client_that_may_have_it() -> None:
     text = audited("ann> bob: x\neither:\n    ann< x\nor:\n    bob< x\nann> ann: hi\nann< hi\n")
     assert "notice it: 1 choice between several ways" in text

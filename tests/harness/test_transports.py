@@ -233,6 +233,14 @@ def test_a_frame_that_is_forbidden_ends_the_connection_and_is_named(raw: str, vi
     assert f"alice is closed with violation: {violation}" in text
 
 
+def test_a_part_of_a_frame_has_been_received() -> None:
+    begun = fails("transport: websocket\n\nalice> RAW \\x81\\x05he\n", server("websocket"))
+    assert "alice received something unexpected" in begun
+    assert "received  << \\x81\\x05he" in begun
+    unfinished = fails("transport: websocket\n\nalice> RAW \\x01\\x02he\n", server("websocket"))
+    assert "received  << he" in unfinished
+
+
 @pytest.mark.parametrize(
     ("option", "came"),
     [

@@ -1,0 +1,136 @@
+"""Whether a turn matches: a name has one value in all of its lines, and the search and the report agree."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from random import Random
+
+import pytest
+
+from harness import InProcess, Outcome, parse, play
+from harness.language.expansion import expand
+from harness.language.validation import Turn, validate
+from harness.playing.comparison import TurnExpectations, align_turn, choices_of, match_any_way, match_turn
+from harness.playing.verdict import FailureKind
+from tests.harness.servers.puppet import serve
+
+NAMES = "ann> NAME ann\nbob> NAME bob\n"
+
+
+@pytest.mark.parametrize(
+    ("received", "expected"),
+    [
+        ("ID 1 | OK 2", "in any order:\n    bob<~ ID ${x}\n    bob<~ OK ${x}\n"),
+        ("ID 1 | hi | OK 2", "in any order:\n    bob<~ ID ${x}\n    bob< hi\nbob<~ OK ${x}\n"),
+        ("ID 1 | OK 2", "optional bob< hi\nbob<~ ID ${x}\nbob<~ OK ${x}\n"),
+        ("ID 1 | OK 2", "either:\n    bob<~ ID ${x}\n    bob<~ OK ${x}\nor:\n    bob< hi\n"),
+        ("ID 1 | OK 2", "bob receives any lines until ID ${x}\nin any order:\n    bob<~ OK ${x}\n"),
+    ],
+)
+def test_a_name_has_one_value_in_all_lines_of_a_turn(received: str, expected: str) -> None:
+    verdict = play(parse(f"{NAMES}ann> bob: {received}\n{expected}"), InProcess(serve))
+    assert verdict.outcome is Outcome.FAILED
+    assert verdict.failures[0].kind in (FailureKind.DIFFERENT, FailureKind.MISSING)
+    same = received.replace("2", "1")
+    assert play(parse(f"{NAMES}ann> bob: {same}\n{expected}"), InProcess(serve)).passed
+
+
+# --- random turns -------------------------------------------------------------------------------------------
+
+Received = dict[str, str]
+KINDS = (
+    "< A 1", "< B 2", "<~ A ${x}", "<~ B ${x}", "<~ B ${y:int}", "<~ A ${y}", "<~ ${_}", "<~ ${x} ${y}", "optional < A 1",
+    "optional <~ A ${x}", "optional <~ B ${y}", "<< 1", "<< A\\x20", "<< 1\\n", " receives any lines until A 1",
+    " receives any lines until B ${x}", " receives 2 bytes", " receives 2 bytes: A\\x20",
+)  # fmt: skip
+
+
+def step(random: Random, values: dict[str, str], kinds: tuple[str, ...]) -> tuple[str, str, str]:
+    """A client, one of its steps, and what makes it match."""
+    client, kind = random.choice(("ann", "bob")), random.choice(kinds)
+    optional = kind.startswith("optional ")
+    text = f"optional {client}{kind.removeprefix('optional ')}" if optional else f"{client}{kind}"
+    if " receives 2 bytes" in kind:
+        return client, text, "A " if ":" in kind else random.choice(("A\n", "ab"))
+    received = kind.rpartition("< ")[2].rpartition("<~ ")[2].rpartition("until ")[2]
+    for name, value in values.items():
+        received = received.replace(f"${{{name}}}", value).replace(f"${{{name}:int}}", value)
+    received = (
+        received.replace("${_}", random.choice(("", "A 1", "z"))).replace("\\x20", " ").replace("\\n", "\n")
+    )
+    if "<<" not in kind:
+        received += "\n"
+    before = random.choice(("", "B 2\n", "q\nB 1\n")) if "any lines" in kind else ""
+    return client, text, "" if optional and random.random() < 0.5 else before + received
+
+
+def a_turn(random: Random) -> tuple[str, Received]:
+    """What a turn expects, and something that mostly matches it."""
+    values = {"x": random.choice("12"), "y": random.choice("12")}
+    text, received = "", {"ann": "", "bob": ""}
+    lines = tuple(kind for kind in KINDS if "<<" not in kind and "receives" not in kind)
+
+    def several(most: int, kinds: tuple[str, ...]) -> list[tuple[str, str, str]]:
+        return [step(random, values, kinds) for _ in range(random.randint(1, most))]
+
+    def receive(steps: list[tuple[str, str, str]]) -> None:
+        for client, _, data in steps:
+            received[client] += data
+
+    def one() -> str:
+        steps = several(1, KINDS)
+        receive(steps)
+        return f"{steps[0][1]}\n"
+
+    def group() -> str:
+        steps = several(4, lines)
+        receive(random.sample(steps, len(steps)))
+        return "in any order:\n" + "".join(f"    {written}\n" for _, written, _ in steps)
+
+    def same() -> str:
+        said = random.choices(("A 1", "B 2", "A 2"), k=random.randint(1, 3))
+        text = "in any order, the same for ann bob:\n" + "".join(f"    < {one}\n" for one in said)
+        random.shuffle(said)
+        received["ann"] += "".join(f"{one}\n" for one in said)
+        if random.random() < 0.2:
+            random.shuffle(said)
+        received["bob"] += "".join(f"{one}\n" for one in said)
+        return text
+
+    def either() -> str:
+        ways = [several(2, KINDS) for _ in range(random.randint(2, 3))]
+        receive(random.choice(ways))
+        return "either:\n" + "or:\n".join(
+            "".join(f"    {written}\n" for _, written, _ in way) for way in ways
+        )
+
+    blocks: tuple[Callable[[], str], ...] = (one, one, group, same, either, either)
+    for _ in range(random.randint(1, 4)):
+        text += random.choice(blocks)()
+    client = random.choice(("ann", "bob"))
+    if received[client] and random.random() < 0.4:
+        at = random.randrange(len(received[client]))
+        cut = received[client][at + random.choice((0, 1)) :]
+        received[client] = received[client][:at] + random.choice(("", "1", "2", "A 2\n", "\n")) + cut
+    return text, received
+
+
+def test_the_search_finds_every_match_and_the_report_shows_what_does_not() -> None:
+    matched = 0
+    for seed in range(700):
+        text, came = a_turn(Random(seed))
+        turn: Turn = validate(expand(parse(f"ann connects\nbob connects\n{text}"))).turns[0]
+        received = {client: data.encode() for client, data in came.items()}
+        expected, found = match_any_way(turn, received, {}, b"\n", lambda expected: 0)
+        ways = itertools.product(*(range(len(choice.ways)) for choice in choices_of(turn)))
+        possible = any(
+            match_turn(TurnExpectations.of(turn, way), received, {}, b"\n") is not None for way in ways
+        )
+        assert possible is (found is not None), (seed, text, came)
+        matched += possible
+        if found is None and not expected.agreements:
+            _, entries = align_turn(expected, received, {}, b"\n")
+            wrong = [one for lane in entries.values() for one in lane if not one.matches]
+            assert wrong, (seed, text, came)
+    assert 200 < matched < 600
