@@ -130,6 +130,8 @@ class Stage:
             stack.callback(self._kernel.close)
             self.server: RunningServer = stack.enter_context(self._target.start(self._spec, self.within_s))
             self.loop = self.server.loop
+            self.loop.moment_s = self.settle_s / MOMENTS
+            self.loop.unseen = ""  # of its start nothing remains
             self._fence = self._make_fence()
             stack.callback(self.close_clients)
             self.loop.restart_time()
