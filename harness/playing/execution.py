@@ -24,6 +24,7 @@ from harness.language.problems import ScriptError
 from harness.language.steps import (
     ActionStep,
     Acts,
+    AnyOrder,
     CallFails,
     CallTakes,
     ClockJumps,
@@ -183,7 +184,7 @@ class Execution:
             fence_lines=self._stage.take_fence_lines(),
             taken=self._take_taken(),
         )
-        if interruption is None and found is None and report.as_expected:
+        if interruption is None and found is None and self.overtaken is None and report.as_expected:
             raise AssertionError(f"turn {turn.number} does not match, and nothing in it is wrong")
         if interruption is None and not report.as_expected and not self._stage.alive():
             died = str(self._stage.died())
@@ -568,8 +569,9 @@ class Execution:
                 turn, self._inboxes(), self._known, self._stage.eol, self._number_of_wrong_ends
             )
         except TooManyWays:
-            choice = next(one for one in turn.expectations if isinstance(one.step, Either))
-            raise choice.problem(
+            several = [one for one in turn.expectations if isinstance(one.step, (Either, AnyOrder))]
+            where = next((one for one in several if isinstance(one.step, Either)), several[0])
+            raise where.problem(
                 "the ways in which this turn can go have too many combinations", "fewer of them in one turn"
             ) from None
 
