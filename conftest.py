@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -44,6 +44,32 @@ if settings is not None:
 
 # Each takes five seconds of processor time to collect the tests.
 _MOST_WORKERS = 16
+# With several workers they come first, so that none of them runs on alone when all else is done. Those that mostly wait and
+# those that need a processor take turns.
+LONGEST = (
+    "tests/harness/test_verdicts.py",
+    "tests/geventchat/test_attack_search.py",
+    "tests/independent/test_independent.py",
+    "tests/harness/test_auditing_scripts.py",
+    "tests/geventchat/test_attacks.py",
+    "tests/harness/test_heard_fences.py",
+    "tests/geventchat/test_cli.py",
+    "tests/harness/test_documentation.py",
+    "tests/browser/test_page.py",
+    "tests/geventchat/test_fire_garbage.py",
+    "tests/client/test_pipe.py",
+    "tests/harness/test_zoo.py",
+    "tests/harness/test_conformance_suite.py",
+    "tests/geventchat/test_json_schema.py",
+    "tests/fuzz/test_fuzz.py",
+    "tests/harness/test_pytest_plugin.py",
+    "tests/bench/test_bench_load.py",
+    "tests/harness/test_judging_by_laws.py",
+    "tests/bench/test_bench_against.py",
+    "tests/geventchat/test_model.py",
+    "tests/geventchat/test_passwd.py",
+    "tests/geventchat/test_health.py",
+)
 
 
 def _on_ci() -> bool:
@@ -64,6 +90,25 @@ def harness_target() -> InProcess:
 def pytest_xdist_auto_num_workers() -> int:
     """With `-n auto` two tests run on each processor, because many of them wait for time to pass."""
     return min(2 * len(os.sched_getaffinity(0)), _MOST_WORKERS)
+
+
+@pytest.hookimpl(optionalhook=True, tryfirst=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A worker gets whole files, so that what the tests of a file share is made once."""
+    if config.getoption("dist") != "load":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    config.option.loadscopereorder = False
+    return LoadFileScheduling(config, log)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put the longest files first, in the workers of pytest-xdist."""
+    if hasattr(config, "workerinput"):
+        rank = {name: number for number, name in enumerate(LONGEST)}
+        items.sort(key=lambda item: rank.get(item.nodeid.partition("::")[0], len(rank)))
 
 
 class ModuleWithOptionalPackages(pytest.Module):

@@ -17,7 +17,7 @@ from bench.compiler import CompilationFailed
 from bench.metrics import Results, Run
 from bench.profiling import Profiler, temporary_folder
 from bench.requirements import Outcome, requirements
-from bench.rounds import Progress, Watch, measure_all, plan
+from bench.rounds import Progress, Watch, least_disturbed, measure_all, plan
 from bench.servers import BY_KEY, SERVERS, Server
 from bench.workloads import FULL, Workload, quick
 
@@ -224,8 +224,8 @@ def _measure(
             runs.append(run)  # noqa: PERF402 - runs before an interruption are kept
     except KeyboardInterrupt:
         print("\ninterrupted: the results cover the runs measured so far", file=sys.stderr)
-        return Results(runs), False
-    return Results(runs), True
+        return Results(least_disturbed(runs)), False
+    return Results(least_disturbed(runs)), True
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TextIO
 
@@ -31,6 +31,11 @@ class PlannedRun:
     server: Server
     round: int
 
+    @property
+    def expected_s(self) -> float:
+        """About how long it takes."""
+        return self.workload.expected_s(self.server)
+
 
 def plan(workloads: Sequence[Workload], chosen: Sequence[Server]) -> list[PlannedRun]:
     """Every run: by round, then by workload, and each round starts with a different server."""
@@ -49,7 +54,7 @@ class Progress:
     """One line with the current run and the time left. On a terminal it is rewritten in place."""
 
     def __init__(self, planned: Sequence[PlannedRun], out: TextIO | None = None) -> None:
-        self._expected = [run.workload.expected_s(run.server) for run in planned]
+        self._expected = [run.expected_s for run in planned]
         self._out = out or sys.stderr
         self._began = time.monotonic()
 
@@ -63,10 +68,11 @@ class Progress:
     def elapsed_s(self) -> float:
         return time.monotonic() - self._began
 
-    def show(self, index: int, run: PlannedRun) -> None:
+    def show(self, index: int, run: PlannedRun, repeat: int = 0) -> None:
+        left = "again, because it was disturbed" if repeat else f"{_span(self.left_s(index))} left"
         text = (
             f"[{index + 1}/{len(self._expected)}] {run.workload.key} · {run.server.key} · "
-            f"round {run.round + 1} of {run.workload.rounds} · {_span(self.left_s(index))} left"
+            f"round {run.round + 1} of {run.workload.rounds} · {left}"
         )
         if self._out.isatty():
             self._out.write(f"\r\x1b[K{text}")
@@ -115,16 +121,32 @@ def measure_all(
     watch: Watch | None = None,
     calm_s: float = 0.0,
 ) -> Iterator[Run]:
-    """Every run, one after another. While time is left, a run that is not clean is repeated; the least disturbed one counts.
+    """Every run, one after another, and then those again that other work disturbed, while time is left.
 
-    Before a repetition the machine has up to `calm_s` to become calm."""
-    for index, planned_run in enumerate(planned):
-        progress.show(index, planned_run)
-        run = measure(planned_run, cores, watch)
-        for _ in range(REPEATS):
-            if run.failure or run.clean or progress.elapsed_s + progress.left_s(index) > budget_s:
-                break
-            wait_until_calm(cores, calm_s)
-            run = min(run, measure(planned_run, cores, watch), key=lambda one: one.disturbance)
-        yield run
+    They come again at the end and not at once, because other work lasts longer than a run. Before each of them the machine
+    has up to `calm_s` to become calm."""
+    left = list(enumerate(planned))
+    for repeat in range(REPEATS + 1):
+        disturbed = []
+        for index, planned_run in left:
+            if repeat and progress.elapsed_s + planned_run.expected_s > budget_s:
+                continue
+            progress.show(index, planned_run, repeat)
+            if repeat:
+                wait_until_calm(cores, calm_s)
+            run = measure(planned_run, cores, watch)
+            if not run.failure and not run.clean:
+                disturbed.append((index, planned_run))
+            yield run
+        left = disturbed
     progress.end()
+
+
+def least_disturbed(runs: Iterable[Run]) -> list[Run]:
+    """The best of the runs of each server in each round of a workload, in the order of the first ones."""
+    best: dict[tuple[str, str, int], Run] = {}
+    for run in runs:
+        place = (run.workload, run.server, run.round)
+        if place not in best or run.disturbance < best[place].disturbance:
+            best[place] = run
+    return list(best.values())

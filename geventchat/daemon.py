@@ -17,11 +17,12 @@ import socket
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 import gevent
 from gevent.event import Event
@@ -31,7 +32,7 @@ from geventchat.admin.listener import AdminSocket, CannotOpenSocket
 from geventchat.admin.protocol import Answer, error, socket_path
 from geventchat.chat.storage import StorageUnavailable
 from geventchat.clock import Clock, SystemClock
-from geventchat.handover import Buffers, HandedOver, HandoverFailed, Predecessor, Successor
+from geventchat.handover import Buffers, HandoverFailed, Predecessor, Successor
 from geventchat.log import LineWriter, LogEvent, LogWriter
 from geventchat.net.admission import raise_descriptor_limit
 from geventchat.net.listener import CannotListen
@@ -70,23 +71,20 @@ def run(settings: Settings, read_settings: Callable[[], Settings], words: Sequen
     log = LogWriter(_descriptor(sys.stderr), program.log_format, program.log_level, clock)
     predecessor = Predecessor.find(os.environ)
     try:
-        handed_over = None if predecessor is None else predecessor.receive(_hello(config))
-        admin = None if handed_over is None else _admin_socket_of(handed_over)
-        sockets = inherited_sockets(os.environ)
-        server = Server(config, clock=clock, log=log, sockets=sockets, handed_over=handed_over)
+        server = Server(config, clock=clock, log=log, sockets=inherited_sockets(os.environ))
         process = Process(server, settings, read_settings, words, log, output, clock)
-        server.start()
-        if predecessor is not None:
-            predecessor.understood()
-            server.go_on()
-            log(LogEvent.UPGRADED, pid=os.getpid(), clients=server.clients)
-        try:
-            process.open_admin_socket(admin)
-        except CannotOpenSocket:
-            server.stop(0)
-            raise
+        if predecessor is None:
+            server.start()
+            try:
+                process.open_admin_socket()
+            except CannotOpenSocket:
+                server.stop(0)
+                raise
+        else:
+            process.take_over(predecessor)
     except BaseException as failed:
         if predecessor is not None:
+            # Nothing has been served: the event loop has not run.
             predecessor.refuse(f"the new program cannot take over: {failed}")
         log.close(_LEAST_FLUSH_S)
         match failed:
@@ -108,7 +106,7 @@ def run(settings: Settings, read_settings: Callable[[], Settings], words: Sequen
         output.put(f"[SERVER] Chat server started on {shown}{scheme}")
     output.put("[SERVER] Waiting for connections...")
     process.started()
-    signals.wait(process.reload, process.upgrade_and_leave, lambda: server.config.shutdown_s)
+    signals.wait(process.reload, partial(process.upgrade, "", "SIGUSR2"), lambda: server.config.shutdown_s)
     # A reload can have changed it.
     within_s = server.config.shutdown_s
     deadline = clock.monotonic() + within_s
@@ -146,6 +144,10 @@ class Process:
         self._clock = clock
         self._reloading = False
         self._upgrading = False
+        # How often the settings have been read again.
+        self._reloads = 0
+        # The database is being copied.
+        self.backing_up = False
         # The process that has taken over.
         self._successor: Successor | None = None
         self._admin: AdminSocket | None = None
@@ -172,6 +174,7 @@ class Process:
         if self._reloading:
             return error("busy", "the settings are being read already")
         self._reloading = True
+        self._reloads += 1
         self._notifier.notify("RELOADING=1", f"MONOTONIC_USEC={int(1e6 * self._clock.monotonic())}")
         try:
             settings = self._read_settings()
@@ -236,39 +239,57 @@ class Process:
 
     # --- Upgrade -----------------------------------------------------------------------------------------------------
 
-    def upgrade_and_leave(self) -> None:
-        """Hand everything over to a new program, and end this one."""
-        if "done" in self.upgrade("", "SIGUSR2"):
-            self.leave()
+    def take_over(self, predecessor: Predecessor) -> None:
+        """Have the server serve the clients of another process, once the event loop runs."""
+        server = self._server
+        server.prepare(predecessor.prepare(_hello(server.config)))
+        with _no_collections():
+            handed_over = predecessor.receive()
+            server.start(handed_over)
+            predecessor.understood()
+            server.go_on()
+            self.open_admin_socket(server.take_admin_socket())
+            # All of it lives on.
+            gc.freeze()
+            predecessor.serving()
+        self._log(LogEvent.UPGRADED, pid=os.getpid(), clients=server.clients)
 
-    def upgrade(self, python: str, by: str) -> Answer:
-        """Hand everything over to a new program. Once that is done, nothing may run but `leave`."""
+    def upgrade(
+        self, python: str, by: str, at_once: Callable[[Answer], object] = lambda answer: None
+    ) -> Answer:
+        """Hand everything over to a new program and end; if that is not possible, return an error.
+
+        `at_once` gets the answer when nothing else may run any more, and so must not wait.
+        """
         if os.getpid() == 1:
             return self._failed_to_upgrade(
                 "this is the first process of a container, which would end with it; start another container instead"
             )
-        if self._upgrading or self._reloading or self._server.unready == "stopping":
-            return error("busy", "the server is being upgraded, reloaded or stopped already")
+        if self._upgrading or self._reloading or self.backing_up or self._server.unready == "stopping":
+            return error("busy", "the server is being upgraded, reloaded, backed up or stopped already")
         self._upgrading = True
         successor = None
         try:
-            successor = Successor(python or sys.executable, self._words, self._clock)
+            reloads = self._reloads
+            successor = Successor(python or sys.executable, self._words, gevent.sleep)
             self._log(LogEvent.UPGRADING, pid=successor.pid, python=python or sys.executable)
-            self._check(successor.hello(gevent.sleep))
+            self._check(successor.hello())
             self._server.context.chat.audit(by, "upgrade", python)
+            successor.prepare(self._server.context.chat.ahead())
             self._wait_for_moment()
+            if self._reloads != reloads:
+                raise HandoverFailed("the settings have been read again meanwhile; try again")
             begun = self._clock.monotonic()
             self._hand_over(successor)
         except Exception as failed:
-            if successor is not None:
-                successor.end()
             if not isinstance(failed, HandoverFailed | StorageUnavailable):
                 self._log(LogEvent.FAULT, error="".join(traceback.format_exception(failed)).rstrip())
             return self._failed_to_upgrade(str(failed))
         finally:
             self._upgrading = False
-        self._successor = successor
-        return {"done": {"pid": successor.pid, "pause_ms": int(1000 * (self._clock.monotonic() - begun))}}
+            if successor is not None and self._successor is None:
+                successor.end()
+        self._leave(successor, begun, at_once)
 
     def _failed_to_upgrade(self, why: str) -> Answer:
         self._log(LogEvent.UPGRADE_FAILED, error=why)
@@ -285,38 +306,44 @@ class Process:
         deadline = self._clock.monotonic() + _MOMENT_S
         # What has been said by now need not be written while everybody waits.
         gevent.get_hub().threadpool.apply(self._server.storage.settle)
-        while not self._server.can_be_handed_over:
+        while self._reloading or self.backing_up or not self._server.can_be_handed_over:
             if self._clock.monotonic() > deadline:
                 raise HandoverFailed("somebody's command takes too long; try again")
             gevent.sleep(_LOOK_S)
 
     def _hand_over(self, successor: Successor) -> None:
         """From here on nothing else runs in this process, unless this fails."""
+        if self._server.unready == "stopping":
+            raise HandoverFailed("the server is being stopped")
         storage = self._server.storage
-        storage.suspend()
         try:
-            buffers = Buffers()
-            state, descriptors = self._server.to_state(buffers.keep)
-            state["has_admin"] = self._admin is not None
-            if self._admin is not None:
-                descriptors.insert(0, self._admin.fileno())
-            successor.hand_over(state, buffers, descriptors)
-            successor.go()
+            with _no_collections():
+                storage.suspend()
+                buffers = Buffers()
+                admin = None if self._admin is None else self._admin.fileno()
+                successor.hand_over(self._server.to_parts(buffers.keep, admin), buffers)
+                successor.go()
         except BaseException:
+            # It can have begun to write.
+            successor.end()
             storage.resume()
             raise
+        self._successor = successor
 
-    def leave(self) -> None:
-        """End the process, whose clients another one serves. Does not return, and does not let the event loop run."""
-        assert self._successor is not None
-        self._notifier.notify(f"MAINPID={self._successor.pid}")
-        left = self._server.leave_behind()
-        for connection in left:
-            connection.send_away()
-        _read_to_the_end([connection.fileno for connection in left], self._clock)
-        self._log.close(_MOST_FLUSH_S)
-        self._output.close(_LEAST_FLUSH_S)
-        os._exit(0)
+    def _leave(self, successor: Successor, begun: float, at_once: Callable[[Answer], object]) -> NoReturn:
+        """End the process, whose clients another one serves. The event loop must not run any more."""
+        try:
+            self._notifier.notify(f"MAINPID={successor.pid}")
+            pause_ms = int(1000 * (self._clock.monotonic() - begun))
+            at_once({"done": {"pid": successor.pid, "pause_ms": pause_ms}})
+            left = self._server.leave_behind()
+            for connection in left:
+                connection.send_away()
+            _read_to_the_end([connection.fileno for connection in left], self._clock)
+            self._log.close(_MOST_FLUSH_S)
+            self._output.close(_LEAST_FLUSH_S)
+        finally:
+            os._exit(0)
 
 
 def _hello(config: Config) -> dict[str, Any]:
@@ -328,8 +355,14 @@ def _hello(config: Config) -> dict[str, Any]:
     return {"data": str(Path(config.data).resolve()), "database": len(MIGRATIONS)}
 
 
-def _admin_socket_of(handed_over: HandedOver) -> socket.socket | None:
-    return socket.socket(fileno=handed_over.descriptors.pop(0)) if handed_over.state["has_admin"] else None
+@contextmanager
+def _no_collections() -> Iterator[None]:
+    """Do not look for garbage: it takes time, there is none, and everybody waits."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _read_to_the_end(descriptors: list[int], clock: Clock) -> None:

@@ -1,13 +1,19 @@
 """How a server hands its clients over to the program that replaces it, as two processes and a socket. Knows no chat.
 
-The old process starts the new one with one end of a pair of Unix sockets. The new one says what it is. Once the old one has
-come to rest, it sends its state, as JSON and bytes in files without names, and its descriptors. The new one says that it has
-understood everything. Only the last word of the old one, `go`, lets it do anything: until then the old one can end it and go
-on as if nothing had happened, and without that word the new one ends itself.
+The old process starts the new one with one end of a pair of Unix sockets. They say in turn:
+
+- new: what it is (`hello`), once it has imported and read all that it needs;
+- old: `ahead`, what can be sent while the clients are still served; new: `prepared`;
+- old, once it has come to rest: its state and its descriptors, in parts that the new one takes over while the next is made;
+- new: `understood`; old: `go`; new: `serving`.
+
+The old process serves nobody from its rest on. If anything goes wrong before `serving`, it ends the new one and goes on as if
+nothing had happened. The new one ends itself if the old one ends before `go`.
 
 Invariants:
-- The new process neither reads nor writes a client's socket or the data directory before `go`.
-- The state is JSON. Both sides check its version, and the old one refuses a new one of another version.
+- The new process neither reads nor writes a client's socket before `serving`, nor the data directory before `go`.
+- The state is JSON; it and the bytes that wait for clients are in files without names. The old process refuses a new one that
+  has another version of the state.
 - Everything from the rest of the old process on blocks it, for a bounded time.
 """
 
@@ -20,26 +26,28 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from geventchat.clock import Clock
-
 # Of the state, whatever its parts are: to be increased with each change to any of them.
-STATE_VERSION = 1
+STATE_VERSION = 2
 VARIABLE = "CHAT_UPGRADE_SOCKET"
 
 _READY_S = 30.0
 _UNDERSTOOD_S = 20.0
+_SERVING_S = 10.0
 _END_S = 5.0
-_POLL_S = 0.05
+_POLL_S = 0.02
 # The kernel takes at most 253 descriptors in one message.
 _DESCRIPTORS_AT_ONCE = 250
 _MOST_MESSAGE_BYTES = 65_536
 
 State = dict[str, Any]
+# Of the state, with the descriptors that belong to it.
+Part = tuple[State, Sequence[int]]
 Buffer = bytes | bytearray | memoryview
 
 
@@ -54,33 +62,38 @@ class Buffers:
     """Bytes that wait for clients, beside the state. What several share is kept once."""
 
     def __init__(self) -> None:
-        self._parts: list[Any] = []
-        self._size = 0
-        # By the identity of what `_parts` holds.
-        self._offsets: dict[int, int] = {}
+        self._kept: list[Any] = []
+        # By the identity of what `_kept` holds.
+        self._places: dict[int, int] = {}
+        self._taken = 0
 
     def keep(self, buffer: Buffer) -> list[int]:
         """Keep a buffer; returns where it is."""
         whole: Any = buffer.obj if isinstance(buffer, memoryview) else buffer
-        offset = self._offsets.get(id(whole))
-        if offset is None:
-            offset = self._offsets[id(whole)] = self._size
-            self._parts.append(whole)
-            self._size += len(whole)
-        return [offset + _offset(buffer, whole), len(buffer)]
+        place = self._places.get(id(whole))
+        if place is None:
+            place = self._places[id(whole)] = len(self._kept)
+            self._kept.append(whole)
+        return [place, _offset(buffer, whole), len(buffer)]
 
-    def file(self) -> int:
-        """A new file with everything in it."""
-        return _file(self._parts)
+    def take_new(self) -> list[Any]:
+        """Those that have been kept since the last call."""
+        new = self._kept[self._taken :]
+        self._taken = len(self._kept)
+        return new
 
 
 def _file(parts: Iterable[Any]) -> int:
     """A file without a name, with these bytes in it."""
     descriptor = os.memfd_create("geventchat", os.MFD_CLOEXEC)
-    for part in parts:
-        view = memoryview(part)
-        while view:
-            view = view[os.write(descriptor, view) :]
+    try:
+        for part in parts:
+            view = memoryview(part)
+            while view:
+                view = view[os.write(descriptor, view) :]
+    except BaseException:
+        os.close(descriptor)
+        raise
     return descriptor
 
 
@@ -96,15 +109,20 @@ def _offset(buffer: Buffer, whole: Any) -> int:
 class KeptBuffers:
     """The buffers of another process."""
 
-    def __init__(self, descriptor: int) -> None:
-        size = os.fstat(descriptor).st_size
-        self._bytes = _read_all(descriptor, size)
-        os.close(descriptor)
+    def __init__(self) -> None:
+        self._kept: list[Buffer] = []
+
+    def add(self, content: bytes, sizes: Iterable[int]) -> None:
+        """Have the next ones, of these sizes."""
+        at = 0
+        for size in sizes:
+            self._kept.append(content[at : at + size])
+            at += size
 
     def find(self, kept: Sequence[int]) -> Buffer:
         """The bytes that were kept."""
-        start, size = kept
-        return memoryview(self._bytes)[start : start + size]
+        place, start, size = kept
+        return memoryview(self._kept[place])[start : start + size]
 
 
 # --- Messages --------------------------------------------------------------------------------------------------------
@@ -116,10 +134,16 @@ def _send(sock: socket.socket, message: Mapping[str, Any]) -> None:
 
 def _receive(sock: socket.socket, within_s: float | None) -> dict[str, Any] | None:
     """The next message; None when the other side has ended. Raises TimeoutError."""
-    sock.settimeout(within_s)
+    deadline = None if within_s is None else time.monotonic() + within_s
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
     line = b""
     # One byte at a time: descriptors come with the bytes behind the line.
     while not line.endswith(b"\n") and len(line) < _MOST_MESSAGE_BYTES:
+        left_ms = None if deadline is None else max(0.0, 1000 * (deadline - time.monotonic()))
+        # Also when it is too late: this process can have been stopped meanwhile, and not the other.
+        if not poll.poll(left_ms):
+            raise TimeoutError
         byte = sock.recv(1)
         if not byte:
             return None
@@ -143,15 +167,14 @@ def _receive_descriptors(sock: socket.socket, number: int) -> list[int]:
     return found
 
 
-def _read_all(descriptor: int, size: int) -> bytes:
+def _read_all(descriptor: int) -> bytes:
+    """What a file contains, which is closed."""
     chunks = []
     at = 0
-    while at < size:
-        chunk = os.pread(descriptor, min(size - at, 1 << 24), at)
-        if not chunk:
-            break
+    while chunk := os.pread(descriptor, 1 << 24, at):
         chunks.append(chunk)
         at += len(chunk)
+    os.close(descriptor)
     return b"".join(chunks)
 
 
@@ -161,13 +184,18 @@ def _read_all(descriptor: int, size: int) -> bytes:
 class Successor:
     """The new process, as the old one sees it."""
 
-    def __init__(self, python: str, words: Sequence[str], clock: Clock) -> None:
-        """Start it. Raises HandoverFailed."""
-        self._clock = clock
-        self._socket, theirs = socket.socketpair()
+    def __init__(self, python: str, words: Sequence[str], sleep: Callable[[float], object]) -> None:
+        """Start it. Raises HandoverFailed. `sleep` lets clients go on meanwhile."""
+        self._sleep = sleep
         environment = {
             name: value for name, value in os.environ.items() if not name.startswith(_NOT_INHERITED)
         }
+        try:
+            self._socket, theirs = socket.socketpair()
+        except OSError as error:
+            raise HandoverFailed(f"no socket for the new program: {error.strerror}") from error
+        # For what is sent; what is received has times of its own.
+        self._socket.settimeout(_UNDERSTOOD_S)
         environment[VARIABLE] = str(theirs.fileno())
         try:
             self._process = subprocess.Popen(
@@ -184,54 +212,82 @@ class Successor:
         """Its process id."""
         return self._process.pid
 
-    def hello(self, sleep: Any) -> dict[str, Any]:
-        """What it says of itself, once it is ready. `sleep` lets clients go on meanwhile."""
-        deadline = self._clock.monotonic() + _READY_S
-        poll = select.poll()
-        poll.register(self._socket, select.POLLIN)
-        while not poll.poll(0):
-            if self._clock.monotonic() > deadline:
-                raise HandoverFailed(f"the new program was not ready within {_READY_S:g} s")
-            sleep(_POLL_S)
-        hello = self._receive(_END_S)
+    def hello(self) -> dict[str, Any]:
+        """What it says of itself, once it is ready. Lets clients go on meanwhile."""
+        hello = self._wait_for("ready")
         if hello.get("state") != STATE_VERSION:
             raise HandoverFailed(
                 f"the new program hands over version {hello.get('state')} of the state, and this one {STATE_VERSION}; restart"
             )
         return hello
 
-    def hand_over(self, state: State, buffers: Buffers, descriptors: Sequence[int]) -> None:
-        """Send everything, and wait until it is understood. Blocks."""
-        files: list[int] = []
-        try:
-            files.append(_file([json.dumps(state).encode()]))
-            files.append(buffers.file())
-            self._socket.settimeout(_UNDERSTOOD_S)
-            _send(self._socket, {"descriptors": len(descriptors)})
-            _send_descriptors(self._socket, [*files, *descriptors])
-        except OSError as error:
-            raise HandoverFailed(f"the new program takes nothing: {error.strerror or error}") from error
-        finally:
-            for file in files:
-                os.close(file)
-        answer = self._receive(_UNDERSTOOD_S)
-        if "understood" not in answer:
-            raise HandoverFailed(str(answer.get("error", "the new program has understood nothing")))
+    def prepare(self, ahead: Iterable[Any]) -> None:
+        """Send what can be sent before the rest, and wait until it is understood. Lets clients go on meanwhile."""
+        lines: list[bytes] = []
+        for one in ahead:
+            lines.append(json.dumps(one).encode() + b"\n")
+            self._sleep(0)
+        self._send({"ahead": True}, [lines])
+        self._expect("prepared", self._wait_for("prepared"))
+
+    def hand_over(self, parts: Iterable[Part], buffers: Buffers) -> None:
+        """Send everything else, part by part, and wait until it is understood. Blocks."""
+        for state, descriptors in parts:
+            new = buffers.take_new()
+            files = [[json.dumps([state, list(map(len, new))]).encode()], new]
+            self._send({"descriptors": len(descriptors)}, files, descriptors)
+        self._send({"complete": True})
+        self._expect("understood", self._receive(_UNDERSTOOD_S))
 
     def go(self) -> None:
-        """Let it serve the clients. From now on this process must not."""
-        try:
-            _send(self._socket, {"go": True})
-        except OSError as error:
-            raise HandoverFailed(f"the new program has ended: {error.strerror or error}") from error
+        """Let it serve the clients, and wait until it begins to. From then on this process must not. Blocks."""
+        self._send({"go": True})
+        self._expect("serving", self._receive(_SERVING_S))
 
     def end(self) -> None:
-        """End it, if it has not ended: it has not been told to go."""
+        """End it: it does not serve."""
         self._socket.close()
         with suppress(OSError):
             self._process.send_signal(signal.SIGKILL)
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(_END_S)
+
+    def _send(
+        self,
+        message: Mapping[str, Any],
+        contents: Sequence[Iterable[Any]] = (),
+        descriptors: Sequence[int] = (),
+    ) -> None:
+        """Send a message, and behind it files with these contents and the descriptors."""
+        files: list[int] = []
+        try:
+            files.extend(map(_file, contents))
+            _send(self._socket, message)
+            _send_descriptors(self._socket, [*files, *descriptors])
+        except (BrokenPipeError, ConnectionResetError):
+            # It can have said why.
+            raise _unexpected(self._receive(_END_S)) from None
+        except OSError as error:
+            raise HandoverFailed(f"the new program takes nothing: {error.strerror or error}") from error
+        finally:
+            for file in files:
+                os.close(file)
+
+    @staticmethod
+    def _expect(wanted: str, answer: Mapping[str, Any]) -> None:
+        if wanted not in answer:
+            raise _unexpected(answer)
+
+    def _wait_for(self, what: str) -> dict[str, Any]:
+        """The next message, which says that it is ready, or prepared. Lets clients go on meanwhile."""
+        deadline = time.monotonic() + _READY_S
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        while not poll.poll(0):
+            if time.monotonic() > deadline:
+                raise HandoverFailed(f"the new program was not {what} within {_READY_S:g} s")
+            self._sleep(_POLL_S)
+        return self._receive(_END_S)
 
     def _receive(self, within_s: float) -> dict[str, Any]:
         try:
@@ -252,13 +308,17 @@ class Successor:
 _NOT_INHERITED = ("LISTEN_", "WATCHDOG_PID")
 
 
+def _unexpected(answer: Mapping[str, Any]) -> HandoverFailed:
+    return HandoverFailed(str(answer.get("error", "the new program answers what was not asked")))
+
+
 @dataclass(frozen=True, slots=True)
 class HandedOver:
-    """What a new process gets from the old one."""
+    """What a new process gets from the old one, while it comes."""
 
-    state: State
+    parts: Iterator[Part]
+    # Those that the parts so far refer to.
     buffers: KeptBuffers
-    descriptors: list[int]
 
 
 class Predecessor:
@@ -274,26 +334,48 @@ class Predecessor:
         descriptor = environment.get(VARIABLE, "")
         return Predecessor(int(descriptor)) if descriptor.isdecimal() else None
 
-    def receive(self, hello: Mapping[str, Any]) -> HandedOver:
-        """Say that this process is ready, and wait for what it takes over. Ends the process if nothing comes."""
+    def prepare(self, hello: Mapping[str, Any]) -> Iterator[Any]:
+        """Say that this process is ready, and get what is sent before the rest. Ends the process if nothing comes."""
         _send(self._socket, {"state": STATE_VERSION, **hello})
-        # The old process has to come to rest first.
-        message = _receive(self._socket, None)
-        if message is None:
-            sys.exit("geventchat: the old process goes on")
-        state, buffers, *descriptors = _receive_descriptors(self._socket, message["descriptors"] + 2)
-        read: State = json.loads(_read_all(state, os.fstat(state).st_size))
-        os.close(state)
-        return HandedOver(read, KeptBuffers(buffers), descriptors)
+        self._next()
+        (file,) = _receive_descriptors(self._socket, 1)
+        return map(json.loads, _read_all(file).splitlines())
+
+    def receive(self) -> HandedOver:
+        """The rest. Whoever asks for the first part has prepared everything. Ends the process if nothing comes."""
+        buffers = KeptBuffers()
+        return HandedOver(self._parts(buffers), buffers)
+
+    def _parts(self, buffers: KeptBuffers) -> Iterator[Part]:
+        _send(self._socket, {"prepared": True})
+        # The old process has to come to rest before the first.
+        while "complete" not in (message := self._next()):
+            state_file, buffer_file, *descriptors = _receive_descriptors(
+                self._socket, message["descriptors"] + 2
+            )
+            state, sizes = json.loads(_read_all(state_file))
+            buffers.add(_read_all(buffer_file), sizes)
+            yield state, descriptors
 
     def understood(self) -> None:
         """Say that everything is understood, and wait for the word to go. Ends the process without it."""
         _send(self._socket, {"understood": True})
-        if _receive(self._socket, None) is None:
-            os._exit(1)
+        self._next()
+
+    def serving(self) -> None:
+        """Say that this process serves the clients from now on."""
+        # If the old process has ended meanwhile, this one serves all the more.
+        with suppress(OSError):
+            _send(self._socket, {"serving": True})
         self._socket.close()
 
     def refuse(self, why: str) -> None:
         """Say why this process cannot take over."""
         with suppress(OSError):
             _send(self._socket, {"error": why})
+
+    def _next(self) -> dict[str, Any]:
+        message = _receive(self._socket, None)
+        if message is None:
+            sys.exit("geventchat: the old process goes on, or has ended")
+        return message

@@ -1,25 +1,24 @@
 """`geventchat passwd --data DIR NAME`: sets the password of an account, and creates the account if there is none.
 
 For the first password of an operator, and for a person who has forgotten theirs. With --token it makes a token for a bot. The
-server must not be running.
+server must not be running: `geventchat admin password` asks one that is.
 """
 
 from __future__ import annotations
 
-import getpass
 import secrets
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TextIO
 
 from geventchat.arguments import EXIT_USAGE, Parser
 from geventchat.chat.names import InvalidName, Name, parse_name
-from geventchat.chat.passwords import TOKEN_BYTES, Password, Secret, WeakPassword, prepare, token_from
+from geventchat.chat.passwords import TOKEN_BYTES, Secret, WeakPassword, prepare, token_from
 from geventchat.chat.records import AccountRecord, Act
 from geventchat.clock import SystemClock
 from geventchat.log import LogEvent, fields_text
+from geventchat.password_prompt import NoPassword, ask_for_password
 from geventchat.services.passwords import hash_here
 from geventchat.services.storage.directory import CannotOpenStorage
 from geventchat.services.storage.sqlite import SqliteStorage
@@ -27,8 +26,6 @@ from geventchat.settings import EXIT_CONFIGURATION, Limits
 
 EXIT_FAILED = 1
 _CLOSE_S = 30.0
-# More than any password has, so that a longer line is a password that is too long.
-_MOST_TYPED_BYTES = 2_000
 
 
 class _CannotSet(Exception):
@@ -71,7 +68,7 @@ def main(words: Sequence[str]) -> int:
     except CannotOpenStorage as error:
         print(f"geventchat passwd: {error}", file=sys.stderr)
         return EXIT_CONFIGURATION
-    except (_CannotSet, WeakPassword) as error:
+    except (_CannotSet, NoPassword, WeakPassword) as error:
         print(f"geventchat passwd: {error}", file=sys.stderr)
         return EXIT_FAILED
     except KeyboardInterrupt:
@@ -88,7 +85,7 @@ def _set(directory: Path, name: Name) -> bool:
     storage = SqliteStorage(directory, Limits(), clock, _log, lambda call: call())
     try:
         found = [record for record in storage.load().accounts if record.key == name.key]
-        hashed = hash_here(_ask(sys.stdin, name))
+        hashed = hash_here(ask_for_password(sys.stdin, name.shown))
         now_ms = int(1000 * clock.time())
         record = found[0] if found else AccountRecord(name.key, name.shown, hashed, created_ms=now_ms)
         # The new password works at once in spite of earlier guesses, and leaked tokens no longer do.
@@ -126,23 +123,6 @@ def _make_token(directory: Path, name: Name) -> Secret:
 def _without_password(name: Name, now_ms: int) -> AccountRecord:
     hashed = hash_here(prepare(secrets.token_urlsafe(TOKEN_BYTES)))
     return AccountRecord(name.key, name.shown, hashed, created_ms=now_ms)
-
-
-def _ask(stdin: TextIO | None, name: Name) -> Password:
-    if stdin is None:
-        raise _CannotSet("standard input is closed")
-    if not stdin.isatty():
-        line = stdin.buffer.readline(_MOST_TYPED_BYTES)
-        if not line:
-            raise _CannotSet("no password on standard input")
-        try:
-            return prepare(line.decode())
-        except UnicodeDecodeError:
-            raise _CannotSet("the password on standard input is not UTF-8") from None
-    password = prepare(getpass.getpass(f"Password of {name.shown}: "))
-    if prepare(getpass.getpass("The same again: ")) != password:
-        raise _CannotSet("the two passwords differ")
-    return password
 
 
 def _log(event: LogEvent, /, **fields: object) -> None:

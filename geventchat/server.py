@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from types import TracebackType
 from typing import Any, TypeVar, cast
 
@@ -32,8 +33,11 @@ from geventchat.chat.events import (
     Rejected,
     Said,
 )
+from geventchat.chat.history import RoomLog
 from geventchat.chat.names import InvalidName, Name, parse_name, parse_room_name
+from geventchat.chat.passwords import Password
 from geventchat.chat.results import Busy, Done, More
+from geventchat.chat.room_list import logs_of
 from geventchat.chat.rooms import Room
 from geventchat.chat.sessions import NoListener, Session
 from geventchat.chat.states import BadState, State
@@ -45,7 +49,7 @@ from geventchat.dialects.dialect import Dialect
 from geventchat.dialects.framing import LineFraming
 from geventchat.dialects.telnet import TelnetFraming
 from geventchat.embedding import AtGate, E, RoomInfo, Subscription, values_of
-from geventchat.handover import HandedOver
+from geventchat.handover import HandedOver, Part
 from geventchat.log import AddressLog, Log, LogEvent, to_logging
 from geventchat.net.admission import Admission, fit_to_descriptors, origin_of
 from geventchat.net.announcer import Announcer
@@ -57,16 +61,19 @@ from geventchat.net.opening import Opening, ProxiedOpening
 from geventchat.net.service import Accepted, OpenConnection, ServedConnection, Service
 from geventchat.net.tls import Certificate
 from geventchat.net.transport import Transport
-from geventchat.net.turns import Turns
+from geventchat.net.turns import InputTurns, Turns
 from geventchat.net.waiter import CloseReason, HangupWatch
 from geventchat.rate import Rate
 from geventchat.services.passwords import Hasher
-from geventchat.services.storage import open_storage
+from geventchat.services.storage import import_storage, open_storage
 from geventchat.services.storage.epoch import random_epoch
 from geventchat.settings import Config, ConfigError, IdleNotice, Limits, Listen, Reload, settings_of
 from geventchat.web.origins import Origins, read_origin
 
 T = TypeVar("T")
+
+# How many clients a part of what is handed over has: the next part is made while another process takes this one over.
+_CLIENTS_AT_ONCE = 100
 
 # Where the program waits at gates: one queue beside those of the addresses.
 _PROGRAM = "program"
@@ -100,18 +107,35 @@ def _read_ban_list(config: Config, now_ms: int) -> list[Ban]:
     try:
         with open(config.ban_list, encoding="utf-8") as file:
             text = file.read(_MOST_BAN_LIST_CHARACTERS + 1)
-        bans = read_ban_list(text, now_ms)
+        if len(text) > _MOST_BAN_LIST_CHARACTERS:
+            raise ValueError(f"more than {_MOST_BAN_LIST_CHARACTERS:,} characters")
+        return read_ban_list(text, now_ms, config.limits.server_bans)
     except OSError as error:
         raise ConfigError("ban-list", f"ban-list: cannot read {config.ban_list}: {error.strerror}") from error
     except ValueError as wrong:
         raise ConfigError("ban-list", f"ban-list: {config.ban_list}: {wrong}") from wrong
-    most = config.limits.server_bans
-    if len(bans) > most or len(text) > _MOST_BAN_LIST_CHARACTERS:
+
+
+def _import_service(name: str) -> Any:
+    """The module of a service that needs an optional package; None for other services. Raises ConfigError."""
+    try:
+        match name:
+            case "metrics":
+                import geventchat.metrics.service as metrics
+
+                return metrics
+            case "web":
+                import geventchat.web.service as web
+
+                return web
+    except ModuleNotFoundError as missing:
+        package = (missing.name or "").partition(".")[0]
+        if package not in ("prometheus_client", "websockets"):
+            raise
         raise ConfigError(
-            "ban-list",
-            f"ban-list: {config.ban_list} has more than {most} bans (max-server-bans), or is too long",
-        )
-    return bans
+            "listen", f"listen: {name}:// needs the package {package}: pip install 'geventchat[{name}]'"
+        ) from None
+    return None
 
 
 def _is_exposed(listen: Listen) -> bool:
@@ -138,9 +162,11 @@ class _Handed:
     """What another process has handed over, with its descriptors as what they are."""
 
     def __init__(self, handed_over: HandedOver) -> None:
-        self.state = handed_over.state
+        self.state, found = next(handed_over.parts)
+        self.parts = handed_over.parts
         self.find = handed_over.buffers.find
-        descriptors = iter(handed_over.descriptors)
+        descriptors = iter(found)
+        self.admin = socket.socket(fileno=next(descriptors)) if self.state["has_admin"] else None
         self.lock = next(descriptors) if self.state["has_lock"] else None
         opened = [(one, socket.socket(fileno=next(descriptors))) for one in self.state["listeners"]]
         inherited = self.state["inherited"]
@@ -150,7 +176,6 @@ class _Handed:
         self._listeners = {
             _place(one["scheme"], one["host"], one["port"], one["path"]): sock for one, sock in own
         }
-        self.clients = [socket.socket(fileno=descriptor) for descriptor in descriptors]
 
     def epoch(self) -> str:
         """That of the ids."""
@@ -164,6 +189,34 @@ class _Handed:
         """Close what is not needed: the sockets of addresses that the settings no longer have."""
         for sock in self._listeners.values():
             sock.close()
+
+
+class _Alike:
+    """States of one kind, many of which have much in common: of each, what differs from the first one."""
+
+    def __init__(self) -> None:
+        self.state: State = {"first": None, "others": []}
+
+    def add(self, state: State | None) -> None:
+        """Add the next one, which can be missing."""
+        first = self.state["first"]
+        if state is not None and first is None:
+            first = self.state["first"] = state
+        if state is not None:
+            state = {key: value for key, value in state.items() if first[key] != value}
+        self.state["others"].append(state)
+
+    @staticmethod
+    def read(state: State) -> Iterator[State | None]:
+        """All of them, in order."""
+        first = state["first"]
+        return (None if one is None else {**first, **one} for one in state["others"])
+
+
+def _divided(many: Iterable[T], size: int) -> Iterator[list[T]]:
+    rest = iter(many)
+    while some := list(islice(rest, size)):
+        yield some
 
 
 def _place(*parts: object) -> tuple[object, ...]:
@@ -196,12 +249,10 @@ class Server:
         hasher: Hasher | None = None,
         name: str | None = None,
         sockets: Iterable[tuple[str, socket.socket]] = (),
-        handed_over: HandedOver | None = None,
     ) -> None:
         """`name` is the one that `say` and `kick` use, which no client can have; without one it is `server`.
 
         `sockets` listen already, each for clients of a scheme; they take the place of the addresses with that scheme.
-        With `handed_over`, `start` only takes over what another process has; `go_on` begins to serve its clients.
         `new_epoch` names the epoch of message ids where no data directory keeps one. The server closes the `hasher`.
         """
         self._hasher = hasher or Hasher()
@@ -213,9 +264,12 @@ class Server:
             raise ConfigError("name", f"name: {name!r} is not a name that a person could have") from None
         self._is_named = name is not None
         self._sockets = list(sockets)
-        self._handed_over = handed_over
+        # What has been handed over ahead.
+        self._logs: dict[str, RoomLog] = {}
         # Sessions of clients that could not be handed over.
         self._lost: list[Session] = []
+        # What another process has handed over for the program, and not for the server.
+        self._admin: socket.socket | None = None
         self._operators_of(self.config)
         self._clock = clock or SystemClock()
         self._log = log
@@ -226,6 +280,7 @@ class Server:
         self._certificates: dict[tuple[str, str], Certificate] = {}
         self._connections: dict[int, OpenConnection] = {}
         self._hangups: HangupWatch | None = None
+        self._request_turns: InputTurns | None = None
         self._address_log: AddressLog | None = None
         self._loop_delay: LoopDelay | None = None
         self._storage: Storage | None = None
@@ -239,8 +294,22 @@ class Server:
         self._empty.set()
         self._stopping = False
 
-    def start(self) -> None:
-        """Open the storage and listen on every address, or on none and raise CannotOpenStorage or CannotListen."""
+    def prepare(self, ahead: Iterable[Any]) -> None:
+        """Do what takes time and needs no clients, before `start` takes over what another process has.
+
+        `ahead` is what that one hands over before the rest.
+        """
+        self._logs = logs_of(ahead)
+        import_storage(self.config.data)
+        for listen in self.config.listen:
+            self._certificate_of(listen)
+            _import_service(listen.service)
+
+    def start(self, handed_over: HandedOver | None = None) -> None:
+        """Open the storage and listen on every address, or on none and raise CannotOpenStorage or CannotListen.
+
+        With `handed_over`, only take over what another process has; `go_on` begins to serve its clients.
+        """
         if self._listeners:
             raise RuntimeError("the server has already been started")
         hub = gevent.get_hub()
@@ -252,7 +321,7 @@ class Server:
         log = AddressLog(
             self._log, limits.address_log_lines_per_s, limits.address_burst_log_lines, self._clock
         )
-        handed = _Handed(self._handed_over) if self._handed_over is not None else None
+        handed = None if handed_over is None else _Handed(handed_over)
         storage = open_storage(
             self.config.data,
             limits,
@@ -265,6 +334,7 @@ class Server:
         )
         self._storage = storage
         self._hangups = HangupWatch(hub)
+        self._request_turns = InputTurns(hub)
         delivery = Delivery(hub, self._clock, limits)
         chat = Chat(
             self._clock.time,
@@ -297,6 +367,7 @@ class Server:
             admission=Admission(hub, self._clock, limits),
             turns=Turns(hub),
             handshake_turns=Turns(hub),
+            request_turns=self._request_turns,
             hangups=self._hangups,
             clock=self._clock,
             limits=limits,
@@ -331,6 +402,7 @@ class Server:
             if self._loop_delay is not None:
                 self._loop_delay.close()
             self._hangups.close()
+            self._request_turns.close()
             storage.close(_LEAST_CLOSE_S)
             raise
 
@@ -396,8 +468,9 @@ class Server:
         for waiter in list(self._waiters):
             gevent.kill(waiter, RuntimeError("the server has stopped"))
         self._hasher.close()
-        if self._hangups is not None:
-            self._hangups.close()
+        for watch in (self._hangups, self._request_turns):
+            if watch is not None:
+                watch.close()
         if self._storage is not None:
             orderly = self._storage.close(max(_LEAST_CLOSE_S, deadline - self._clock.monotonic())) and orderly
             # What it has to log comes through the event loop.
@@ -523,31 +596,25 @@ class Server:
         busy = any(getattr(one, "is_busy", False) for one in self._connections.values())
         return not busy and self.context.chat.can_be_handed_over
 
-    def to_state(self, keep: Callable[[Buffer], Any]) -> tuple[State, list[int]]:
-        """Everything, and the descriptors that belong to it, to be handed over. Nothing may run before it is, or is not.
+    def to_parts(self, keep: Callable[[Buffer], Any], admin: int | None = None) -> Iterator[Part]:
+        """Everything, and the descriptors that belong to it, to be handed over. Nothing else may run before it is, or is not.
 
         What clients have been sent is sent now, as far as their sockets take it; `keep` gets the rest. Changes nothing else.
+        `admin` is the descriptor of the admin socket.
         """
         context = self.context
         context.delivery.flush_everything()
-        services = {id(_chat_service(service)): name for name, service in self._services.items()}
-        moved = [one for one in self.connections if one.can_be_handed_over]
-        sessions = {one.session: one.number for one in moved}
-        lost = [one for one in context.chat.sessions if one not in sessions]
-        for at, session in enumerate(lost, 1):
-            sessions[session] = -at
         listeners = [
             {"scheme": listen.scheme, "host": listen.host, "port": listen.port, "path": listen.path}
             for listen, _ in self._listeners
         ]
         lock = self.storage.lock
         counts = context.counts
-        state: State = {
+        first: State = {
+            "has_admin": admin is not None,
             "has_lock": lock is not None,
             "listeners": listeners,
             "inherited": len(self._sockets),
-            "connections": [{**one.to_state(keep), "service": services[id(one.service)]} for one in moved],
-            "lost": len(lost),
             "numbers": self._numbers,
             "admission": context.admission.to_state(),
             "counts": {
@@ -557,12 +624,29 @@ class Server:
                 "refused": {reason.name: count for reason, count in counts.refused.items()},
                 "closed": {reason.name: count for reason, count in counts.closed.items()},
             },
-            "chat": context.chat.to_state(sessions.__getitem__),
+            "chat": context.chat.to_state(),
             "storage": self.storage.to_state(),
         }
-        descriptors = [] if lock is None else [lock]
-        descriptors += [listener.socket.fileno() for _, listener in self._listeners]
-        return state, [*descriptors, *(one.fileno for one in moved)]
+        descriptors = [one for one in (admin, lock) if one is not None]
+        yield first, [*descriptors, *(listener.socket.fileno() for _, listener in self._listeners)]
+        services = {id(_chat_service(service)): name for name, service in self._services.items()}
+        moved = {one.session: one for one in self.connections if one.can_be_handed_over}
+        # First those who are logged in, in the order of their logins.
+        order = dict.fromkeys([*context.chat.sessions, *moved])
+        for some in _divided(order, _CLIENTS_AT_ONCE):
+            connections, sessions = _Alike(), _Alike()
+            descriptors = []
+            for session in some:
+                connection = moved.get(session)
+                if connection is not None:
+                    descriptors.append(connection.fileno)
+                    connections.add(
+                        {**connection.to_state(keep), "service": services[id(connection.service)]}
+                    )
+                else:
+                    connections.add(None)
+                sessions.add(None if session.name is None else session.to_state())
+            yield {"connections": connections.state, "sessions": sessions.state}, descriptors
 
     def leave_behind(self) -> list[Connection]:
         """The connections of the chat that have not been handed over."""
@@ -570,6 +654,7 @@ class Server:
 
     def _take_over(self, handed: _Handed) -> None:
         state, context = handed.state, self.context
+        self._admin = handed.admin
         self._numbers = state["numbers"]
         counts, counted = context.counts, state["counts"]
         counts.accepted, counts.received_bytes = counted["accepted"], counted["received_bytes"]
@@ -578,18 +663,24 @@ class Server:
         counts.closed.update({CloseReason[name]: count for name, count in counted["closed"].items()})
         context.admission.take_state(state["admission"])
         self.storage.take_state(state["storage"])
-        sessions: dict[int, Session] = {}
-        for one, sock in zip(state["connections"], handed.clients, strict=True):
-            connection = self._adopt(one, sock)
-            connection.take_state(one, handed.find)
-            sessions[connection.number] = connection.session
-        self._lost = [Session(NoListener()) for _ in range(state["lost"])]
-        for at, session in enumerate(self._lost, 1):
-            sessions[-at] = session
-        context.chat.take_state(state["chat"], sessions)
+        adopt_session = context.chat.take_state(state["chat"], self._logs)
+        self._logs = {}
+        for part, descriptors in handed.parts:
+            left = iter(descriptors)
+            connections, sessions = _Alike.read(part["connections"]), _Alike.read(part["sessions"])
+            for connection, of_session in zip(connections, sessions, strict=True):
+                if connection is None:
+                    session = Session(NoListener())
+                    self._lost.append(session)
+                else:
+                    session = self._adopt(connection, socket.socket(fileno=next(left)), handed.find).session
+                if of_session is not None:
+                    adopt_session(session, of_session)
+        # The oldest first.
+        self._connections = dict(sorted(self._connections.items()))
         handed.close()
 
-    def _adopt(self, state: State, sock: socket.socket) -> Connection:
+    def _adopt(self, state: State, sock: socket.socket, find: Callable[[Any], Buffer]) -> Connection:
         service = self._services.get(state["service"])
         if service is None:
             raise BadState(f"the settings no longer have {state['service']}://, and it has clients")
@@ -598,12 +689,21 @@ class Server:
         adopt = getattr(service, "adopt", None) or service.connection
         connection = adopt(accepted)
         assert isinstance(connection, Connection)
+        connection.take_state(state, find)
         self._connections[connection.number] = connection
         self._empty.clear()
         return connection
 
+    def take_admin_socket(self) -> socket.socket | None:
+        """The admin socket of the other process, if it had one."""
+        admin, self._admin = self._admin, None
+        return admin
+
     def go_on(self) -> None:
-        """Serve the clients of the process that this one has taken over from. That one does so no longer."""
+        """Serve the clients of the process that this one has taken over from, once the event loop runs.
+
+        That one does so no longer.
+        """
         self.storage.begin()
         self._listen()
         for connection in list(self._connections.values()):
@@ -614,7 +714,6 @@ class Server:
             chat.leave(session)
         self._lost.clear()
         chat.announce_departures()
-        self._handed_over = None
 
     def administer(
         self, by: Name, room: str, command: ModerationCommand, timeout: float | None = None
@@ -633,6 +732,14 @@ class Server:
             gevent.sleep(0)
             result = self._when_open(result.go_on, None)
         return subscriber.event
+
+    def set_password(self, name: Name, password: Password) -> bool:
+        """Give an account another password, or make the account: True then. The calling greenlet waits for the hash.
+
+        HasherFull, HashingFailed: nothing has changed.
+        """
+        chat = self.context.chat
+        return chat.set_password(name, self._hasher.hash(password, "", known=True))
 
     @property
     def connections(self) -> list[Connection]:
@@ -779,33 +886,18 @@ class Server:
         for name, dialect in DIALECTS.items():
             services[name] = ChatService(context.encodings[name], context, self._idle_s(dialect), notice)
         if any(listen.service == "metrics" for listen, _ in self._addresses_to_serve()):
-            # What it needs is an optional package.
-            try:
-                from geventchat.metrics.service import MetricsService
-            except ModuleNotFoundError as missing:
-                if missing.name != "prometheus_client":
-                    raise
-                raise ConfigError(
-                    "listen", "listen: metrics:// needs a package: pip install 'geventchat[metrics]'"
-                ) from None
             self._loop_delay = LoopDelay(context.hub, self._clock)
-            services["metrics"] = MetricsService(self, self._loop_delay)
+            services["metrics"] = _import_service("metrics").MetricsService(self, self._loop_delay)
         if any(listen.service == "web" for listen, _ in self._addresses_to_serve()):
             services["web"] = self._make_web_service(context, notice)
         return services
 
     def _make_web_service(self, context: ServerContext, notice: DisconnectNotice | None) -> Service:
-        try:
-            from geventchat.web.service import web_service
-        except ModuleNotFoundError as error:
-            if not (error.name or "").startswith("websockets"):
-                raise
-            message = "listen: web:// needs the package websockets; install geventchat[web]"
-            raise ConfigError("listen", message) from None
         hosts = [listen.host or "" for listen, _ in self._addresses_to_serve() if listen.service == "web"]
         origins = Origins(hosts, map(read_origin, self.config.web_origins))
         idle_s = self._idle_s(DIALECTS["json"])
-        return web_service(context, idle_s, notice, origins)
+        service: Service = _import_service("web").web_service(context, idle_s, notice, origins)
+        return service
 
     def _idle_s(self, dialect: Dialect) -> float:
         return dialect.idle_s if self.config.idle_s is None else self.config.idle_s

@@ -784,11 +784,11 @@ class Limits(_Checked):
         "disconnect clients whose TLS handshake is not complete this long after connecting; 0: never",
     )
     request_s: float = setting(
-        None,
+        "request-timeout",
         20.0,
         SECONDS,
-        Group.EMBEDDING,
-        "time for an HTTP client to send a whole request, from its connection or the last answer on",
+        Group.TIMES,
+        "disconnect HTTP clients that have not sent a whole request this long after connecting or the last answer; 0: never",
     )
     flush_s: float = setting(
         None, 10.0, SECONDS, Group.EMBEDDING, "time for a closing client to read what is pending for it"

@@ -6,10 +6,13 @@ on a busy machine as well: it compares processor times, or two measurements that
 
 from __future__ import annotations
 
+import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import AnyStr
 
-HANG_S = 300.0
+HANG_S = 90.0
 """More than anything takes on a machine that many share. `timeout` in pyproject.toml is longer, so that a test fails with
 what it waited for."""
 
@@ -24,3 +27,13 @@ def until(condition: Callable[[], bool], within_s: float = HANG_S) -> bool:
             return condition()
         time.sleep(_LOOK_S)
     return True
+
+
+@contextmanager
+def killed_at_the_end(process: subprocess.Popen[AnyStr]) -> Iterator[subprocess.Popen[AnyStr]]:
+    """The process during a `with`, whose end does not wait for it: a test that fails would hang there."""
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()

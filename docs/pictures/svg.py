@@ -1,6 +1,7 @@
 """Panels -> one SVG, in rows. Knows the emulator's cells and nothing of what runs in them.
 
-A panel is a title and something that is drawn below it: `terminal` makes one of a screen, `page` of a picture of a browser.
+A panel is a title and something that is drawn below it: `terminal` makes one of a screen, `page` of a picture of a browser,
+and `film` of several that follow each other.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ COLOURS_BEHIND = {**COLOURS, "red": "#b3363f"}
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """A drawing with a title above it. The drawing has its origin below the title, at the left edge."""
+    """A drawing with a title above it: elements, one on each line, with their origin below the title, at the left edge."""
 
     title: str
     width: float
@@ -85,11 +86,51 @@ def terminal(title: str, screen: pyte.Screen) -> Panel:
     )
 
 
-def page(title: str, png: bytes, width: float, height: float) -> Panel:
-    """A page in a browser, of this size; the picture can have more pixels."""
-    data = base64.b64encode(png).decode()
+def film(frames: Sequence[Panel], seconds: Sequence[float]) -> Panel:
+    """A panel that shows these again and again, each for its time. What stays on the screen is drawn once.
+
+    A reader who wants no motion sees the last one.
+    """
+    shown: dict[str, list[int]] = {}
+    for number, frame in enumerate(frames):
+        for element in frame.drawing.split("\n"):
+            shown.setdefault(element, []).append(number)
+    together: dict[tuple[int, ...], list[str]] = {}
+    for element, numbers in shown.items():
+        together.setdefault(tuple(dict.fromkeys(numbers)), []).append(element)
+    parts = []
+    for visible, elements in together.items():
+        if len(visible) == len(frames):
+            parts += elements
+        else:
+            name = "f" + "-".join(map(str, visible))
+            parts += [_style(name, visible, seconds), f'<g class="{name}">', *elements, "</g>"]
+    return Panel(frames[-1].title, frames[-1].width, max(one.height for one in frames), "\n".join(parts))
+
+
+def _style(name: str, visible: Sequence[int], seconds: Sequence[float]) -> str:
+    """When something is visible."""
+    total, at, steps = sum(seconds), 0.0, []
+    for number, length in enumerate(seconds):
+        if number == 0 or (number in visible) is not (number - 1 in visible):
+            steps.append(f"{100 * at / total:.2f}%{{visibility:{_visibility(number in visible)}}}")
+        at += length
+    return (
+        f"<style>.{name}{{visibility:{_visibility(len(seconds) - 1 in visible)}}}@keyframes {name}{{{''.join(steps)}}}"
+        f"@media(prefers-reduced-motion:no-preference){{.{name}{{animation:{name} {total:g}s step-end infinite}}}}</style>"
+    )
+
+
+def _visibility(on: bool) -> str:
+    return "visible" if on else "hidden"
+
+
+def page(title: str, image: bytes, width: float, height: float) -> Panel:
+    """A page in a browser, of this size; the image, PNG or WebP, can have more pixels."""
+    kind = "webp" if image.startswith(b"RIFF") else "png"
+    data = f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
     inside = f'width="{width - 2:g}" height="{height - 6:g}" preserveAspectRatio="xMidYMin slice"'
-    return Panel(title, width, height, f'<image x="1" y="-3" {inside} href="data:image/png;base64,{data}"/>')
+    return Panel(title, width, height, f'<image x="1" y="-3" {inside} href="{data}"/>')
 
 
 def rows(panels: Sequence[Sequence[Panel]], description: str) -> str:

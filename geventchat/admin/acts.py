@@ -28,7 +28,8 @@ from geventchat.chat.commands import (
     SetVoice,
 )
 from geventchat.chat.events import Rejected, Rejection
-from geventchat.chat.names import InvalidName, Name, key_of, parse_room_name
+from geventchat.chat.names import InvalidName, Name, key_of, parse_name, parse_room_name
+from geventchat.chat.passwords import HasherFull, HashingFailed, WeakPassword, prepare
 from geventchat.chat.records import Restriction
 from geventchat.chat.rooms import Room
 from geventchat.chat.storage import CannotBackUp, Storage, StorageUnavailable
@@ -73,14 +74,17 @@ class Controls(Protocol):
     def facts(self) -> dict[str, Any]:
         """What else the status says about the process."""
 
+    # A backup is running.
+    backing_up: bool
+
     def reload(self) -> Answer:
         """Read the settings again; the last line of the answer."""
 
-    def upgrade(self, python: str, by: str) -> Answer:
-        """Hand everything over to a new program; the last line of the answer. Once it is done, nothing may run but `leave`."""
+    def upgrade(self, python: str, by: str, at_once: Callable[[Answer], object]) -> Answer:
+        """Hand everything over to a new program; returns the last line of the answer only if that is an error.
 
-    def leave(self) -> None:
-        """End the process, whose clients another one serves. Does not return."""
+        Otherwise `at_once` gets it, and must not wait. Then the process ends.
+        """
 
 
 class Refused(Exception):
@@ -100,7 +104,6 @@ class Acts:
         self._log = log
         self._clock = clock
         self._announcements = TokenBucket(Rate(ANNOUNCEMENTS_PER_S, BURST_ANNOUNCEMENTS))
-        self._backing_up = False
         self._acts: dict[str, Callable[[Request], Iterable[Answer]]] = {
             "status": self._status,
             "who": self._who,
@@ -111,28 +114,32 @@ class Acts:
             "unban": self._unban,
             "bans": self._bans,
             "grant": self._grant,
+            "password": self._password,
             "reload": self._reload,
             "backup": self._backup,
             "log-level": self._log_level,
-            "upgrade": self._upgrade,
         }
 
-    def carry_out(self, request: Request, by: str) -> Iterator[Answer]:
-        """Carry out a request of the process that `by` describes, and yield the lines of its answer."""
+    def carry_out(self, request: Request, by: str, at_once: Callable[[Answer], object]) -> Iterator[Answer]:
+        """Carry out a request of the process that `by` describes, and yield the lines of its answer.
+
+        `at_once` sends the last line without waiting, for an act that ends this process.
+        """
+        act = request["act"]
         try:
             answer: Answer = {}
-            for answer in self._acts[request["act"]](request):
+            for answer in self._upgrade(request, at_once) if act == "upgrade" else self._acts[act](request):
                 yield answer
         except Refused as refused:
             yield error(refused.code, str(refused))
         except TimeoutError:
             yield error("busy", "the recipients cannot follow; try again")
-        except (CannotBackUp, StorageUnavailable) as failed:
+        except (CannotBackUp, HasherFull, HashingFailed, StorageUnavailable) as failed:
             yield error("failed", str(failed))
         else:
-            if request["act"] not in _QUESTIONS and "done" in answer:
-                shown = {key: value for key, value in request.items() if key not in ("v", "act")}
-                self._log(LogEvent.ADMIN, act=request["act"], by=by, **shown)
+            if act not in _QUESTIONS and "done" in answer:
+                shown = {key: value for key, value in request.items() if key not in _UNLOGGED}
+                self._log(LogEvent.ADMIN, act=act, by=by, **shown)
 
     # --- Questions ---------------------------------------------------------------------------------------------------
 
@@ -231,6 +238,22 @@ class Acts:
         chat.audit(ACTOR.shown, "grant operator" if on else "revoke operator", who)
         return _done(until="the server stops or reloads its settings; name operators in --operators")
 
+    def _password(self, request: Request) -> Iterator[Answer]:
+        who, chat = request["who"], self._server.context.chat
+        try:
+            name = parse_name(who)
+        except InvalidName:
+            raise Refused(f"{who!r:.40} cannot be a name: 1 to 20 letters, digits, '_', '-' or '.'") from None
+        if chat.is_reserved(name):
+            raise Refused(f"the name {name.shown} is reserved (--reserved-names)")
+        try:
+            password = prepare(request["password"])
+        except WeakPassword as weak:
+            raise Refused(str(weak)) from None
+        made = self._server.set_password(name, password)
+        chat.audit(ACTOR.shown, "password", name.shown)
+        yield _done(account=name.shown, made=made)
+
     def _administer(self, request: Request, command: ModerationCommand, hint: str = "") -> Answer:
         room = request.get("room") or "lobby"
         try:
@@ -265,9 +288,9 @@ class Acts:
         target = Path(request["file"])
         if not target.is_absolute() or "\0" in request["file"]:
             raise Refused("the file has to be an absolute path")
-        if self._backing_up:
+        if self._controls.backing_up:
             raise Refused("another backup is running", "busy")
-        self._backing_up = True
+        self._controls.backing_up = True
         try:
             result = gevent.get_hub().threadpool.spawn(_size_or_error, self._server.storage, target)
             while not result.ready():
@@ -275,22 +298,16 @@ class Acts:
                 if not result.ready():
                     yield {"progress": "copying"}
         finally:
-            self._backing_up = False
+            self._controls.backing_up = False
         size = result.get()
         if isinstance(size, Exception):
             raise size
         self._server.context.chat.audit(ACTOR.shown, "backup", str(target))
         yield _done(file=str(target), bytes=size)
 
-    def _upgrade(self, request: Request) -> Iterator[Answer]:
-        if self._backing_up:
-            raise Refused("a backup is running", "busy")
+    def _upgrade(self, request: Request, at_once: Callable[[Answer], object]) -> Iterator[Answer]:
         yield {"progress": "starting the new program"}
-        answer = self._controls.upgrade(request.get("python", ""), ACTOR.shown)
-        yield answer
-        if "done" in answer:
-            # The answer has been sent. This process serves nobody any more.
-            self._controls.leave()
+        yield self._controls.upgrade(request.get("python", ""), ACTOR.shown, at_once)
 
     def _log_level(self, request: Request) -> Iterator[Answer]:
         level = request.get("level")
@@ -302,6 +319,8 @@ class Acts:
         yield _done(level=self._controls.log_level)
 
 
+# What is not said of a request in the server's log.
+_UNLOGGED = frozenset({"v", "act", "password"})
 # These change nothing.
 _QUESTIONS = frozenset({"status", "who", "rooms", "bans"})
 

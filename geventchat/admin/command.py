@@ -22,11 +22,13 @@ from geventchat.admin.protocol import (
     short_path,
     socket_path,
 )
-from geventchat.arguments import Parser, resolve_arguments, show
+from geventchat.arguments import EXIT_USAGE, Parser, resolve_arguments, show
 from geventchat.chat.commands import Impose
+from geventchat.chat.passwords import WeakPassword
 from geventchat.chat.text import clean
 from geventchat.dialects.verbs import VERBS
 from geventchat.log import LEVELS
+from geventchat.password_prompt import NoPassword, ask_for_password
 from geventchat.processes import settings_of_process
 from geventchat.settings import EXIT_CONFIGURATION, SETTINGS, ConfigError, Settings
 
@@ -63,11 +65,10 @@ def main(words: Sequence[str]) -> int:
     except ConfigError as wrong:
         print(f"geventchat admin: {wrong}", file=sys.stderr)
         return EXIT_CONFIGURATION
-    request = {
-        key: value for key, value in arguments.request(arguments).items() if value not in (None, "", False)
-    }
     rows: list[dict[str, Any]] = []
     try:
+        asked = arguments.request(arguments)
+        request = {key: value for key, value in asked.items() if value not in (None, "", False)}
         for answer in _ask(path, {"act": arguments.act, **request}):
             rows += answer.get("rows", ())
             if "error" in answer:
@@ -77,6 +78,9 @@ def main(words: Sequence[str]) -> int:
     except _Failed as failed:
         print(f"geventchat admin: {failed}", file=sys.stderr)
         return failed.code
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        return EXIT_REFUSED
     print(f"geventchat admin: {path}: the server has closed the connection", file=sys.stderr)
     return EXIT_NO_SERVER
 
@@ -167,6 +171,14 @@ def _parser() -> Parser:
             "revoke": given.revoke,
         },
     )
+    act(
+        "password",
+        "set the password of an account, which is made if there is none",
+        (("who",), {"metavar": "NAME", "help": "the account; the password is asked for"}),
+        # Not an error of the parser, which shows what it does not know: that can be a password.
+        (("rest",), {"nargs": "*", "help": argparse.SUPPRESS}),
+        request=_password,
+    )
     act("reload", "read the settings again")
     act(
         "backup",
@@ -201,6 +213,16 @@ def _ban(given: argparse.Namespace) -> dict[str, Any]:
     command = VERBS["ban"].read(" ".join([given.who, *given.rest]))
     assert isinstance(command, Impose)
     return {"who": command.who, "seconds": command.seconds, "reason": command.reason, "room": given.room}
+
+
+def _password(given: argparse.Namespace) -> dict[str, Any]:
+    if given.rest:
+        raise _Failed(EXIT_USAGE, "unexpected arguments behind NAME; the password is asked for")
+    try:
+        password = ask_for_password(sys.stdin, clean(given.who))
+    except (NoPassword, WeakPassword) as wrong:
+        raise _Failed(EXIT_REFUSED, str(wrong)) from None
+    return {"who": given.who, "password": password.reveal()}
 
 
 def _add_options(parser: Parser) -> None:

@@ -16,6 +16,7 @@ import struct
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +53,13 @@ class AdminSocket:
     def __init__(
         self,
         path: Path,
-        carry_out: Callable[[Request, str], Iterator[Answer]],
+        carry_out: Callable[[Request, str, Callable[[Answer], object]], Iterator[Answer]],
         log: Log,
         opened: plain.socket | None = None,
     ) -> None:
-        """Listen, or raise CannotOpenSocket. `carry_out` gets a request and a description of the peer.
+        """Listen, or raise CannotOpenSocket.
+
+        `carry_out` gets a request, a description of the peer, and what sends the peer an answer without waiting.
 
         `opened` is the socket of a process that this one takes over from.
         """
@@ -130,7 +133,7 @@ class AdminSocket:
 
     def _answer(self, peer: Any, line: bytes, by: str) -> None:
         try:
-            for answer in self._carry_out(read_request(line), by):
+            for answer in self._carry_out(read_request(line), by, partial(_send_at_once, peer)):
                 _send(peer, answer)
                 if "done" not in answer:
                     # Clients have their turn.
@@ -147,6 +150,12 @@ class AdminSocket:
 def _send(peer: Any, answer: Answer) -> None:
     with Timeout(SEND_S):
         peer.sendall(encode(answer))
+
+
+def _send_at_once(peer: Any, answer: Answer) -> None:
+    """Send an answer, or lose it: nothing else may run meanwhile."""
+    with suppress(OSError):
+        os.write(peer.fileno(), encode(answer))
 
 
 def _listen(path: Path) -> Any:

@@ -70,6 +70,7 @@ ACTS: dict[str, dict[str, Field]] = {
         "room": _TEXT,
         "revoke": Field(bool),
     },
+    "password": {"who": _WHO, "password": Field(str, required=True)},
     "reload": {},
     "backup": {"file": Field(str, required=True)},
     "log-level": {"level": _TEXT},

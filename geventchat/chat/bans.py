@@ -14,6 +14,7 @@ Invariants of Bans:
 from __future__ import annotations
 
 import math
+import re
 from bisect import bisect_left
 from dataclasses import dataclass, replace
 from itertools import accumulate
@@ -28,6 +29,7 @@ from geventchat.chat.text import visible
 # How bans of a name or an account alone are written, to tell them from bans of people.
 NAME = "name:"
 ACCOUNT = "account:"
+_ALMOST_ADDRESS = re.compile(r"[0-9]+(\.[0-9]+)+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,34 +175,45 @@ class Bans:
             self.put(Ban(unpack(record), after_login))
 
 
-def read_ban_list(text: str, now_ms: int) -> list[Ban]:
-    """The bans of a list: one on each line, and its reason behind it. Raises ValueError, which says what is wrong.
+def read_ban_list(text: str, now_ms: int, most: int) -> list[Ban]:
+    """The bans of a list: one on each line, and its reason behind it. Raises ValueError, which names the line that is wrong.
 
     A line begins with an address or a range, with `account:NAME`, or with a name, which can be written `name:NAME`. What is
     behind a `#` is a comment.
     """
-    bans = []
-    for number, line in enumerate(text.splitlines(), 1):
-        who, _, reason = line.partition("#")[0].strip().partition(" ")
-        if not who:
+    bans: list[Ban] = []
+    # Not `splitlines`, which counts more lines than an editor does.
+    for number, line in enumerate(text.split("\n"), 1):
+        words = line.partition("#")[0].split(maxsplit=1)
+        if not words:
             continue
-        record = Restriction(
-            RestrictionKind.BAN, "", "", "", "", who, None, visible(reason), "the ban list", now_ms
-        )
-        network = parse_network(who)
-        try:
-            if network is not None:
-                record = replace(record, network=str(network), shown=text_of(network))
-            elif who.startswith(ACCOUNT):
-                name = parse_name(who.removeprefix(ACCOUNT))
-                record = replace(record, account=name.key, shown=ACCOUNT + name.shown)
-            else:
-                name = parse_name(who.removeprefix(NAME))
-                record = replace(record, name=name.key, shown=NAME + name.shown)
-        except InvalidName:
-            raise ValueError(f"line {number}: {who!r:.50} is neither a name nor an address") from None
-        bans.append(Ban(record))
+        if len(bans) == most:
+            raise ValueError(f"line {number}: more than {most:,} bans (max-server-bans)")
+        listed = _listed(words[0])
+        if listed is None:
+            raise ValueError(f"line {number}: {words[0]!r:.50} is neither a name nor an address")
+        reason = visible("".join(words[1:]).strip())
+        bans.append(Ban(replace(listed, reason=reason, time_ms=now_ms)))
     return bans
+
+
+def _listed(who: str) -> Restriction | None:
+    """The ban that a word of a ban list means; None if it means none."""
+    record = Restriction(RestrictionKind.BAN, "", "", "", "", who, None, "", "the ban list", 0)
+    network = parse_network(who)
+    if network is not None:
+        return replace(record, network=str(network), shown=text_of(network))
+    if _ALMOST_ADDRESS.fullmatch(who):
+        # Such as 10.0.0.300. It could be a name, but that is hardly what is meant.
+        return None
+    of_account = who.startswith(ACCOUNT)
+    try:
+        name = parse_name(who.removeprefix(ACCOUNT if of_account else NAME))
+    except InvalidName:
+        return None
+    if of_account:
+        return replace(record, account=name.key, shown=ACCOUNT + name.shown)
+    return replace(record, name=name.key, shown=NAME + name.shown)
 
 
 class _Neighbours:

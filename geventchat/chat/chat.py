@@ -10,7 +10,7 @@ Invariant: a command that returns `Busy` without `go_on` has changed nothing.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -81,6 +81,7 @@ from geventchat.chat.events import (
     TopicChanged,
     Typing,
 )
+from geventchat.chat.history import RoomLog, fitting
 from geventchat.chat.ignores import UNSEEN_BYTES, Ignores
 from geventchat.chat.limits import ChatLimits
 from geventchat.chat.lookalikes import LookAlikes
@@ -93,7 +94,7 @@ from geventchat.chat.permissions import Permissions
 from geventchat.chat.presence import Presence
 from geventchat.chat.records import Act, KeptMessage, Restriction
 from geventchat.chat.results import DONE, LEAVE, Busy, More, Pending, Result, reject, reject_room
-from geventchat.chat.room_list import Rooms, most_visited
+from geventchat.chat.room_list import Rooms, listed_bytes, most_visited
 from geventchat.chat.rooms import GateFactory, Observer, Room
 from geventchat.chat.sessions import Session
 from geventchat.chat.states import State, pack_all, unpack_all
@@ -101,6 +102,8 @@ from geventchat.chat.storage import LOOKUP_BYTES, Storage, StorageUnavailable
 from geventchat.chat.visits import Visits
 from geventchat.exhaustive import assert_never
 
+# What the names and topics of the rooms in one list can have in UTF-8: 500 rooms with the longest topics in ASCII fit.
+_LIST_BYTES = 196_608
 # What it costs to pass over a name that a client has listed before, as bytes.
 _PASSED_BYTES = 1
 # What a hole costs whoever is ignored, as bytes: making one takes about as long as handling as many bytes of short lines.
@@ -156,7 +159,14 @@ class Chat:
         self._limits = limits
         self._accounts = Accounts(storage, look_alikes, limits, self._now_ms)
         self.rooms.load(stored, gone=self._accounts.load(stored.accounts, operators))
-        self._credentials = Credentials(tools, self._accounts, self._owners, limits, self.rooms.adopted)
+        self._credentials = Credentials(
+            tools,
+            self._accounts,
+            self._owners,
+            limits,
+            self.rooms.adopted,
+            lambda key: key in self._reserved or key in self.operators,
+        )
         self._mailboxes = Mailboxes(storage, in_thread, self._sessions)
         self._observer = observer
         self._announce_later = announce_later
@@ -379,6 +389,10 @@ class Chat:
         """True when this name belongs to an account."""
         return self._accounts.find(key) is not None
 
+    def set_password(self, name: Name, password_hash: str) -> bool:
+        """Give an account another password without asking for the old one, or make the account: True then."""
+        return self._credentials.set_password(name, password_hash)
+
     @property
     def operators(self) -> frozenset[str]:
         """The keys of the names of operators."""
@@ -428,43 +442,49 @@ class Chat:
         """False while something is being done that can be neither interrupted nor done again."""
         return not (self._mailboxes.keeping or self._moderation.is_clearing)
 
-    def to_state(self, number_of: Callable[[Session], int]) -> State:
-        """Everything that the storage does not have, to be handed over. Sessions are known by their numbers."""
+    def ahead(self) -> Iterator[State]:
+        """What can be handed over before the rest, a bounded part at a time; meanwhile others can go on."""
+        return self.rooms.ahead()
+
+    def to_state(self) -> State:
+        """Everything that the storage does not have, to be handed over; but for the sessions, each of which is apart."""
         kept = self._storage.keeps_messages
         return {
             "epoch": self.epoch,
             "accounts": [] if kept else pack_all(self._accounts.records()),
             "rooms": self.rooms.to_state(),
             "owners": self._owners.to_state(),
-            "sessions": [[number_of(one), one.to_state()] for one in self._sessions.values()],
             "presence": self._presence.to_state(),
             "direct_messages": self.direct_messages,
             "message_keys": self._message_keys.to_state(),
             "credentials": self._credentials.guessing.to_state(),
         }
 
-    def take_state(self, state: State, sessions: Mapping[int, Session]) -> None:
-        """Take over everything. Nobody has connected yet but these clients, who have not logged in."""
+    def take_state(self, state: State, logs: Mapping[str, RoomLog]) -> Callable[[Session, State], None]:
+        """Take over everything but the sessions: what is returned takes one over. Nobody has connected yet.
+
+        `logs` are those that have been handed over ahead.
+        """
         self._accounts.take(unpack_all(state["accounts"]))
-        self.rooms.take_state(state["rooms"])
-        rooms = {room["key"]: self.rooms.find(room["key"]) for room in state["rooms"]["rooms"]}
-        found = {key: room for key, room in rooms.items() if room is not None}
-        self._owners.take_state(state["owners"], found, self._accounts.find_account)
-        for number, one in state["sessions"]:
-            session = sessions[number]
-            session.account = None if one["account"] is None else self._accounts.find_account(one["account"])
-            session.take_state(one, found)
-            assert session.name is not None
-            self._sessions[session.name.key] = session
-            self._look_alikes.add(session.name)
-            for key in one["ignored"] or ():
-                self._ignores.add(session, key)
-            for key in one["owned"]:
-                self._owners.give_to(session, found[key])
+        rooms = self.rooms.take_state(state["rooms"], logs)
+        self._owners.take_state(state["owners"], rooms, self._accounts.find_account)
         self._presence.take_state(state["presence"])
         self.direct_messages = state["direct_messages"]
         self._message_keys.take_state(state["message_keys"])
         self._credentials.guessing.take_state(state["credentials"])
+        return partial(self._adopt, rooms)
+
+    def _adopt(self, rooms: Mapping[str, Room], session: Session, state: State) -> None:
+        key = state["account"]
+        session.account = None if key is None else self._accounts.find_account(key)
+        session.take_state(state, rooms)
+        assert session.name is not None
+        self._sessions[session.name.key] = session
+        self._look_alikes.add(session.name)
+        for key in state["ignored"] or ():
+            self._ignores.add(session, key)
+        for key in state["owned"]:
+            self._owners.give_to(session, rooms[key])
 
     def go_on(self, session: Session) -> Result[object]:
         """Go on with what this client was being sent, when its login or its entering a room was handed over."""
@@ -530,7 +550,7 @@ class Chat:
         self, session: Session, room: Room, messages: Sequence[PastMessage], command: AskHistory
     ) -> Result[object]:
         limit = min(command.limit, self._limits.history_page_messages)
-        page = messages[-limit:] if limit else []
+        page = messages[len(messages) - fitting(reversed(messages), limit) :]
         heard = [message for message in page if not session.ignored or not session.ignores(message.name)]
         more = len(messages) > len(page)
         session.cost_bytes += UNSEEN_BYTES * (len(page) - len(heard))
@@ -559,11 +579,12 @@ class Chat:
     def _listings(self, session: Session) -> list[RoomListing]:
         most = self._limits.listed_rooms
         if self._permissions.is_operator(session):
-            seen = most_visited(list(self.rooms), most)
+            seen = most_visited(list(self.rooms), most, _LIST_BYTES)
         else:
             own = dict.fromkeys([*session.all_rooms(), *self._owners.rooms_of(session)])
             private = [room for room in own if room.private][: most - 1]
-            seen = [*most_visited(self.rooms.listed(), most - len(private)), *private]
+            left = _LIST_BYTES - sum(map(listed_bytes, private))
+            seen = [*most_visited(self.rooms.listed(), most - len(private), left), *private]
         return [RoomListing(room.name, len(room.names), room.topic) for room in seen]
 
     def _set_topic(self, session: Session, name: Name, typed: str, topic: str) -> Result[object]:

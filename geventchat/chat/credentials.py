@@ -73,8 +73,12 @@ class Credentials:
         owners: Owners,
         limits: ChatLimits,
         changed: Callable[[Room], None],
+        is_reserved: Callable[[str], bool],
     ) -> None:
-        """`changed` gets each room that belongs to an account from now on."""
+        """`changed` gets each room that belongs to an account from now on.
+
+        `is_reserved` gets the key of a name, and says whether no client can register it.
+        """
         self._hasher = tools.hasher
         self._monotonic = tools.monotonic
         self._random_bytes = tools.random_bytes
@@ -83,6 +87,7 @@ class Credentials:
         self._owners = owners
         self._limits = limits
         self._changed = changed
+        self._is_reserved = is_reserved
         self._guessing = Guessing()
 
     @property
@@ -112,6 +117,17 @@ class Credentials:
         record = self._accounts.find(proof.account)
         if record is not None and proof.replacement is not None:
             self._accounts.change(replace(record, password_hash=proof.replacement))
+
+    def set_password(self, name: Name, password_hash: str) -> bool:
+        """Give an account another password without asking for the old one, or make the account: True then."""
+        record = self._accounts.find(name.key)
+        if record is None:
+            self._accounts.add(name, password_hash, "")
+            return True
+        # Leaked tokens no longer work, and the new password does, however often the old one was guessed.
+        self._accounts.change(replace(record, password_hash=password_hash, token_hashes=()))
+        self._guessing.forget(record.key)
+        return False
 
     def _limited(
         self, record: AccountRecord, origin: str, verify: Callable[[str, bool], Proof | Literal[False]]
@@ -207,6 +223,9 @@ class Credentials:
 
     def _refuse_registration(self, session: Session, name: Name) -> Rejection | None:
         if session.account is not None or self._accounts.find(name.key) is not None:
+            return Rejection.NAME_RESERVED
+        if self._is_reserved(name.key):
+            # Since this client has logged in: otherwise it could not use the name. An operator's account is made elsewhere.
             return Rejection.NAME_RESERVED
         return Rejection.LIST_FULL if self._accounts.is_full else None
 

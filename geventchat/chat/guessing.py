@@ -111,6 +111,12 @@ class Guessing:
                     del self._known[account]
         return result
 
+    def forget(self, account: str) -> None:
+        """Forget all failures of an account, whose password is another one now."""
+        for table in (self._strange, self._strangers, self._known.get(account)):
+            if table is not None:
+                table.forget_account(account)
+
     def _counters(self, account: str, address: str, known: bool) -> list[tuple[_Counters, Key]]:
         """The counters that decide, the address's first."""
         if known:
@@ -224,6 +230,11 @@ class _Counters:
     def forget(self, key: Key) -> None:
         """Forget the failures."""
         self._failures.pop(key, None)
+
+    def forget_account(self, account: str) -> None:
+        """Forget the failures of all addresses."""
+        for key in [key for key in self._failures if key[0] == account]:
+            del self._failures[key]
 
     def forget_old(self, now: float) -> None:
         """Forget failures that are too long ago."""

@@ -29,12 +29,25 @@ from geventchat.chat.storage import Storage
 # What an entry takes besides its texts, and a text besides its characters.
 _ENTRY_BYTES = 300
 _TEXT_BYTES = 60
+# What the texts of one page can have in UTF-8, and what each message counts besides. JSON takes up to three times as much.
+_PAGE_BYTES = 262_144
+_MESSAGE_BYTES = 100
 
 
 class RoomLog:
     """The log of one room."""
 
-    __slots__ = ("_entries", "_skipped", "bytes", "deletions", "first_id", "followers", "messages", "start")
+    __slots__ = (
+        "_ahead",
+        "_entries",
+        "_skipped",
+        "bytes",
+        "deletions",
+        "first_id",
+        "followers",
+        "messages",
+        "start",
+    )
 
     def __init__(self) -> None:
         self._entries: deque[Broadcast] = deque()
@@ -51,14 +64,34 @@ class RoomLog:
         self.deletions = 0
         # How many clients read this log and do not hear the room yet.
         self.followers = 0
+        # How many had been deleted at the last `ahead`, and the position behind the last entry then.
+        self._ahead: tuple[int, int] | None = None
 
     # Those who follow are counted again.
     TRANSIENT = frozenset({"followers"})
 
+    def ahead(self) -> State:
+        """The entries, to be handed over before the rest; `to_state` then has those that have come since."""
+        self._ahead = self.deletions, self.end
+        return {"start": self.start, "entries": pack_all(self._entries)}
+
+    def take_ahead(self, state: State) -> None:
+        """Have these entries already when `take_state` is called."""
+        self._entries = deque(unpack_all(state["entries"]))
+        self.start = state["start"]
+
     def to_state(self) -> State:
         """The log, to be handed over."""
+        new, known = self._entries, False
+        if self._ahead is not None:
+            deletions, end = self._ahead
+            # Otherwise entries have changed that the successor knows.
+            known = deletions == self.deletions and end >= self.start
+            if known:
+                new = deque(islice(new, end - self.start, None))
         return {
-            "entries": pack_all(self._entries),
+            "entries": pack_all(new),
+            "ahead": known,
             "start": self.start,
             "messages": self.messages,
             "bytes": self.bytes,
@@ -69,7 +102,12 @@ class RoomLog:
 
     def take_state(self, state: State) -> None:
         """Take over a log."""
-        self._entries = deque(unpack_all(state["entries"]))
+        if state["ahead"]:
+            for _ in range(state["start"] - self.start):
+                self._entries.popleft()
+        else:
+            self._entries.clear()
+        self._entries.extend(unpack_all(state["entries"]))
         self.start = state["start"]
         self.messages = state["messages"]
         self.bytes = state["bytes"]
@@ -120,6 +158,7 @@ class RoomLog:
         if self.followers or all(isinstance(event, Said) for event in self._entries):
             return 0
         before = self.bytes
+        self._ahead = None
         self._entries = deque([event for event in self._entries if isinstance(event, Said)])
         self.bytes = sum(map(_size, self._entries))
         return before - self.bytes
@@ -277,6 +316,17 @@ class History:
         """Drop the log of a room that is deleted."""
         self.bytes -= log.trim(0, -1)
         self._spoken.pop(log, None)
+
+
+def fitting(messages: Iterable[PastMessage], most: int) -> int:
+    """How many of these messages, from the first one on, are one page: at most this many, and at least one if possible."""
+    count, left = 0, _PAGE_BYTES
+    for message in islice(messages, most):
+        left -= _MESSAGE_BYTES + len(message.text.encode())
+        if left < 0 and count:
+            break
+        count += 1
+    return count
 
 
 def past(said: Said) -> list[PastMessage]:

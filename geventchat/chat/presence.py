@@ -60,6 +60,8 @@ from geventchat.chat.storage import Storage, StorageUnavailable
 Older = Mapping[str, int]
 NOTHING_OLDER: Older = {}
 _REPLACED = DisconnectNotice(NoticeReason.REPLACED)
+# Names in the answer to one login, of all its rooms together: what a login costs is not charged to its address.
+_NAMES_AT_LOGIN = 2_500
 
 
 class Presence:
@@ -264,7 +266,11 @@ class Presence:
         for room in rooms:
             if room.key in missed:
                 self._catch_up(session, room, missed[room.key], older)
-        entered = [self._entered(session, room) for room in rooms]
+        entered: list[Entered] = []
+        names_left = _NAMES_AT_LOGIN
+        for room in rooms:
+            entered.append(self._entered(session, room, names_left))
+            names_left -= len(entered[-1].users)
         session.subscriber.deliver(Welcome("", name.shown, (), now_ms, self._epoch, entered, self.greeting))
         for rejected in refused:
             session.subscriber.deliver(rejected)
@@ -362,10 +368,10 @@ class Presence:
             self._permissions.refuse_entry(session, name, room, entry.room_key, self._now_ms()) or room_name
         )
 
-    def _entered(self, session: Session, room: Room) -> Entered:
+    def _entered(self, session: Session, room: Room, most_names: int = _NAMES_AT_LOGIN) -> Entered:
         users: Collection[str] = room.names
         if session.rooms is not None:
-            users, _ = room.page("", self._limits.listed_users)
+            users, _ = room.page("", min(most_names, self._limits.listed_users))
         replay = session.replays.get(room) if session.replays else None
         replay_from = room.last_id + 1 if replay is None else replay.first_id
         return Entered(room.name, users, room.topic, len(room.names), room.last_id, replay_from)

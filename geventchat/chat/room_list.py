@@ -12,14 +12,16 @@ Invariants:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from heapq import nlargest
+from itertools import accumulate
 from operator import itemgetter
 from typing import NamedTuple
 
 from geventchat.chat.accounts import Account
 from geventchat.chat.bans import Ban, BanTotal
-from geventchat.chat.history import History
+from geventchat.chat.history import History, RoomLog
 from geventchat.chat.limits import ChatLimits
 from geventchat.chat.names import Name
 from geventchat.chat.ownership import Owners
@@ -228,6 +230,12 @@ class Rooms:
         }
     )
 
+    def ahead(self) -> Iterator[State]:
+        """The logs that the storage does not have, each to be handed over before `to_state`; meanwhile others can go on."""
+        rooms = [] if self._storage.keeps_messages else list(self._rooms.values())
+        for room in rooms:
+            yield {"room": room.key, "log": room.log.ahead()}
+
     def to_state(self) -> State:
         """All rooms, to be handed over. A log that the storage has, too, stays behind, unless someone reads it."""
         rooms = self._rooms.values()
@@ -240,14 +248,17 @@ class Rooms:
             "last_deleted_id": self._last_deleted_id,
         }
 
-    def take_state(self, state: State) -> None:
-        """Take over all rooms, in place of what the storage has of them. Nobody owns them yet."""
+    def take_state(self, state: State, logs: Mapping[str, RoomLog]) -> Mapping[str, Room]:
+        """Take over all rooms, in place of what the storage has of them, and return them by their keys. Nobody owns them yet.
+
+        `logs` are those that have been handed over ahead.
+        """
         rooms: dict[str, Room] = {}
         for one in state["rooms"]:
             key = one["key"]
             room = self._rooms.get(key) or self._new_room(Name(one["name"], key), one["last_id"])
             rooms[key] = room
-            room.take_state(one)
+            room.take_state(one, logs.get(key) or RoomLog())
         for key in self._rooms.keys() - rooms.keys():
             # Deleted meanwhile.
             self._rooms[key].bans.forget()
@@ -257,6 +268,7 @@ class Rooms:
         self._unused_since = {rooms[key]: since for key, since in state["unused_since"]}
         self._last_deleted_id = state["last_deleted_id"]
         self.history.take_state(state["history"], {key: room.log for key, room in rooms.items()})
+        return rooms
 
     def _expire(self) -> None:
         """Delete some of the rooms that are due."""
@@ -325,9 +337,26 @@ class Rooms:
             room.gate.pump()
 
 
-def most_visited(rooms: Sequence[Room], most: int) -> list[Room]:
-    """At most this many of these rooms, in the same order: the first one, and those with the most people."""
-    if len(rooms) <= most:
-        return list(rooms)
-    chosen = {rooms[0], *nlargest(most - 1, rooms[1:], key=lambda room: len(room.names))}
-    return [room for room in rooms if room in chosen]
+def logs_of(ahead: Iterable[State]) -> dict[str, RoomLog]:
+    """The logs that have been handed over ahead, by the keys of their rooms."""
+    logs: dict[str, RoomLog] = {}
+    for one in ahead:
+        log = logs[one["room"]] = RoomLog()
+        log.take_ahead(one["log"])
+    return logs
+
+
+def most_visited(rooms: Sequence[Room], most: int, most_bytes: float = math.inf) -> list[Room]:
+    """At most this many of these rooms, in the same order: the first one, and those with the most people.
+
+    Together they have at most `most_bytes` in a list, unless the first one alone has more.
+    """
+    chosen = [rooms[0], *nlargest(most - 1, rooms[1:], key=lambda room: len(room.names))]
+    ends = accumulate(map(listed_bytes, chosen))
+    fitting = {room for room, end in zip(chosen, ends, strict=True) if end <= most_bytes}
+    return [room for room in rooms if room in fitting or room is rooms[0]]
+
+
+def listed_bytes(room: Room) -> int:
+    """What the name and the topic of a room have in UTF-8."""
+    return len(room.name.encode()) + len(room.topic.encode())

@@ -347,8 +347,8 @@ class Room:
             "departures": [pack(left) for left in self._departures.values()],
         }
 
-    def take_state(self, state: State) -> None:
-        """Take over a room. No client is in it yet."""
+    def take_state(self, state: State, log: RoomLog) -> None:
+        """Take over a room, and its log with what was handed over of it ahead. No client is in it yet."""
         self.topic = state["topic"]
         self.private = state["private"]
         self.room_key = state["room_key"]
@@ -360,11 +360,11 @@ class Room:
         self.bans.take_state(state["bans"])
         self.mutes.take_state(state["mutes"])
         self.last_id = state["last_id"]
-        self.log = RoomLog()
+        self.log = log
         if state["log"] is not None:
-            self.log.take_state(state["log"])
+            log.take_state(state["log"])
         elif self.last_id:
-            self.log.begin_after(self.last_id)
+            log.begin_after(self.last_id)
         self._names = dict(state["names"])
         departures: list[Left] = unpack_all(state["departures"])
         self._departures = {key_of(left.name): left for left in departures}

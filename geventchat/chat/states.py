@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
 from enum import Enum
+from operator import attrgetter
 from typing import Any
 
 from geventchat.chat.accounts import Account
@@ -57,6 +58,11 @@ _VALUES: dict[str, type[Any]] = {
         Typing,
     )
 }
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+# All of its fields at once: there can be a hundred thousand messages. Each kind has more than one.
+_FIELDS = {
+    kind: attrgetter(*[one.name for one in fields(kind)]) for kind in _VALUES.values() if is_dataclass(kind)
+}
 
 
 class BadState(Exception):
@@ -65,13 +71,14 @@ class BadState(Exception):
 
 def pack(value: Any) -> Any:
     """A value as JSON."""
-    if value is None or type(value) in (str, int, float, bool):
+    kind = type(value)
+    if kind in _PLAIN:
         return value
-    name = type(value).__name__
+    name = kind.__name__
+    if kind in _FIELDS:
+        return [name, *[one if type(one) in _PLAIN else pack(one) for one in _FIELDS[kind](value)]]
     if isinstance(value, Enum) and name in _VALUES:
         return [name, value.name]
-    if is_dataclass(value) and name in _VALUES:
-        return [name, *[pack(getattr(value, one.name)) for one in fields(value)]]
     if isinstance(value, set | frozenset):
         return ["set", *sorted(value)]
     if isinstance(value, list | tuple):

@@ -13,6 +13,7 @@ from typing import Any
 from geventchat.chat.accounts import Account, Accounts
 from geventchat.chat.commands import Post, ReadMessages, VisitCommand
 from geventchat.chat.events import Confirmed, HistoryPage, PastMessage, Rejection
+from geventchat.chat.history import fitting
 from geventchat.chat.limits import ChatLimits
 from geventchat.chat.message_keys import MessageKeys
 from geventchat.chat.names import InvalidName, Name, parse_name, parse_room_name
@@ -164,6 +165,9 @@ def _tell(
     session: Session, room: Room, messages: Sequence[PastMessage], limit: int, after: int | None
 ) -> Done:
     """Deliver a page: of the first of these messages, or of the latest."""
-    page = messages[:limit] if after is not None else messages[max(0, len(messages) - limit) :]
-    session.subscriber.deliver(HistoryPage(room.name, page, len(messages) > limit))
+    if after is not None:
+        page = messages[: fitting(messages, limit)]
+    else:
+        page = messages[len(messages) - fitting(reversed(messages), limit) :]
+    session.subscriber.deliver(HistoryPage(room.name, page, len(messages) > len(page)))
     return DONE

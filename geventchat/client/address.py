@@ -7,6 +7,9 @@ from typing import NamedTuple
 MAX_PORT = 65535
 # A scheme says which dialect is spoken; `chat` leaves that to the client.
 SCHEMES = {"chat": None, "line": "line", "json": "json", "slash": "slash"}
+# Behind a scheme, as in the addresses of the server: over TLS. `chats` is short for `chat+tls`.
+OVER_TLS = "+tls"
+SHORT_FOR_TLS = "chats"
 
 
 class InvalidAddress(ValueError):
@@ -14,23 +17,25 @@ class InvalidAddress(ValueError):
 
 
 class Address(NamedTuple):
-    """A host and a port."""
+    """A host and a port, and whether the connection is encrypted."""
 
     host: str
     port: int
+    tls: bool = False
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 class Target(NamedTuple):
-    """A server, and what else its address says: `json://alice@chat.example:12345/dev`."""
+    """A server, and what else its address says: `json+tls://alice@chat.example:12345/dev`."""
 
     host: str
     port: int | None = None
     dialect: str | None = None
     name: str | None = None
     room: str | None = None
+    tls: bool = False
 
 
 def parse_target(text: str) -> Target:
@@ -39,13 +44,18 @@ def parse_target(text: str) -> Target:
     scheme, separator, rest = text.partition("://")
     if not separator:
         return Target(*split_address(text))
-    if scheme.lower() not in SCHEMES:
-        raise InvalidAddress(f"Invalid address {text!r}: use chat://HOST:PORT, or HOST:PORT alone.")
+    scheme = scheme.lower()
+    tls = scheme == SHORT_FOR_TLS or scheme.endswith(OVER_TLS)
+    plain = "chat" if scheme == SHORT_FOR_TLS else scheme.removesuffix(OVER_TLS)
+    if plain not in SCHEMES:
+        raise InvalidAddress(
+            f"Invalid address {text!r}: use chat://HOST:PORT, chats://HOST:PORT for TLS, or HOST:PORT alone."
+        )
     place, _, room = rest.partition("/")
     name, at, host = place.rpartition("@")
     if (at and not name) or "/" in room:
-        raise InvalidAddress(f"Invalid address {text!r}: use chat://NAME@HOST:PORT/ROOM.")
-    return Target(*split_address(host), SCHEMES[scheme.lower()], name or None, room or None)
+        raise InvalidAddress(f"Invalid address {text!r}: use {scheme}://NAME@HOST:PORT/ROOM.")
+    return Target(*split_address(host), SCHEMES[plain], name or None, room or None, tls)
 
 
 def split_address(text: str) -> tuple[str, int | None]:

@@ -21,7 +21,8 @@ from typing import NamedTuple
 from geventchat.chat.passwords import Secret
 from geventchat.client.address import Address, InvalidAddress, Target, parse_target
 from geventchat.client.connection import Network
-from geventchat.client.conversation import Clock, ReadMarks
+from geventchat.client.conversation import ReadMarks
+from geventchat.client.display import Clock
 from geventchat.client.history import HistoryFile, history_path
 from geventchat.client.loop import Loop, Timer
 from geventchat.client.marks import MarksFile, marks_path, state_directory
@@ -82,7 +83,7 @@ class Program:
 
     def __init__(self, start: Start, interactive: bool) -> None:
         self._loop = Loop()
-        self._network = Network(self._loop, self.handle)
+        self._network = Network(self._loop, self.handle, start.config.options.tls_ca)
         self._deadline: Timer | None = None
         self._exit_code: ExitCode | None = None
         self._state = state_directory(os.environ, _home())
@@ -215,6 +216,8 @@ def begin(arguments: argparse.Namespace, config: Config, environment: Mapping[st
         changes["bell"] = False
     if arguments.screen_reader:
         changes["screen_reader"] = True
+    if arguments.tls_ca is not None:
+        changes["tls_ca"] = arguments.tls_ca
     name = arguments.name or (target.name if target is not None else None) or options.name or None
     password = environment.get(PASSWORD_VARIABLE)
     plan = Plan(
@@ -223,6 +226,7 @@ def begin(arguments: argparse.Namespace, config: Config, environment: Mapping[st
         arguments.dialect or (target.dialect if target is not None else None),
         name,
         Secret(password) if password else None,
+        target is not None and target.tls,
     )
     changed: Options = replace(options, **changes)  # type: ignore[arg-type]
     return Start(plan, replace(config, options=changed), arguments.plain)
@@ -243,7 +247,7 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
         nargs="?",
         metavar="HOST[:PORT]",
         type=_target,
-        help=f"server address, also chat://HOST:PORT (default ports: {ports})",
+        help=f"server address, also chat://HOST:PORT, or chats://HOST:PORT for TLS (default ports: {ports})",
     )
     add("--dialect", choices=list(DIALECTS), help="dialect of the server (default: detect it)")
     add("--name", metavar="NAME", help="your name in the chat")
@@ -269,6 +273,7 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
         const=0.0,
         help="let the server disconnect you when idle",
     )
+    add("--tls-ca", metavar="FILE", help="over TLS, trust these certificates instead of the system's")
     add("--no-bell", dest="bell", action="store_false", help="do not ring for mentions and direct messages")
     add("--plain", action="store_true", help="lines without an input line, windows and history")
     add("--screen-reader", action="store_true", help="the same, with words in place of symbols")

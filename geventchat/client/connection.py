@@ -29,6 +29,9 @@ READ_BYTES = 64 * 1024
 # Beyond this, a script waits before it sends more.
 BLOCKED_BYTES = 64 * 1024
 
+# How an alert of TLS begins: what a server that only speaks TLS answers to anything else.
+TLS_ALERT = b"\x15\x03"
+
 # 10,000 names of 20 characters, each escaped as \uXXXX, are 1.3 MB on one line of the json dialect.
 MAX_LINE_BYTES = 4 * 1024 * 1024
 
@@ -43,13 +46,20 @@ class Connected(NamedTuple):
 
 
 class ConnectFailed(NamedTuple):
-    """The attempt failed; `reason` is a sentence."""
+    """The attempt failed; `reason` is a sentence. `final`: the server was found, so it must not be looked for elsewhere."""
 
     reason: str
+    final: bool = False
 
 
 class DataReceived(NamedTuple):
     """Something has arrived, perhaps a part of a line."""
+
+    connection: Connection
+
+
+class SpeaksTls(NamedTuple):
+    """The server has answered as one that only speaks TLS does."""
 
     connection: Connection
 
@@ -74,8 +84,11 @@ class Disconnected(NamedTuple):
     reason: str
 
 
-ConnectionEvent = Connected | ConnectFailed | DataReceived | LineReceived | Writable | Disconnected
+ConnectionEvent = (
+    Connected | ConnectFailed | DataReceived | SpeaksTls | LineReceived | Writable | Disconnected
+)
 ConnectionHandler = Callable[[ConnectionEvent], None]
+MakeConnection = Callable[[Loop, socket.socket, ConnectionHandler], "Connection"]
 
 
 class Connection:
@@ -88,6 +101,7 @@ class Connection:
         self._framing = LineFraming(MAX_LINE_BYTES)
         self._unsent = bytearray()
         self._closing = False
+        self._heard = False
         self._close_timer: Timer | None = None
         # True while the send buffer is full.
         self.blocked = False
@@ -100,7 +114,7 @@ class Connection:
             return
         self._unsent += data
         self._write()
-        self.blocked = len(self._unsent) > BLOCKED_BYTES
+        self.blocked = self.blocked or len(self._unsent) > BLOCKED_BYTES
 
     def close(self) -> None:
         """Send what is left, and close."""
@@ -128,11 +142,17 @@ class Connection:
         except BlockingIOError:
             return
         except OSError as error:
-            self._end(_reason(error))
+            self._end(reason_of(error))
             return
         if not data:
             self._end("the server closed it")
             return
+        self._arrived(data)
+
+    def _arrived(self, data: bytes) -> None:
+        if not self._heard and data.startswith(TLS_ALERT):
+            self._handle(SpeaksTls(self))
+        self._heard = True
         self._handle(DataReceived(self))
         for line in self._framing.feed(data):
             if self._socket is not None:
@@ -150,7 +170,7 @@ class Connection:
             return
         except OSError as error:
             # Reported later: no event arrives while the session sends.
-            self._loop.call_soon(partial(self._end, _reason(error)))
+            self._loop.call_soon(partial(self._end, reason_of(error)))
             self._unsent.clear()
             return
         if self._closing:
@@ -178,12 +198,25 @@ class Connection:
 
 
 class Attempt:
-    """One attempt to connect: looks the host up, then tries its addresses, the next one soon after the one before."""
+    """One attempt to connect: looks the host up, then tries its addresses, the next one soon after the one before.
 
-    def __init__(self, loop: Loop, address: Address, timeout_s: float, handle: ConnectionHandler) -> None:
+    The first that answers is taken, and over TLS, shaking hands with it is a part of the attempt.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        address: Address,
+        timeout_s: float,
+        handle: ConnectionHandler,
+        make: MakeConnection | None = None,
+    ) -> None:
+        """`make` makes a connection that emits Connected or ConnectFailed itself."""
         self._loop = loop
         self._address = address
         self._handle = handle
+        self._make = make
+        self._shaking_hands: Connection | None = None
         self._over = False
         self._waiting: deque[tuple[Any, ...]] = deque()
         self._trying: list[socket.socket] = []
@@ -198,6 +231,11 @@ class Attempt:
         """Give up, without an event."""
         self._over = True
         self._deadline.cancel()
+        self._stop_trying()
+        if self._shaking_hands is not None:
+            self._shaking_hands.abort()
+
+    def _stop_trying(self) -> None:
         if self._next_timer is not None:
             self._next_timer.cancel()
         for trying in self._trying:
@@ -252,9 +290,21 @@ class Attempt:
             self._failed_one(trying, code)
             return
         self._trying.remove(trying)
-        self.cancel()
-        connection = Connection(self._loop, trying, self._handle)
-        self._handle(Connected(connection))
+        if self._make is None:
+            self.cancel()
+            self._handle(Connected(Connection(self._loop, trying, self._handle)))
+        else:
+            self._stop_trying()
+            self._waiting.clear()
+            self._shaking_hands = self._make(self._loop, trying, self._shaken)
+
+    def _shaken(self, event: ConnectionEvent) -> None:
+        if isinstance(event, Connected | ConnectFailed):
+            if self._over:
+                return
+            self._shaking_hands = None
+            self.cancel()
+        self._handle(event)
 
     def _failed_one(self, trying: socket.socket, code: int) -> None:
         self._errors.append(OSError(code, os.strerror(code)))
@@ -271,9 +321,11 @@ class Attempt:
 class Network:
     """Opens connections, one at a time."""
 
-    def __init__(self, loop: Loop, handle: ConnectionHandler) -> None:
+    def __init__(self, loop: Loop, handle: ConnectionHandler, authorities: str = "") -> None:
+        """`authorities` is a file of certificates that are trusted in place of those of the system."""
         self._loop = loop
         self._handle = handle
+        self._authorities = authorities
         self._attempt: Attempt | None = None
         self._connections: list[Connection] = []
 
@@ -281,7 +333,18 @@ class Network:
         """Try to connect; the outcome is Connected or ConnectFailed."""
         if self._attempt is not None:
             self._attempt.cancel()
-        self._attempt = Attempt(self._loop, address, timeout_s, self._handled)
+        make = None
+        if address.tls:
+            from geventchat.client.tls import InvalidAuthorities, TlsConnection, client_context
+
+            try:
+                context = client_context(self._authorities)
+            except InvalidAuthorities as error:
+                failed = ConnectFailed(str(error), final=True)
+                self._loop.call_soon(lambda: self._handle(failed))
+                return
+            make = partial(TlsConnection, context=context, address=address)
+        self._attempt = Attempt(self._loop, address, timeout_s, self._handled, make)
 
     def close(self) -> None:
         """Cancel the current attempt, and close all connections."""
@@ -314,11 +377,12 @@ def explain(address: Address, *errors: OSError | UnicodeError) -> str:
     codes = {one.errno for one in errors if isinstance(one, OSError)}
     if codes == {errno.ECONNREFUSED}:
         return f"Connection refused by {address}."
-    reasons = dict.fromkeys(_reason(one) for one in errors)
+    reasons = dict.fromkeys(reason_of(one) for one in errors)
     return f"Cannot connect to {address}: {', '.join(reasons)}."
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """Why something failed, to complete a sentence."""
     if isinstance(error, OSError) and error.errno is not None:
         text = os.strerror(error.errno)
     else:

@@ -1,24 +1,16 @@
-"""The conversation: rooms and people, what is new, what has been sent and not confirmed, history, and resuming. Sans-I/O.
+"""The conversation: carries out what was typed, and understands what the server sends. Sans-I/O.
 
-It outlives connections: `online` begins one, `offline` ends it. It knows of the dialect only what `ClientCodec` says.
+It outlives connections: `online` begins one, `offline` ends it. It knows of the dialect only what `ClientCodec` says. What is
+waiting for an answer is in `Requests`, what was typed and is not confirmed in `Outbox`, and what is shown in `Windows`.
 
-Invariants:
-- A message that was typed is in `_queue`, under way in `_requests`, or decided: said, refused, or dropped by command.
-- Messages are sent in the order in which they were typed, and at most MAX_UNDER_WAY are unanswered.
-- A message that was under way when the connection ended is doubtful. It is sent again only where nothing is said twice: with
-  its key, or after the history has shown that it was not said; otherwise it is held until `/resend`.
-- A message is shown once, as waiting or as said.
+A message is shown once, as waiting or as said.
 """
 
 from __future__ import annotations
 
-import re
-from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
-from enum import Enum, auto
-from typing import Protocol
+from enum import Enum
 
 from geventchat.chat.commands import (
     AnnounceTyping,
@@ -72,8 +64,9 @@ from geventchat.chat.events import (
 )
 from geventchat.chat.names import InvalidName, key_of, parse_room_name
 from geventchat.chat.text import clean
-from geventchat.client import markup
+from geventchat.client.display import Clock, Display
 from geventchat.client.editor import Completions
+from geventchat.client.entries import Entries
 from geventchat.client.input import (
     Act,
     AskSecret,
@@ -101,12 +94,14 @@ from geventchat.client.input import (
     waits_for_people,
 )
 from geventchat.client.options import KEYS, InvalidOption, Options, changed, help_of, shown
+from geventchat.client.outbox import MAX_UNDER_WAY, Outbox
+from geventchat.client.requests import Request, Requests, Why
 from geventchat.client.sentences import rejection_text, success_text
+from geventchat.client.window_list import Windows, key_of_person, key_of_room
 from geventchat.client.windows import Entry, Kind, Outgoing, Window, time_of
 from geventchat.dialects.codec import (
     LOBBY,
     NO_ID,
-    NO_ROOM,
     NO_TIME,
     Answer,
     CannotEncode,
@@ -117,66 +112,21 @@ from geventchat.dialects.codec import (
 )
 from geventchat.exhaustive import assert_never
 
-# Unanswered messages. A server reads a client that is too fast more slowly, so this keeps to any rate.
-MAX_UNDER_WAY = 16
-MAX_WAITING = 20_000
-MAX_WINDOWS = 200
 # In `line` no client learns who enters: a list of people that is older than this is asked for again.
 FRESH_PEOPLE_S = 5.0
 # A long list is not asked for only to complete names.
 MANY_PEOPLE = 200
-FENCED_LINES = 200
 SEARCHED_PAGES = 5
 PAGE = 200
 SHOWN_RESULTS = 50
 MAX_PEOPLE = 20_000
 MAX_TYPING = 50
-MAX_FENCES = 100
 TYPING_S = 6.0
 TYPING_EVERY_S = 3.0
 AUTOMATIC = "(automatic reply)"
 MAX_AUTOMATIC_REPLIES = 100
 # The settings that are only read at the start.
-_AT_START = {"server", "name", "rooms", "screen-reader"}
-
-
-@dataclass(frozen=True, slots=True)
-class Clock:
-    """The time of day, for people, and seconds that never go back, for durations."""
-
-    now: Callable[[], datetime]
-    monotonic: Callable[[], float]
-
-
-class Display(Protocol):
-    """Where entries are shown. It emits no event while it is called."""
-
-    @property
-    def interactive(self) -> bool:
-        """True for a person, who can answer questions and wait for a reconnect; False for a script."""
-
-    @property
-    def echoes_input(self) -> bool:
-        """True when typed lines stay on the screen by themselves."""
-
-    @property
-    def linear(self) -> bool:
-        """True when all windows are shown in one, line after line."""
-
-    def show(self, window: Window, entry: Entry) -> None:
-        """An entry was added."""
-
-    def refresh(self) -> None:
-        """Something that is shown has changed."""
-
-    def configure(self, options: Options) -> None:
-        """The settings have changed."""
-
-    def ring(self) -> None:
-        """Ring the bell."""
-
-    def notify(self, title: str, text: str) -> None:
-        """Show a notification on the desktop."""
+_AT_START = {"server", "tls-ca", "name", "rooms", "screen-reader"}
 
 
 class Shown(Enum):
@@ -186,29 +136,6 @@ class Shown(Enum):
     # Someone who joins a crowd still sees the conversation.
     SHORT = 30
     EVERYONE = None
-
-
-class _Why(Enum):
-    """What an answer is for."""
-
-    # Somebody has typed the command.
-    TYPED = auto()
-    KEEP_ALIVE = auto()
-    PEOPLE = auto()
-    ARRIVAL = auto()
-    OLDER = auto()
-    MISSED = auto()
-    SEARCH = auto()
-    RESUME = auto()
-
-
-@dataclass(slots=True)
-class _Request:
-    command: Command
-    sent_at: float
-    why: _Why
-    window: Window
-    outgoing: Outgoing | None = None
 
 
 @dataclass(slots=True)
@@ -239,33 +166,23 @@ class Conversation:
         new_key: Callable[[], str],
     ) -> None:
         self.options = options
-        self.name = ""
         self._display = display
-        self._send_bytes = send
         self._show_error = show_error
         self._clock = clock
         self._new_key = new_key
         self._marks = ReadMarks()
-        self._codec: ClientCodec | None = None
         self._epoch = ""
         # The first window is the lobby, or the first room that was asked for.
-        first = options.rooms[0] if options.rooms else LOBBY
-        self.windows = [Window(first.removeprefix("#"), _room_key(first), joined=False)]
-        self.current = self.windows[0]
-        # The room of a client that can be in one at a time.
-        self._room = self.current
-        self._queue: deque[Outgoing] = deque()
-        self._requests: dict[str, _Request] = {}
-        self._refs = 0
-        self._heard_at = 0.0
-        self._mention = re.compile("")
+        self._windows = Windows(next(iter(options.rooms), LOBBY))
+        self._entries = Entries(display, clock, self._windows, options)
+        self._outbox = Outbox()
+        self._requests = Requests(send, clock.monotonic)
         self._asked_people_at = float("-inf")
         # Called when the names of people were learned, and when the server has done what was asked for.
         self.people_arrived: Callable[[], None] = lambda: None
         self.carried_out: Callable[[Command], None] = lambda _: None
         self.has_answered = False
         self._last_writer = ""
-        self._hidden = {key_of(name) for name in options.ignore}
         self._away: str | None = None
         self._answered: set[str] = set()
         self._search: _SearchJob | None = None
@@ -273,46 +190,62 @@ class Conversation:
         # A text for the input line.
         self.draft: str | None = None
 
+    @property
+    def _codec(self) -> ClientCodec | None:
+        return self._requests.codec
+
     # What others have to know.
+
+    @property
+    def name(self) -> str:
+        """The name that this client has; empty before its first login."""
+        return self._entries.name
+
+    @property
+    def windows(self) -> Sequence[Window]:
+        """All windows, in the order in which they were opened."""
+        return self._windows.all
+
+    @property
+    def current(self) -> Window:
+        """The window that is shown."""
+        return self._windows.current
 
     @property
     def waiting(self) -> int:
         """The messages that are not confirmed and will be sent by themselves."""
-        held = sum(outgoing.held for outgoing in self._queue)
-        return len(self._queue) - held + self._messages_under_way
+        return self._outbox.sends_itself
 
     @property
     def held(self) -> int:
         """The messages that were perhaps not said, and wait for a decision."""
-        return sum(outgoing.held for outgoing in self._queue)
+        return self._outbox.held
 
     @property
     def unsent(self) -> int:
         """The messages that have not been sent at all."""
-        return sum(not outgoing.held for outgoing in self._queue)
+        return self._outbox.unsent
 
     @property
     def is_full(self) -> bool:
         """True when no more messages can wait."""
-        return len(self._queue) >= MAX_WAITING
+        return self._outbox.is_full
 
     @property
     def is_waiting(self) -> bool:
         """True while the server has not answered something."""
-        return bool(self._requests)
+        return len(self._requests) > 0
 
     @property
     def takes_more(self) -> bool:
         """True when a script can go on: the server follows, and it is clear where a message would be said."""
-        moving = any(
-            isinstance(request.command, EnterRoom | LeaveRoom) for request in self._requests.values()
-        )
-        return not moving and not self._queue and len(self._requests) < MAX_UNDER_WAY
+        is_moving = self._requests.first(EnterRoom | LeaveRoom) is not None
+        return not is_moving and self._outbox.is_empty and len(self._requests) < MAX_UNDER_WAY
 
     @property
     def unanswered_pings(self) -> int:
         """The number of pings that have not been answered yet."""
-        return sum(isinstance(request.command, Ping) for request in self._requests.values())
+        return sum(isinstance(request.command, Ping) for request in self._requests)
 
     @property
     def away(self) -> str | None:
@@ -324,7 +257,7 @@ class Conversation:
         """Everyone known to be in the current room or to have written, except this client."""
         me = key_of(self.name)
         known: dict[str, str] = {}
-        for window in (self.current, self._room, *self.windows):
+        for window in (self.current, self._windows.room, *self.windows):
             for key, name in window.people.items():
                 known.setdefault(key, name)
             if window.is_person:
@@ -334,10 +267,7 @@ class Conversation:
 
     def silence(self) -> float:
         """For how many seconds an answer has been missing; 0 if none is."""
-        oldest = next(iter(self._requests.values()), None)
-        return (
-            0.0 if oldest is None else max(self._clock.monotonic() - max(oldest.sent_at, self._heard_at), 0.0)
-        )
+        return self._requests.silence()
 
     def read_marks(self) -> ReadMarks:
         """What has been read of each room, to be kept until the next session."""
@@ -359,7 +289,7 @@ class Conversation:
     def enter_first(self, room: str) -> None:
         """Enter this room at the start, in place of those in the settings."""
         self.options = replace(self.options, rooms=(room,))
-        self.windows[0] = self.current = self._room = Window(room.removeprefix("#"), _room_key(room))
+        self._windows.begin_with(room)
 
     def login(self, name: str) -> Login:
         """The login that resumes where this client was."""
@@ -380,17 +310,15 @@ class Conversation:
         ]
         if self._epoch == "":
             known = {window.key for window in wanted}
-            more = [room.removeprefix("#") for room in self.options.rooms if _room_key(room) not in known]
-            rooms += [EnterRoom(room, after=marked.get(_room_key(room))) for room in more]
+            more = [room.removeprefix("#") for room in self.options.rooms if key_of_room(room) not in known]
+            rooms += [EnterRoom(room, after=marked.get(key_of_room(room))) for room in more]
         return Login(name, rooms, epoch)
 
     def online(self, codec: ClientCodec, welcome: Welcome, *, returning: bool) -> None:
         """A connection has logged in."""
-        self._codec = codec
-        self.name = welcome.name
-        words = [self.name, *self.options.highlight]
-        self._mention = re.compile("|".join(rf"(?<!\w){re.escape(word.casefold())}(?!\w)" for word in words))
-        self._heard_at = self._clock.monotonic()
+        self._requests.codec = codec
+        self._requests.heard()
+        self._entries.become(welcome.name)
         self.has_answered = False
         if codec.many_rooms:
             self._online_in_many(welcome, returning=returning)
@@ -402,18 +330,10 @@ class Conversation:
         """The connection has ended."""
         # A client that can be in many rooms asks for them with its next login.
         many = self._is_many()
-        self._codec = None
-        under_way = [request.outgoing for request in self._requests.values() if request.outgoing is not None]
-        unanswered = any(
-            request.why is _Why.TYPED and request.outgoing is None for request in self._requests.values()
-        )
+        self._requests.codec = None
+        unanswered = any(request.why is Why.TYPED and request.outgoing is None for request in self._requests)
         self._requests.clear()
-        for outgoing in reversed(under_way):
-            if outgoing.echoed:
-                self._decided(outgoing)
-                continue
-            outgoing.sent, outgoing.doubtful = False, True
-            self._queue.appendleft(outgoing)
+        self._outbox.offline()
         self._search = None
         for window in [*self.windows]:
             window.asked_for_more = False
@@ -426,25 +346,24 @@ class Conversation:
 
     def goodbye(self) -> None:
         """The server has handled everything that was sent."""
-        for request in [*self._requests.values()]:
-            if request.outgoing is not None:
-                self._message_answered(request.outgoing, Confirmed())
+        for outgoing in self._outbox.under_way:
+            self._message_answered(outgoing, Confirmed())
         self._requests.clear()
 
     def heard(self) -> None:
         """The server has sent something."""
-        self._heard_at = self._clock.monotonic()
+        self._requests.heard()
 
     def resumed(self) -> None:
         """This program was stopped for a while: that was not the server's silence."""
-        self._heard_at = self._clock.monotonic()
+        self._requests.heard()
 
     def ping(self) -> None:
         """Send a ping whose answer is not shown. In `line` the list of people is as good a sign of life."""
         if self._people_can_change_unheard() and self._display.interactive:
             self._ask_people()
         else:
-            self._request(Ping(""), _Why.KEEP_ALIVE)
+            self._request(Ping(""), Why.KEEP_ALIVE)
 
     def _online_in_many(self, welcome: Welcome, *, returning: bool) -> None:
         changed_epoch = welcome.epoch != self._epoch and self._epoch != ""
@@ -461,40 +380,42 @@ class Conversation:
             self._entered(entered, quiet=returning)
         for window in self.windows:
             if window.key in before and not window.joined:
-                self._add(window, Kind.ERROR, f"You are no longer in {window.name}.")
+                self._entries.add(window, Kind.ERROR, f"You are no longer in {window.name}.")
         if not self.current.joined and not self.current.is_person:
-            self.current = next((window for window in self.windows if window.joined), self.current)
+            self._windows.show(next((window for window in self.windows if window.joined), self.current))
 
     def _online_in_one(self, welcome: Welcome, *, returning: bool) -> None:
         """The client is in the lobby. A room that it was in before has to be entered again."""
         for window in self.windows:
             window.joined = False
-        lobby = self._room_window(LOBBY)
-        back_to = self._room
+        lobby = self._windows.of_room(LOBBY)
+        back_to = self._windows.room
         wanted = back_to.name if returning else next(iter(self.options.rooms), LOBBY)
-        self._room = lobby
+        self._windows.room = lobby
         lobby.joined = True
-        why = _Why.RESUME if returning else _Why.TYPED
-        if _room_key(wanted) != lobby.key and self._request(
+        why = Why.RESUME if returning else Why.TYPED
+        if key_of_room(wanted) != lobby.key and self._request(
             EnterRoom(wanted, back_to.room_key), why, back_to
         ):
             back_to.entering = True
             return
-        if not returning and self.current.key == _room_key(wanted):
-            self.current = lobby
+        if not returning and self.current.key == key_of_room(wanted):
+            self._windows.current = lobby
         self._arrive(welcome.users, shown=Shown.NOTHING if returning else Shown.SHORT, returning=returning)
 
     def _arrive(self, users: Collection[str], *, shown: Shown, returning: bool) -> None:
         """Learn who is in the one room that this client is in, and what was said there."""
         if users:
-            self._roster(self._room, tuple(users), len(users), Shown.NOTHING if self._is_script() else shown)
+            self._roster(
+                self._windows.room, tuple(users), len(users), Shown.NOTHING if self._is_script() else shown
+            )
         elif self._display.interactive:
             self._ask_people(shown)
-        doubtful = any(outgoing.doubtful and not outgoing.held for outgoing in self._queue)
+        doubtful = self._outbox.has_doubtful
         if not returning and self._display.interactive and self.options.scrollback:
-            self._request(AskHistory(self.options.scrollback), _Why.ARRIVAL, self._room)
+            self._request(AskHistory(self.options.scrollback), Why.ARRIVAL, self._windows.room)
         elif returning and (self._display.interactive or doubtful):
-            self._request(AskHistory(PAGE), _Why.RESUME, self._room)
+            self._request(AskHistory(PAGE), Why.RESUME, self._windows.room)
 
     # Input.
 
@@ -510,7 +431,7 @@ class Conversation:
             case Act(text):
                 self._say((action(self.name, text),), literal=False)
             case Direct(to, ()):
-                self.select(self._person_window(to))
+                self.select(self._windows.of_person(to))
             case Direct(to, texts):
                 self._write(to, texts, literal=literal)
             case Reply(texts):
@@ -557,11 +478,11 @@ class Conversation:
         elif room == "" and window.is_person:
             self._show_error("This is a conversation with one person. Go to a room first.")
         elif room == "" and self._codec.many_rooms:
-            self._request(replace(command, room=window.name), _Why.TYPED, window)  # type: ignore[arg-type]
-        elif room and not self._codec.many_rooms and _room_key(room) != self._room.key:
+            self._request(replace(command, room=window.name), Why.TYPED, window)  # type: ignore[arg-type]
+        elif room and not self._codec.many_rooms and key_of_room(room) != self._windows.room.key:
             self._show_error("With this server that works only for the room that you are in.")
         else:
-            self._request(command, _Why.TYPED, window)
+            self._request(command, Why.TYPED, window)
 
     def _enter(self, room: str, room_key: str) -> None:
         if self._codec is None:
@@ -573,10 +494,10 @@ class Conversation:
             self._show_error(rejection_text(Rejection.ROOM_NAME_INVALID, room))
             return
         before = self.current
-        window = self._room_window(name.shown)
+        window = self._windows.of_room(name.shown)
         after = window.last_id if window.last_id is not None else self._marks.rooms.get(window.key)
-        if not self._request(EnterRoom(name.shown, room_key, after), _Why.TYPED, window):
-            self._drop_unused(window)
+        if not self._request(EnterRoom(name.shown, room_key, after), Why.TYPED, window):
+            self._windows.drop_unused(window)
             return
         # What is typed from now on is for that room, and waits for it.
         window.entering = not window.joined
@@ -588,16 +509,11 @@ class Conversation:
         """The server did not let this client in: back to where the user was."""
         window.entering = False
         before, window.entered_from = window.entered_from, None
-        if self.current is window and before in self.windows:
+        if self.current is window and before is not None and before in self.windows:
             self._show_window(before)
-        for outgoing in [one for one in self._queue if one.window is window and not one.to]:
-            self._queue.remove(outgoing)
+        for outgoing in self._outbox.for_room(window):
             self._refused(outgoing, f"You are not in {window.name}.")
-        self._drop_unused(window)
-
-    def _drop_unused(self, window: Window) -> None:
-        if not window.joined and not window.entries and window is not self.current and len(self.windows) > 1:
-            self.windows.remove(window)
+        self._windows.drop_unused(window)
 
     def _say(self, texts: Iterable[str], *, literal: bool) -> None:
         window = self.current
@@ -610,7 +526,7 @@ class Conversation:
         self._pump()
 
     def _write(self, to: str, texts: Iterable[str], *, literal: bool) -> None:
-        window = self._windows_by_key().get(_person_key(to), self.current)
+        window = self._windows.find(key_of_person(to)) or self.current
         if self._display.linear:
             window = self.current
         if window.is_person:
@@ -627,21 +543,20 @@ class Conversation:
 
     def _enqueue(self, outgoing: Outgoing) -> None:
         outgoing.key = self._new_key()
-        outgoing.window.pending.append(outgoing)
-        self._queue.append(outgoing)
+        self._outbox.add(outgoing)
         self._display.refresh()
 
     def _hide(self, name: str, *, on: bool) -> None:
         key = key_of(name)
         if not name:
-            self._listed([", ".join(sorted(self._hidden)) or "nobody"], "You ignore:")
+            self._listed([", ".join(sorted(self._entries.hidden)) or "nobody"], "You ignore:")
         elif key == key_of(self.name):
             self._show_error("You cannot ignore yourself.")
         elif on:
-            self._hidden.add(key)
+            self._entries.hidden.add(key)
             self._notice(f"You no longer see what {name} writes. /unignore {name} shows it again.")
-        elif key in self._hidden:
-            self._hidden.discard(key)
+        elif key in self._entries.hidden:
+            self._entries.hidden.discard(key)
             self._notice(f"You see what {name} writes.")
         else:
             self._show_error(f"You do not ignore {name}.")
@@ -707,7 +622,7 @@ class Conversation:
             self._show_error(f"{key} is only read at the start: put it into client.toml.")
             return
         self.options = options
-        self._hidden |= {key_of(name) for name in options.ignore}
+        self._entries.configure(options)
         self._display.configure(options)
         self._notice(f"{key} = {shown(options, key)} until the end of this session.")
 
@@ -722,14 +637,8 @@ class Conversation:
             self._show_error(f"Unknown command /{command}. /help lists the commands.")
 
     def _send_again(self, *, drop: bool) -> None:
-        held = [outgoing for outgoing in self._queue if outgoing.held]
-        if not held:
+        if not self._outbox.release(drop=drop):
             self._show_error("Every message was said, or will be sent by itself.")
-        for outgoing in held:
-            if drop:
-                self._queue.remove(outgoing)
-                outgoing.window.pending.remove(outgoing)
-            outgoing.held = outgoing.doubtful = False
         self._pump()
         self._display.refresh()
 
@@ -748,13 +657,7 @@ class Conversation:
             self._say_where()
 
     def _show_window(self, window: Window) -> None:
-        if window is not self.current:
-            self.current.first_unread = None
-            if self.current.bottom is None:
-                self.current.read()
-            self.current = window
-        if window.bottom is None:
-            window.read()
+        self._windows.show(window)
         self._display.refresh()
 
     def _say_where(self) -> None:
@@ -764,7 +667,7 @@ class Conversation:
 
     def select_next(self, step: int) -> None:
         """Show the window beside the current one."""
-        self.select(self.windows[(self.windows.index(self.current) + step) % len(self.windows)])
+        self.select(self._windows.beside(step))
 
     def select_number(self, number: int) -> None:
         """Show the window with this number, which begins with 1."""
@@ -773,10 +676,9 @@ class Conversation:
 
     def select_active(self) -> None:
         """Show the window that most deserves attention."""
-        if any(window.unread for window in self.windows):
-            self.select(
-                max(self.windows, key=lambda window: (window.mentions, window.is_person, window.unread))
-            )
+        window = self._windows.most_active()
+        if window is not None:
+            self.select(window)
 
     def older(self, window: Window) -> None:
         """The oldest entry of the window is on the screen: load more."""
@@ -789,7 +691,7 @@ class Conversation:
         can = self._codec is not None and self._codec.many_rooms and window.joined and self.options.typing
         if can and text and not text.startswith("/") and now - self._typed_at >= TYPING_EVERY_S:
             self._typed_at = now
-            self._request(AnnounceTyping(window.name), _Why.KEEP_ALIVE, window)
+            self._request(AnnounceTyping(window.name), Why.KEEP_ALIVE, window)
 
     def complete(self, before_cursor: str) -> Completions:
         """The completions of what is before the cursor."""
@@ -808,21 +710,21 @@ class Conversation:
             and not codec.echoes_messages
             and not codec.answers_in_prose
         )
-        return quiet and len(self._room.people) <= MANY_PEOPLE
+        return quiet and len(self._windows.room.people) <= MANY_PEOPLE
 
     def _is_asking_people(self) -> bool:
-        return any(isinstance(request.command, Who) for request in self._requests.values())
+        return self._requests.first(Who) is not None
 
     def _ask_people(self, shown_as: Shown = Shown.NOTHING) -> None:
         self._asked_people_at = self._clock.monotonic()
-        why = _Why.ARRIVAL if shown_as is Shown.SHORT else _Why.PEOPLE
-        self._request(Who(), why, self._room)
+        why = Why.ARRIVAL if shown_as is Shown.SHORT else Why.PEOPLE
+        self._request(Who(), why, self._windows.room)
 
     def _leave(self, room: str) -> None:
         window = self.current
         if room:
-            key = _person_key(room[1:]) if room.startswith("@") else _room_key(room)
-            found = self._windows_by_key().get(key)
+            key = key_of_person(room[1:]) if room.startswith("@") else key_of_room(room)
+            found = self._windows.find(key)
             if found is None:
                 self._show_error(f"You are not in {room}.")
                 return
@@ -835,87 +737,32 @@ class Conversation:
         elif not window.joined:
             self._close(window)
         else:
-            self._request(LeaveRoom(window.name if self._codec.many_rooms else ""), _Why.TYPED, window)
+            self._request(LeaveRoom(window.name if self._codec.many_rooms else ""), Why.TYPED, window)
 
     def _close(self, window: Window) -> None:
         if len(self.windows) == 1:
             self._show_error("This is the only window. /quit leaves the chat.")
             return
-        at = self.windows.index(window)
-        self.windows.remove(window)
-        if self.current is window:
-            self.current = self.windows[max(at - 1, 0)]
-            self.current.read()
-        for outgoing in window.pending:
-            outgoing.window = self.current
-            self.current.pending.append(outgoing)
+        self._windows.close(window)
         self._display.refresh()
-
-    def _windows_by_key(self) -> Mapping[str, Window]:
-        return {window.key: window for window in self.windows}
-
-    def _room_window(self, room: str) -> Window:
-        if room == NO_ROOM:
-            return self._room
-        key = _room_key(room)
-        found = self._windows_by_key().get(key)
-        if found is None:
-            found = Window(clean(room), key)
-            if not self._open(found):
-                return self._room
-        return found
-
-    def _person_window(self, name: str) -> Window:
-        key = _person_key(name)
-        found = self._windows_by_key().get(key)
-        if found is None:
-            found = Window(clean(name), key, is_person=True)
-            self._open(found)
-        return found
-
-    def _open(self, window: Window) -> bool:
-        if len(self.windows) >= MAX_WINDOWS:
-            # The oldest conversation with one person makes room; people are in fewer rooms than this.
-            spare = next((one for one in self.windows if one.is_person and one is not self.current), None)
-            if spare is None:
-                return False
-            self.windows.remove(spare)
-        self.windows.append(window)
-        return True
 
     # Sending.
 
-    def _request(
-        self, command: Command, why: _Why, window: Window | None = None, outgoing: Outgoing | None = None
-    ) -> bool:
-        """Send a command that is answered."""
+    def _request(self, command: Command, why: Why, window: Window | None = None) -> bool:
+        """Send a command that is answered; False if that is not possible."""
         if self._codec is None:
             return False
-        self._refs += 1
-        ref = str(self._refs)
         try:
-            data = self._codec.encode(command, ref)
+            self._requests.ask(command, why, window or self.current)
         except CannotEncode as error:
-            if why is _Why.TYPED:
+            if why is Why.TYPED:
                 self._show_error(str(error))
             return False
-        self._requests[ref] = _Request(
-            command, self._clock.monotonic(), why, window or self.current, outgoing
-        )
-        self._send_bytes(data)
         return True
-
-    @property
-    def _messages_under_way(self) -> int:
-        return sum(request.outgoing is not None for request in self._requests.values())
 
     def _pump(self) -> None:
         """Send what waits, as far as the server follows."""
-        while self._codec is not None and self._messages_under_way < MAX_UNDER_WAY:
-            outgoing = next((one for one in self._queue if not one.held), None)
-            if outgoing is None or not self._can_be_sent(outgoing):
-                return
-            self._queue.remove(outgoing)
+        while self._codec is not None and (outgoing := self._outbox.next(self._can_be_sent)) is not None:
             self._transmit(outgoing)
 
     def _can_be_sent(self, outgoing: Outgoing) -> bool:
@@ -928,42 +775,24 @@ class Conversation:
         if self._codec.many_rooms:
             # What was missed can show that it was said.
             return outgoing.to != "" or not window.joined or (window.last_id or NO_ID) >= window.replay_until
-        return not any(request.why is _Why.RESUME for request in self._requests.values())
+        return not self._requests.has(Why.RESUME)
 
     def _transmit(self, outgoing: Outgoing) -> None:
         assert self._codec is not None
         window = outgoing.window
-        if not outgoing.to and not self._codec.many_rooms and window is not self._room:
-            self._refused(outgoing, f"You are in {self._room.name} now.")
+        if not outgoing.to and not self._codec.many_rooms and window is not self._windows.room:
+            self._refused(outgoing, f"You are in {self._windows.room.name} now.")
             return
-        outgoing.sent = True
         command: Command = Say((outgoing.text,), window.name if self._codec.many_rooms else "", outgoing.key)
         if outgoing.to:
             command = SendDirectMessage(outgoing.to, outgoing.text, outgoing.key)
         try:
-            sent = self._request_message(command, window, outgoing)
+            self._requests.ask(command, Why.TYPED, window, outgoing)
         except CannotEncode as error:
             self._refused(outgoing, str(error))
-            return
-        if not sent:
-            self._queue.appendleft(outgoing)
-
-    def _request_message(self, command: Command, window: Window, outgoing: Outgoing) -> bool:
-        assert self._codec is not None
-        self._refs += 1
-        ref = str(self._refs)
-        data = self._codec.encode(command, ref)
-        self._requests[ref] = _Request(command, self._clock.monotonic(), _Why.TYPED, window, outgoing)
-        self._send_bytes(data)
-        return True
-
-    def _decided(self, outgoing: Outgoing) -> None:
-        """It no longer waits."""
-        if outgoing in outgoing.window.pending:
-            outgoing.window.pending.remove(outgoing)
 
     def _refused(self, outgoing: Outgoing, why: str) -> None:
-        self._decided(outgoing)
+        self._outbox.decide(outgoing)
         self._show_error(f"{why} Not sent: {outgoing.text}" if not self._is_script() else why)
 
     def _is_script(self) -> bool:
@@ -976,16 +805,16 @@ class Conversation:
         match event:
             case Answer(ref, inner):
                 self.has_answered = True
-                request = self._requests.pop(ref, None)
+                request = self._requests.answered(ref)
                 if request is None:
                     self._event(inner)
                 elif request.outgoing is not None:
                     self._message_answered(request.outgoing, inner)
                 else:
                     self._answer(request, inner)
-                self._pump()
             case _:
                 self._event(event)
+        self._pump()
         self._display.refresh()
 
     def _message_answered(self, outgoing: Outgoing, event: Event | UnknownError) -> None:
@@ -1002,26 +831,26 @@ class Conversation:
             case UnknownError(text):
                 self._refused(outgoing, f"The server reports an error: {text}.")
             case Confirmed(message_id=id) if not outgoing.echoed:
-                self._decided(outgoing)
+                self._outbox.decide(outgoing)
                 self._show_own(outgoing, id)
             case _:
-                self._decided(outgoing)
+                self._outbox.decide(outgoing)
 
     def _show_own(self, outgoing: Outgoing, id: int) -> None:
         """Show a message of this client's that the server does not send back."""
         text = clean(outgoing.text)
         if outgoing.to:
             if key_of(outgoing.to) != key_of(self.name):
-                self._direct(self.name, outgoing.to, text, NO_TIME)
+                self._entries.direct(self.name, outgoing.to, text, NO_TIME)
         elif id == NO_ID or id not in outgoing.window.ids:
-            self._message(outgoing.window, self.name, text, id, NO_TIME)
+            self._entries.said(outgoing.window, self.name, text, id, NO_TIME)
 
-    def _answer(self, request: _Request, event: Event | UnknownError) -> None:
+    def _answer(self, request: Request, event: Event | UnknownError) -> None:
         window = request.window
         match event:
             case Rejected() | UnknownError():
                 self._request_refused(request, event)
-            case Confirmed() if request.why is _Why.TYPED:
+            case Confirmed() if request.why is Why.TYPED:
                 assert self._codec is not None
                 self.carried_out(request.command)
                 text = success_text(request.command, window.name)
@@ -1032,7 +861,7 @@ class Conversation:
             case Confirmed():
                 pass
             case Pong():
-                if request.why is _Why.TYPED:
+                if request.why is Why.TYPED:
                     self._ping_answered(self._clock.monotonic() - request.sent_at)
             case Roster(users, _, count):
                 self._roster_answered(request, tuple(users), count)
@@ -1049,7 +878,7 @@ class Conversation:
                 )
             case Topic(topic=topic):
                 window.topic = clean(topic)
-                self._add(window, Kind.TOPIC, f"Topic: {topic}" if topic else "No topic.")
+                self._entries.add(window, Kind.TOPIC, f"Topic: {topic}" if topic else "No topic.")
             case BanList(_, bans, more):
                 rows = [
                     f"{ban.who} "
@@ -1067,22 +896,22 @@ class Conversation:
             case _:
                 self._event(event)
 
-    def _request_refused(self, request: _Request, event: Rejected | UnknownError) -> None:
-        if request.why in {_Why.OLDER, _Why.SEARCH, _Why.RESUME, _Why.ARRIVAL, _Why.MISSED} and isinstance(
+    def _request_refused(self, request: Request, event: Rejected | UnknownError) -> None:
+        if request.why in {Why.OLDER, Why.SEARCH, Why.RESUME, Why.ARRIVAL, Why.MISSED} and isinstance(
             request.command, AskHistory
         ):
             # This server keeps no history, or not for this client.
             request.window.more = request.window.asked_for_more = False
             self._finish_search(request)
-            if request.why is _Why.RESUME:
+            if request.why is Why.RESUME:
                 self._hold_doubtful()
             return
-        if isinstance(request.command, EnterRoom) and not self._is_many() and request.why is _Why.RESUME:
-            self._room = self._room_window(LOBBY)
+        if isinstance(request.command, EnterRoom) and not self._is_many() and request.why is Why.RESUME:
+            self._windows.room = self._windows.of_room(LOBBY)
             self._arrive((), shown=Shown.NOTHING, returning=True)
         if isinstance(request.command, EnterRoom):
             self._not_entered(request.window)
-        if request.why in {_Why.KEEP_ALIVE, _Why.PEOPLE}:
+        if request.why in {Why.KEEP_ALIVE, Why.PEOPLE}:
             return
         if isinstance(event, UnknownError):
             self._show_error(f"The server reports an error: {event.text}")
@@ -1094,7 +923,7 @@ class Conversation:
     def _rejection(self, event: Rejected) -> str:
         text = rejection_text(event.reason, event.subject or event.room or self.name)
         # Of many rooms, it should be clear which one is meant.
-        return f"{event.room}: {text}" if event.room and _room_key(event.room) != self.current.key else text
+        return f"{event.room}: {text}" if event.room and key_of_room(event.room) != self.current.key else text
 
     def _is_many(self) -> bool:
         return self._codec is not None and self._codec.many_rooms
@@ -1110,41 +939,45 @@ class Conversation:
             case MessageKept(message):
                 self._kept(message)
             case Joined(room, name, time_ms):
-                window = self._room_window(room)
+                window = self._windows.of_room(room)
                 self._meet(window, name)
-                if self.options.joins and not self._is_me(name):
-                    self._add(window, Kind.JOINED, "", name=name, time_ms=time_ms)
+                if self.options.joins and not self._entries.is_me(name):
+                    self._entries.add(window, Kind.JOINED, "", name=name, time_ms=time_ms)
             case Left():
                 self._gone(event)
             case TopicChanged(room, name, topic, time_ms):
-                window = self._room_window(room)
+                window = self._windows.of_room(room)
                 window.topic = clean(topic)
                 who = f"{name} changed the topic: " if name else "The topic is: "
                 text = f"{who}{topic}" if topic else f"{name or 'Somebody'} removed the topic."
-                self._add(window, Kind.TOPIC, text, time_ms=time_ms)
+                self._entries.add(window, Kind.TOPIC, text, time_ms=time_ms)
             case Typing(room, name):
-                typing = self._room_window(room).typing
-                if key_of(name) not in self._hidden and self.options.typing and len(typing) < MAX_TYPING:
+                typing = self._windows.of_room(room).typing
+                if (
+                    key_of(name) not in self._entries.hidden
+                    and self.options.typing
+                    and len(typing) < MAX_TYPING
+                ):
                     typing[clean(name)] = self._clock.monotonic() + TYPING_S
             case MessageDeleted(room, id):
-                self._deleted(self._room_window(room), id)
+                self._entries.delete(self._windows.of_room(room), id)
             case Kicked(room, reason, time_ms, now_in):
                 self._kicked(room, reason, time_ms, now_in)
             case Invited(room, name):
-                if key_of(name) not in self._hidden:
+                if key_of(name) not in self._entries.hidden:
                     self._notice(f"{name} invites you to {room}: /join {room}")
-                    self._alert(f"{name} invites you to {room}")
+                    self._entries.alert(f"{name} invites you to {room}")
             case Announcement(text, time_ms):
-                self._add(self.current, Kind.ANNOUNCEMENT, text, time_ms=time_ms)
-                self._alert(text)
+                self._entries.add(self.current, Kind.ANNOUNCEMENT, text, time_ms=time_ms)
+                self._entries.alert(text)
             case Entered():
                 self._entered_alone(event)
             case LeftRoom():
                 self._left_room(event)
             case Roster(users, _, count):
-                request = next((one for one in self._requests.values() if isinstance(one.command, Who)), None)
+                request = self._requests.first(Who)
                 if request is None:
-                    self._roster(self._room, tuple(users), count or len(users), Shown.EVERYONE)
+                    self._roster(self._windows.room, tuple(users), count or len(users), Shown.EVERYONE)
                 else:
                     self._roster_answered(request, tuple(users), count)
             case Rejected():
@@ -1162,10 +995,7 @@ class Conversation:
             case HistoryPage() | RoomList() | Topic():
                 # In some dialects the answer itself does not say what it answers.
                 kinds = {HistoryPage: AskHistory, RoomList: ListRooms, Topic: AskTopic | SetTopic}
-                asked = (
-                    one for one in self._requests.values() if isinstance(one.command, kinds[type(event)])
-                )
-                request = next(asked, None)
+                request = self._requests.first(kinds[type(event)])
                 if request is not None:
                     self._answer(request, event)
             case Pong() | Confirmed() | Accepted() | BanList() | TokenIssued():
@@ -1179,124 +1009,38 @@ class Conversation:
     # Messages.
 
     def _said(self, said: Said) -> None:
-        window = self._room_window(said.room)
+        window = self._windows.of_room(said.room)
         name = clean(said.name)
-        mine = self._is_me(name)
+        mine = self._entries.is_me(name)
         for id, text in enumerate(said.texts, said.first_id):
             number = id if said.first_id != NO_ID else NO_ID
             if mine and text:
-                self._echoed(window, text)
+                self._outbox.arrived([window], text, "")
             elif not mine:
                 self._meet(window, name)
                 window.typing.pop(name, None)
-            self._message(window, name, text, number, said.time_ms)
-
-    def _echoed(self, window: Window, text: str, to: str = "") -> None:
-        """A message of this client's has arrived: it no longer waits."""
-        for outgoing in window.pending:
-            same = not outgoing.echoed and clean(outgoing.text) == text and key_of(outgoing.to) == key_of(to)
-            if same and (outgoing.sent or outgoing.doubtful):
-                outgoing.echoed = True
-                self._decided(outgoing)
-                if not outgoing.sent:
-                    # It was said before the connection was lost.
-                    self._queue.remove(outgoing)
-                return
-
-    def _message(self, window: Window, name: str, text: str, id: int, time_ms: int) -> None:
-        if key_of(name) in self._hidden:
-            self._seen(window, id)
-            return
-        mine = self._is_me(name)
-        entry = Entry(Kind.MESSAGE, text, time_of(time_ms, self._clock.now), name=name, id=id, own=mine)
-        entry.time_ms, entry.deleted = time_ms, not text
-        entry.mention = not mine and self._mentions(text)
-        entry.code = self._is_code(window, name, text)
-        if (id != NO_ID and id in window.ids) or (name, text, time_ms) in window.numbered_anew:
-            self._seen(window, id)
-            return
-        replayed = id != NO_ID and id <= window.replay_until
-        self._seen(window, id)
-        self._append(window, entry, silent=mine and self._display.echoes_input)
-        if mine:
-            return
-        self._count(window, entry)
-        if entry.mention and not replayed:
-            self._alert(f"{name} in {window.name}: {text}")
-
-    def _seen(self, window: Window, id: int) -> None:
-        if id == NO_ID:
-            return
-        window.last_id = max(id, window.last_id or NO_ID)
-        if window.last_id >= window.replay_until and any(outgoing.doubtful for outgoing in self._queue):
-            self._pump()
-
-    def _count(self, window: Window, entry: Entry) -> None:
-        """A message of someone else's is new."""
-        if (
-            window is self.current
-            and window.bottom is None
-            and not (entry.id and entry.id <= window.replay_until)
-        ):
-            window.read_id = window.last_id
-            return
-        if window.first_unread is None:
-            window.first_unread = entry
-        if window is self.current and window.bottom is None:
-            # It was missed, and is on the screen now.
-            window.read_id = window.last_id
-            return
-        window.unread += 1
-        window.mentions += entry.mention or entry.kind is Kind.DIRECT
-
-    def _mentions(self, text: str) -> bool:
-        return self._mention.search(text.casefold()) is not None
-
-    def _is_code(self, window: Window, name: str, text: str) -> bool:
-        key = key_of(name)
-        if text.startswith(markup.FENCE):
-            inside = key in window.fences
-            # A line such as ```x = 1``` is a block of its own.
-            if inside or (len(text) > 6 and text.endswith(markup.FENCE)):
-                window.fences.pop(key, None)
-            elif len(window.fences) < MAX_FENCES:
-                window.fences[key] = FENCED_LINES
-            return True
-        if key in window.fences:
-            window.fences[key] -= 1
-            if not window.fences[key]:
-                del window.fences[key]
-            return True
-        return markup.code_line(text) is not None
-
-    def _deleted(self, window: Window, id: int) -> None:
-        entry = window.find(id)
-        if entry is not None:
-            entry.deleted = True
-            entry.change("")
+            self._entries.said(window, name, text, number, said.time_ms)
 
     def _direct_received(self, sender: str, recipient: str, text: str, time_ms: int) -> None:
         sender = clean(sender)
-        mine = self._is_me(sender)
-        if key_of(sender) in self._hidden:
+        mine = self._entries.is_me(sender)
+        if key_of(sender) in self._entries.hidden:
             return
         if mine:
-            for window in {id(window): window for window in (self.current, *self.windows)}.values():
-                self._echoed(window, text, recipient)
+            self._outbox.arrived(self.windows, text, recipient)
         else:
             self._last_writer = sender
-        self._direct(sender, "you" if mine else recipient, text, time_ms, incoming=True)
+        self._entries.direct(sender, "you" if mine else recipient, text, time_ms, incoming=True)
         if not mine:
-            self._alert(f"{sender} → you: {text}", sender)
+            self._entries.alert(f"{sender} → you: {text}", sender)
             self._reply_automatically(sender)
 
     def _direct_sent(self, message: DirectMessage, typed: str) -> None:
         # A message to yourself is shown when it arrives.
         to = clean(message.recipient or typed)
-        for window in {id(window): window for window in (self.current, *self.windows)}.values():
-            self._echoed(window, message.text, to)
-        if not self._is_me(to):
-            self._direct(self.name, to, message.text, message.time_ms)
+        self._outbox.arrived(self.windows, message.text, to)
+        if not self._entries.is_me(to):
+            self._entries.direct(self.name, to, message.text, message.time_ms)
 
     def _kept(self, message: DirectMessage) -> None:
         to = clean(message.recipient)
@@ -1305,33 +1049,12 @@ class Conversation:
             self._direct_sent(message, to)
         self._notice(f"{to} is away and gets the message at the next login.")
 
-    def _direct(self, sender: str, to: str, text: str, time_ms: int, *, incoming: bool = False) -> None:
-        """Show a direct message in the window of the other person, and where the user is."""
-        window = self._person_window(sender if incoming else to)
-        entry = Entry(
-            Kind.DIRECT, text, time_of(time_ms, self._clock.now), name=sender, to=to, own=not incoming
-        )
-        silent = not incoming and self._display.echoes_input
-        self._append(window, entry, silent=silent)
-        if incoming:
-            self._count(window, entry)
-        else:
-            window.read()
-        if window is not self.current and not self._display.linear:
-            self.current.append(replace(entry))
-
     def _reply_automatically(self, sender: str) -> None:
         key = key_of(sender)
         if self._away is None or key in self._answered or len(self._answered) >= MAX_AUTOMATIC_REPLIES:
             return
         self._answered.add(key)
         self._write(sender, (f"{AUTOMATIC} {self._away}",), literal=True)
-
-    def _alert(self, text: str, title: str = "") -> None:
-        if self.options.bell:
-            self._display.ring()
-        if self.options.notify != "off":
-            self._display.notify(title or "geventchat", text)
 
     # People.
 
@@ -1342,20 +1065,20 @@ class Conversation:
             window.user_count += 1
 
     def _gone(self, left: Left) -> None:
-        window = self._room_window(left.room)
+        window = self._windows.of_room(left.room)
         if window.people.pop(key_of(left.name), None) is not None:
             window.user_count = max(window.user_count - 1, 0)
         window.typing.pop(clean(left.name), None)
         if self.options.joins:
-            self._add(window, Kind.LEFT, left.how.name.lower(), name=left.name, time_ms=left.time_ms)
+            self._entries.add(window, Kind.LEFT, left.how.name.lower(), name=left.name, time_ms=left.time_ms)
 
-    def _roster_answered(self, request: _Request, users: tuple[str, ...], count: int) -> None:
-        shown_as = {_Why.TYPED: Shown.EVERYONE, _Why.ARRIVAL: Shown.SHORT}.get(request.why, Shown.NOTHING)
+    def _roster_answered(self, request: Request, users: tuple[str, ...], count: int) -> None:
+        shown_as = {Why.TYPED: Shown.EVERYONE, Why.ARRIVAL: Shown.SHORT}.get(request.why, Shown.NOTHING)
         command = request.command
         window = (
             request.window
             if not self._is_many() or not isinstance(command, Who)
-            else self._room_window(command.room)
+            else self._windows.of_room(command.room)
         )
         self._roster(window, users, count or len(users), shown_as)
         self.people_arrived()
@@ -1368,7 +1091,7 @@ class Conversation:
         listed = names[: shown_as.value]
         more = count - len(listed)
         text = f"{count} here: {', '.join(listed)}" + (f" and {more} more" if more > 0 else "")
-        self._add(
+        self._entries.add(
             window if self._display.linear or shown_as is Shown.SHORT else self.current, Kind.PEOPLE, text
         )
 
@@ -1377,7 +1100,7 @@ class Conversation:
     def _entered(self, entered: Entered, *, quiet: bool) -> Window:
         """This client is in a room, of many."""
         quiet = quiet or self._is_script()
-        window = self._room_window(entered.room)
+        window = self._windows.of_room(entered.room)
         window.name = clean(entered.room)
         first = window.last_id is None
         window.joined = True
@@ -1389,7 +1112,7 @@ class Conversation:
             window, tuple(entered.users), entered.user_count, Shown.NOTHING if quiet else Shown.SHORT
         )
         if window.topic and not quiet:
-            self._add(window, Kind.TOPIC, f"Topic: {window.topic}")
+            self._entries.add(window, Kind.TOPIC, f"Topic: {window.topic}")
         window.replay_until = entered.last_id
         if expected is not None and entered.replay_from > expected + 1 and not first:
             self._fill_gap(window, expected, entered.replay_from)
@@ -1398,25 +1121,25 @@ class Conversation:
             window.read_id = min(marked, entered.last_id) if marked is not None else entered.last_id
             window.more = entered.replay_from > 1
             if self.options.scrollback and window.more and self._display.interactive:
-                self._load(window, self.options.scrollback, entered.replay_from, _Why.ARRIVAL)
+                self._load(window, self.options.scrollback, entered.replay_from, Why.ARRIVAL)
         if entered.replay_from > entered.last_id:
             window.last_id = max(window.last_id or NO_ID, entered.last_id)
         return window
 
-    def _entered_by_request(self, request: _Request, entered: Entered) -> None:
+    def _entered_by_request(self, request: Request, entered: Entered) -> None:
         command = request.command
         room_key = command.room_key if isinstance(command, EnterRoom) else ""
         if self._is_many():
             self._entered(entered, quiet=False).room_key = room_key
             self._say_where()
             return
-        returning = request.why is _Why.RESUME
-        self._move_to(entered.room)
-        self._room.room_key = room_key
+        returning = request.why is Why.RESUME
+        self._windows.move_to(entered.room)
+        self._windows.room.room_key = room_key
         if not returning:
-            self._show_window(self._room)
+            self._show_window(self._windows.room)
             self._say_where()
-        known = any(entry.kind is Kind.MESSAGE for entry in self._room.entries)
+        known = any(entry.kind is Kind.MESSAGE for entry in self._windows.room.entries)
         self._arrive((), shown=Shown.NOTHING if returning else Shown.SHORT, returning=returning or known)
 
     def _entered_alone(self, entered: Entered) -> None:
@@ -1424,24 +1147,17 @@ class Conversation:
         if self._is_many():
             self._entered(entered, quiet=False)
         else:
-            self._move_to(entered.room)
-            self._show_window(self._room)
+            self._windows.move_to(entered.room)
+            self._show_window(self._windows.room)
             self._say_where()
 
-    def _move_to(self, room: str) -> None:
-        """This client is in another room, the only one."""
-        self._room.joined = False
-        self._room = self._room_window(room)
-        self._room.joined, self._room.entering = True, False
-        self._room.name = clean(room)
-
     def _left_room(self, left: LeftRoom) -> None:
-        window = self._room_window(left.room)
+        window = self._windows.of_room(left.room)
         window.joined = False
         if left.now_in:
-            self._move_to(left.now_in)
+            self._windows.move_to(left.now_in)
             if self.current is window:
-                self._show_window(self._room)
+                self._show_window(self._windows.room)
         if len(self.windows) > 1:
             self._close(window)
         else:
@@ -1449,12 +1165,12 @@ class Conversation:
         self._say_where()
 
     def _kicked(self, room: str, reason: str, time_ms: int, now_in: str) -> None:
-        window = self._room_window(room)
+        window = self._windows.of_room(room)
         window.joined = False
         because = f": {reason}" if reason else "."
-        self._add(window, Kind.ERROR, f"You were kicked from {window.name}{because}", time_ms=time_ms)
+        self._entries.add(window, Kind.ERROR, f"You were kicked from {window.name}{because}", time_ms=time_ms)
         if now_in:
-            self._move_to(now_in)
+            self._windows.move_to(now_in)
 
     # History.
 
@@ -1464,16 +1180,16 @@ class Conversation:
         if self._display.linear or not self.options.scrollback:
             self._note_gap(window)
         else:
-            self._load(window, self.options.scrollback, before, _Why.MISSED)
+            self._load(window, self.options.scrollback, before, Why.MISSED)
 
     def _note_gap(self, window: Window) -> None:
-        self._add(window, Kind.NOTICE, "Older messages were missed: /history loads them.")
+        self._entries.add(window, Kind.NOTICE, "Older messages were missed: /history loads them.")
 
-    def _load(self, window: Window, limit: int, before: int, why: _Why) -> None:
+    def _load(self, window: Window, limit: int, before: int, why: Why) -> None:
         window.asked_for_more = self._request(AskHistory(limit, before, window.name), why, window)
 
     def _load_older(self, window: Window, limit: int, *, typed: bool) -> None:
-        why = _Why.TYPED if typed else _Why.OLDER
+        why = Why.TYPED if typed else Why.OLDER
         if window.is_person or self._codec is None:
             if typed:
                 self._show_error("Direct messages have no history." if window.is_person else "Not connected.")
@@ -1492,12 +1208,12 @@ class Conversation:
         elif window.more or window.gap_id:
             self._load(window, min(limit, PAGE), before, why)
 
-    def _history(self, request: _Request, messages: list[PastMessage], *, more: bool) -> None:
+    def _history(self, request: Request, messages: list[PastMessage], *, more: bool) -> None:
         window = request.window
         window.asked_for_more = False
         if self._is_many():
             self._history_by_ids(window, messages, more=more, request=request)
-        elif request.why is _Why.RESUME:
+        elif request.why is Why.RESUME:
             self._resume_by_history(window, messages)
         else:
             self._history_of_one_room(window, messages, request)
@@ -1505,7 +1221,7 @@ class Conversation:
         self._display.refresh()
 
     def _history_by_ids(
-        self, window: Window, messages: list[PastMessage], *, more: bool, request: _Request
+        self, window: Window, messages: list[PastMessage], *, more: bool, request: Request
     ) -> None:
         if window.gap_id:
             oldest = min((message.id for message in messages), default=NO_ID)
@@ -1515,15 +1231,15 @@ class Conversation:
         else:
             window.more = more
         fresh = self._insert(window, messages, request.why)
-        if request.why is _Why.MISSED:
+        if request.why is Why.MISSED:
             if fresh and window.first_unread is not None:
                 window.first_unread = fresh[0]
             if window.gap_id:
                 self._note_gap(window)
-        if request.why is _Why.TYPED and not self._display.linear:
+        if request.why is Why.TYPED and not self._display.linear:
             self._notice(f"{_count('older message', len(fresh))} loaded: PageUp scrolls.")
 
-    def _history_of_one_room(self, window: Window, messages: list[PastMessage], request: _Request) -> None:
+    def _history_of_one_room(self, window: Window, messages: list[PastMessage], request: Request) -> None:
         known = window.oldest_id
         if known:
             older = [message for message in messages if message.id < known]
@@ -1537,26 +1253,8 @@ class Conversation:
         window.more = len(older) > 0 and len(messages) < PAGE
         self._insert(window, older, request.why)
 
-    def _insert(self, window: Window, messages: list[PastMessage], why: _Why) -> list[Entry]:
-        entries = [
-            self._past(window, message) for message in messages if key_of(message.name) not in self._hidden
-        ]
-        window.fences.clear()
-        fresh = window.insert_older(entries)
-        if self._display.linear and why is not _Why.SEARCH and why is not _Why.OLDER:
-            for entry in fresh:
-                self._display.show(window, entry)
-        return fresh
-
-    def _past(self, window: Window, message: PastMessage) -> Entry:
-        name = clean(message.name)
-        at = time_of(message.time_ms, self._clock.now)
-        mine = self._is_me(name)
-        entry = Entry(Kind.MESSAGE, message.text, at, name=name, id=message.id, own=mine)
-        entry.deleted = message.deleted or not message.text
-        entry.mention = not mine and self._mentions(message.text)
-        entry.code = self._is_code(window, name, message.text)
-        return entry
+    def _insert(self, window: Window, messages: list[PastMessage], why: Why) -> list[Entry]:
+        return self._entries.insert(window, messages, shown=why not in {Why.SEARCH, Why.OLDER})
 
     def _resume_by_history(self, window: Window, messages: list[PastMessage]) -> None:
         """Find in the history what was said meanwhile, and whether doubtful messages were. The dialect has no ids elsewhere."""
@@ -1569,20 +1267,18 @@ class Conversation:
         else:
             certain = True
         for message in messages[at:]:
-            if self._is_me(message.name):
-                self._echoed(window, message.text)
-            self._message(window, clean(message.name), message.text, NO_ID, message.time_ms)
+            if self._entries.is_me(message.name):
+                self._outbox.arrived([window], message.text, "")
+            self._entries.said(window, clean(message.name), message.text, NO_ID, message.time_ms)
         if not certain:
             self._hold_doubtful()
         self._pump()
 
     def _hold_doubtful(self) -> None:
-        held = [outgoing for outgoing in self._queue if outgoing.doubtful]
-        for outgoing in held:
-            outgoing.held = True
+        held = self._outbox.hold_doubtful()
         if held:
             self._notice(
-                f"{_count('message', len(held))} perhaps not said: /resend sends {'it' if len(held) == 1 else 'them'} again, "
+                f"{_count('message', held)} perhaps not said: /resend sends {'it' if held == 1 else 'them'} again, "
                 "/resend drop forgets."
             )
         self._pump()
@@ -1602,14 +1298,14 @@ class Conversation:
         window = job.window
         if job.pages and window.more and not window.asked_for_more and self._is_many():
             job.pages -= 1
-            self._load(window, PAGE, window.oldest_id or (window.last_id or NO_ID) + 1, _Why.SEARCH)
+            self._load(window, PAGE, window.oldest_id or (window.last_id or NO_ID) + 1, Why.SEARCH)
             if window.asked_for_more:
                 return
         self._search = None
         self._report(window, job.text)
 
-    def _finish_search(self, request: _Request) -> None:
-        if request.why is _Why.SEARCH and self._search is not None:
+    def _finish_search(self, request: Request) -> None:
+        if request.why is Why.SEARCH and self._search is not None:
             self._go_on_searching()
 
     def _report(self, window: Window, text: str) -> None:
@@ -1632,17 +1328,7 @@ class Conversation:
 
     def add(self, kind: Kind, text: str) -> Entry:
         """Show something where the user is."""
-        return self._add(self.current, kind, text)
-
-    def _add(self, window: Window, kind: Kind, text: str, *, name: str = "", time_ms: int = NO_TIME) -> Entry:
-        entry = Entry(kind, text, time_of(time_ms, self._clock.now), name=name)
-        self._append(window, entry)
-        return entry
-
-    def _append(self, window: Window, entry: Entry, *, silent: bool = False) -> None:
-        window.append(entry)
-        if not silent:
-            self._display.show(window, entry)
+        return self._entries.add(self.current, kind, text)
 
     def _notice(self, text: str) -> None:
         self.add(Kind.NOTICE, text)
@@ -1660,20 +1346,6 @@ class Conversation:
         ms = seconds * 1000
         duration = f"{seconds:.1f} s" if ms >= 1000 else f"{ms:.0f} ms" if ms >= 10 else f"{ms:.1f} ms"
         self.add(Kind.PING, f"The server answered in {duration}")
-
-    def _is_me(self, name: str) -> bool:
-        return key_of(name) == key_of(self.name)
-
-
-def _room_key(room: str) -> str:
-    try:
-        return parse_room_name(room).key
-    except InvalidName:
-        return room.casefold()
-
-
-def _person_key(name: str) -> str:
-    return f"@{key_of(name) or name.casefold()}"
 
 
 def _count(what: str, number: int) -> str:

@@ -87,6 +87,7 @@ class Options:
     server: str = _key(
         "", TEXT, "where to connect to without an argument: HOST, HOST:PORT or chat://HOST:PORT"
     )
+    tls_ca: str = _key("", TEXT, "a file of certificates to trust instead of the system's, over TLS")
     name: str = _key("", TEXT, "your name in the chat")
     rooms: tuple[str, ...] = _key(("lobby",), WORDS, "the rooms to enter at the start")
     timestamps: str = _key("%H:%M:%S", STAMP, "the time before each message")

@@ -49,9 +49,11 @@ from geventchat.client.connection import (
     DataReceived,
     Disconnected,
     LineReceived,
+    SpeaksTls,
     Writable,
 )
-from geventchat.client.conversation import Clock, Conversation, ReadMarks
+from geventchat.client.conversation import Conversation, ReadMarks
+from geventchat.client.display import Clock
 from geventchat.client.editor import Completions
 from geventchat.client.input import AskSecret, ChangeName, Message, Parsed, is_secret, parse_input
 from geventchat.client.options import Options
@@ -126,6 +128,7 @@ class Plan(NamedTuple):
     name: str | None = None
     # For a name that belongs to an account.
     password: Secret | None = None
+    tls: bool = False
 
 
 class Terminated(NamedTuple):
@@ -365,7 +368,7 @@ class Session:
     def handle(self, event: SessionEvent) -> None:
         """Handle one event; the only way in."""
         if (
-            isinstance(event, DataReceived | LineReceived | Writable | Disconnected)
+            isinstance(event, DataReceived | SpeaksTls | LineReceived | Writable | Disconnected)
             and event.connection is not self._connection
         ):
             return
@@ -395,8 +398,10 @@ class Session:
             case State.CONNECTING, Connected(connection):
                 self._connection = connection
                 self._log_in()
-            case State.CONNECTING, ConnectFailed(reason):
-                self._attempt_failed(reason)
+            case State.CONNECTING, ConnectFailed(reason, final):
+                self._attempt_failed(reason, final=final)
+            case State.LOGGING_IN, SpeaksTls():
+                self._attempt_failed(f"{self._address} speaks TLS: use chats://{self._address}.", final=True)
             case State.LOGGING_IN, DataReceived():
                 # A slow link, and perhaps many people in the room.
                 self._set_timer(self._login_timeout_s)
@@ -565,7 +570,9 @@ class Session:
             self._dialect, self._dialect_known = DIALECTS[target.dialect], True
         if target.room is not None:
             self._conversation.enter_first(target.room)
-        self._plan = self._plan._replace(host=target.host, name=self._plan.name or target.name)
+        self._plan = self._plan._replace(
+            host=target.host, name=self._plan.name or target.name, tls=target.tls
+        )
 
     def _default_ports(self) -> str:
         return (
@@ -589,7 +596,7 @@ class Session:
             port = self._dialect.port
         elif not self._dialect_known:
             self._dialect = dialect_of_port(port)
-        self._address = Address(host, port)
+        self._address = Address(host, port, self._plan.tls)
 
     def _choose_name(self, given: str | None) -> None:
         self._ask(Question("Enter your username: ", self._answer_name), given)
@@ -925,12 +932,12 @@ class Session:
     def _notice_or(self, reason: str) -> str:
         return reason if self._notice is None else NOTICES[self._notice]
 
-    def _attempt_failed(self, reason: str) -> None:
+    def _attempt_failed(self, reason: str, *, final: bool = False) -> None:
         if self._was_online:
             self._back_off(reason)
-        elif self._places:
+        elif self._places and not final:
             port, self._dialect = self._places.popleft()
-            self._address = Address(self._address.host, port)
+            self._address = self._address._replace(port=port)
             self._connect()
         else:
             self._end(ExitCode.FAILED, reason)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
-from geventchat.client.conversation import Conversation, Display
+from geventchat.client.conversation import Conversation
+from geventchat.client.display import Display
 from geventchat.client.editor import EditorView
 
 

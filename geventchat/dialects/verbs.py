@@ -45,6 +45,8 @@ from geventchat.dialects.dialect import DEFAULT_HISTORY, is_count
 _DURATION = re.compile(r"([1-9][0-9]{0,8})([smhd]?)", re.IGNORECASE)
 # No message has a longer one.
 _ID = re.compile(r"[0-9]{1,16}", re.ASCII)
+# In place of a topic or a key.
+_NOTHING = "-"
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
@@ -76,7 +78,7 @@ def _enter(rest: str) -> Command:
 
 def _topic(rest: str) -> Command:
     topic = visible(rest)
-    return SetTopic(topic) if topic else AskTopic()
+    return SetTopic("" if topic == _NOTHING else topic) if topic else AskTopic()
 
 
 def _history(rest: str) -> Command | None:
@@ -126,7 +128,7 @@ def _on_or_off(command: Callable[[bool], Command]) -> Callable[[str], Command | 
 
 def _key(rest: str) -> Command | None:
     room_key = visible(rest)
-    return SetKey("" if room_key == "-" else room_key) if room_key else None
+    return SetKey("" if room_key == _NOTHING else room_key) if room_key else None
 
 
 def _register(rest: str) -> Command | None:
@@ -161,7 +163,7 @@ HELP = (
         "enter or create a room, go back to the lobby",
     ),
     HelpLine((Verb("rooms", "", _alone(ListRooms)),), "list the rooms"),
-    HelpLine((Verb("topic", "[text]", _topic),), "show the topic of the room, or change it"),
+    HelpLine((Verb("topic", "[text]", _topic),), "show the topic of the room, or change it; - for none"),
     HelpLine((Verb("history", "[20]", _history),), "list the last messages of the room"),
     HelpLine(
         (Verb("register", "password", _register), Verb("password", "old new", _password)),
@@ -234,7 +236,7 @@ def spelled(command: Command) -> tuple[str, str] | None:
         case AskTopic():
             return "topic", ""
         case SetTopic(topic):
-            return "topic", topic
+            return "topic", topic or _NOTHING
         case AskHistory(limit):
             return "history", str(limit)
         case Register(password):
@@ -264,7 +266,7 @@ def spelled(command: Command) -> tuple[str, str] | None:
         case SetModerated(on):
             return "moderated", _on_off(on)
         case SetKey(key):
-            return "key", key or "-"
+            return "key", key or _NOTHING
         case SetModerator(who, on):
             return "mod" if on else "unmod", who
         case PassOwnership(who):

@@ -5,14 +5,15 @@ a server are not masked, so one message is the same bytes for everyone.
 
 Invariants of WebSocketFraming:
 - Every frame is a unit: a line, or a FramingAnswer. So the limits on lines bound pings and fragments, too.
-- It holds at most one unfinished frame and one unfinished message, both of `line_bytes` at most: what would be longer ends the
-  connection as soon as its length has been read.
+- It holds at most one unfinished message of `line_bytes`, with its unfinished frame: what would be longer ends the connection
+  as soon as its length has been read. What is not UTF-8 ends it with the frame that it is in.
 - Nothing is read behind a Close frame or an error.
 - An answer, such as a pong, is whole frames, and nothing follows a Close frame.
 """
 
 from __future__ import annotations
 
+import codecs
 import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -40,8 +41,10 @@ CLOSE_CODES = {
     "banned": (4004, "banned"),
 }
 
+_new_decoder = codecs.getincrementaldecoder("utf-8")
 _WHOLE_TEXT = 0x81
 _MASKED = 0x80
+_CONTROL = 0x08
 _MASK_BYTES = 4
 # How many bytes a length takes behind the first two, by the second one without its mask bit.
 _WIDTHS = {126: 2, 127: 8}
@@ -88,17 +91,20 @@ def accept(head: bytes) -> bytes:
 class WebSocketFraming:
     """The messages of one client, once the connection is open."""
 
-    __slots__ = ("_fragments", "_limit", "_protocol", "_rest")
-    # Between two frames the protocol knows nothing but whether a message is unfinished.
-    TRANSIENT = frozenset({"_limit", "_protocol"})
+    __slots__ = ("_decoder", "_fragments", "_limit", "_protocol", "_rest")
+    # Between two frames the protocol and the decoder know nothing but what the unfinished message says.
+    TRANSIENT = frozenset({"_decoder", "_limit", "_protocol"})
 
     def __init__(self, limit: int) -> None:
         """`limit` is the most bytes a message can have."""
-        self._protocol = ServerProtocol(state=State.OPEN, max_size=limit, logger=_SILENT)
         self._limit = limit
-        # Of a frame that is not complete, and of a message that is not.
+        self._protocol = self._new_protocol()
+        # Of a frame that is not complete.
         self._rest = b""
-        self._fragments: list[bytes] = []
+        # The frames of a message that is not, joined, because there can be any number of empty ones.
+        self._fragments: bytearray | None = None
+        # Reads them: they can end in the middle of a character.
+        self._decoder: Any = None
 
     def count(self, chunk: bytes) -> int:
         """0: messages can be counted only by reading them."""
@@ -138,21 +144,21 @@ class WebSocketFraming:
 
     def to_state(self) -> dict[str, Any]:
         """The unfinished message and what has not been read, to be handed over."""
+        fragments = self._fragments
         return {
             "rest": self._rest.decode("latin-1"),
-            "fragments": [fragment.decode("latin-1") for fragment in self._fragments],
+            "fragments": None if fragments is None else fragments.decode("latin-1"),
         }
 
     def take_state(self, state: dict[str, Any]) -> bytes:
         """Go on where another process was; returns the bytes that are to be read next."""
-        fragments, rest = state["fragments"], state["rest"]
-        self._fragments = [fragment.encode("latin-1") for fragment in fragments]
-        for at, fragment in enumerate(self._fragments):
+        if state["fragments"] is not None:
+            fragments = state["fragments"].encode("latin-1")
+            self._fragment(fragments, False)
             # The protocol has to know that a message is unfinished.
-            frame = Frame(Opcode.CONT if at else Opcode.TEXT, fragment, fin=False)
-            self._protocol.receive_data(frame.serialize(mask=True))
+            self._protocol.receive_data(Frame(Opcode.TEXT, fragments, fin=False).serialize(mask=True))
             self._protocol.events_received()
-        assert isinstance(rest, str)
+        rest: str = state["rest"]
         return rest.encode("latin-1")
 
     @staticmethod
@@ -162,6 +168,10 @@ class WebSocketFraming:
         # Behind the ending of the last line.
         lines.pop()
         return _framed(lines[0]) if len(lines) == 1 else b"".join(map(_framed, lines))
+
+    def _new_protocol(self) -> ServerProtocol:
+        # Its limit would count pings between fragments, too.
+        return ServerProtocol(state=State.OPEN, max_size=None, logger=_SILENT)
 
     def _end_of_frame(self, data: bytes, at: int) -> int:
         """Where the frame that begins here ends; behind the data if it is not complete, and _NEVER if it is not waited for."""
@@ -176,16 +186,27 @@ class WebSocketFraming:
         if not data[at + 1] & _MASKED:
             # The protocol refuses it for that.
             return at + head
-        if size > self._limit:
+        if size > self._limit - self._held_for(data[at]):
             return _NEVER
         return at + head + _MASK_BYTES + size
+
+    def _held_for(self, first: int) -> int:
+        """How many bytes there are already of the message that a frame with this first byte belongs to."""
+        return 0 if self._fragments is None or first & _CONTROL else len(self._fragments)
 
     def _read(self, data: bytes, at: int, end: int) -> Unit:
         """The unit of a complete frame, or of the head of one that is refused."""
         text_at = at + 2 + _MASK_BYTES
-        if data[at] == _WHOLE_TEXT and end - text_at == data[at + 1] - _MASKED >= 0 and not self._fragments:
+        if (
+            data[at] == _WHOLE_TEXT
+            and end - text_at == data[at + 1] - _MASKED >= 0
+            and self._fragments is None
+        ):
             # A short message in one frame, which nearly all are: the protocol would take five times as long for it.
             return self._message(unmasked(data[text_at:end], data[at + 2 : text_at]))
+        if self._fragments is not None and data[at] & 0x0F == Opcode.CLOSE:
+            # A message can stay unfinished, but not for the protocol.
+            self._protocol = self._new_protocol()
         protocol = self._protocol
         protocol.receive_data(data[at:end])
         frames = protocol.events_received()
@@ -196,18 +217,29 @@ class WebSocketFraming:
         assert isinstance(frame, Frame)
         match frame.opcode:
             case Opcode.TEXT | Opcode.CONT:
-                self._fragments.append(bytes(frame.data))
-                if not frame.fin:
-                    return _NOTHING
-                message = b"".join(self._fragments)
-                self._fragments.clear()
-                return self._message(message)
+                return self._fragment(bytes(frame.data), frame.fin)
             case Opcode.BINARY:
                 return self._fail(_NOT_TEXT, "only text messages are understood")
             case Opcode.CLOSE:
                 return FramingAnswer(answer, End.CLOSED)
             case _:
                 return FramingAnswer(answer) if answer else _NOTHING
+
+    def _fragment(self, data: bytes, is_last: bool) -> Unit:
+        if self._fragments is None:
+            if is_last:
+                return self._message(data)
+            self._fragments, self._decoder = bytearray(), _new_decoder()
+        try:
+            self._decoder.decode(data, is_last)
+        except UnicodeDecodeError:
+            return self._fail(_NOT_UTF8, "not UTF-8")
+        self._fragments += data
+        if not is_last:
+            return _NOTHING
+        message = bytes(self._fragments)
+        self._fragments = None
+        return message
 
     def _message(self, message: bytes) -> Unit:
         if not message.isascii():

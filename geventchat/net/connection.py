@@ -40,8 +40,8 @@ from geventchat.net.costs import Costs
 from geventchat.net.delivery import Buffer, Delivery, Encoding, Subscriber
 from geventchat.net.service import Accepted
 from geventchat.net.sniffing import ForeignProtocol, Sniffer
-from geventchat.net.transport import abort, end_output, holds_input, input_watcher, taken_bytes
-from geventchat.net.turns import Turns
+from geventchat.net.transport import Transport, abort, end_output, holds_input, input_watcher, taken_bytes
+from geventchat.net.turns import InputTurns, Turns
 from geventchat.net.waiter import CloseReason, ConnectionEnded, HangupWatch, Waiter, closing_watcher
 from geventchat.rate import Rate
 from geventchat.settings import Limits
@@ -62,6 +62,8 @@ _MISSED_SHARE = 4
 _LOGIN_SHARE = 1 / 8
 # In place of the command that a client gave to another process.
 _GO_ON = Say(())
+# How much of what a client has sent before it has gone is decrypted at once, to be discarded.
+_DISCARDED_AT_ONCE = 16_384
 # How often a client checks for free memory before it is disconnected, and how long it waits in between.
 _MEMORY_TRIES = 10
 _MEMORY_RETRY_S = 0.1
@@ -92,8 +94,11 @@ class ServerContext:
     delivery: Delivery
     admission: Admission
     turns: Turns
-    # One handshake takes a turn; they do not wait for others who take a part of one, nor those for them.
+    # One handshake takes a turn, and a request that came with another a part of one. Logins do not wait for them, nor they for
+    # logins.
     handshake_turns: Turns
+    # Of clients that send requests of HTTP.
+    request_turns: InputTurns
     hangups: HangupWatch
     clock: Clock
     limits: Limits
@@ -128,6 +133,27 @@ class ChatService:
     def connection(self, accepted: Accepted) -> Connection:
         """A connection for this client, which has yet to be run or refused."""
         return Connection(accepted, self)
+
+
+def reason_of_hangup(transport: Transport, waiter: Waiter, readable: Any, most_bytes: int) -> CloseReason:
+    """Why a client has gone that has ended its side while it was not read.
+
+    With TLS the end counts only if it was announced: that stands behind everything that has not been read. If it does not
+    come within so many bytes, it is not looked for any further.
+    """
+    if isinstance(transport, socket.socket):
+        return CloseReason.CLOSED
+    most_bytes += taken_bytes(transport, 0)
+    while taken_bytes(transport, 0) < most_bytes:
+        waiter.until(readable)
+        try:
+            if not transport.recv(_DISCARDED_AT_ONCE):
+                return CloseReason.CLOSED
+        except BlockingIOError:
+            continue
+        except OSError:
+            break
+    return CloseReason.RESET
 
 
 class Connection:
@@ -713,12 +739,16 @@ class Connection:
     def _end(self, reason: CloseReason, last_word: DisconnectNotice | None) -> None:
         """Leave the chat, send what is pending, close. The socket is closed even if this fails."""
         refused = reason is CloseReason.REFUSED
+        hung_up = reason is CloseReason.CLOSED is self._waiter.ended
         try:
             self._closing = True
             self._waiter.start_closing()
             if last_word is not None:
                 self._subscriber.deliver(last_word)
             self._context.chat.leave(self._session)
+            if hung_up:
+                most_bytes = self._context.limits.burst_bytes
+                reason = reason_of_hangup(self._transport, self._waiter, self._readable, most_bytes)
             if reason not in _CLOSE_AT_ONCE:
                 if not self._subscriber.closed and (ending := self._framing.close(reason.value)):
                     self._subscriber.answer(ending)

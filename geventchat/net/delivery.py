@@ -380,6 +380,13 @@ class Subscriber:
         left, entered = self.audience, None if rooms is None else delivery.audience(self.encoding, rooms)
         if left is entered:
             return
+        has_nothing = not (self.spliced or self._backlog or self.closed)
+        if left is None and entered is not None and has_nothing and not entered.batch.size:
+            # Nothing has been published that it must not receive.
+            entered.members += 1
+            entered.in_sync[self] = self._send
+            self.audience = entered
+            return
         self._splice()
         if left is not None:
             if self._cursor < left.batch.size:

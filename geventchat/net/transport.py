@@ -73,9 +73,12 @@ class _InputWatcher:
 _READ = 1
 
 
-def input_watcher(loop: Any, transport: Transport) -> Any:
-    """A watcher that fires when `recv` has something to return, or an error to raise."""
-    arrives = loop.io(transport.fileno(), _READ)
+def input_watcher(loop: Any, transport: Transport, arrives: Any = None) -> Any:
+    """A watcher that fires when `recv` has something to return, or an error to raise.
+
+    `arrives` fires when the socket has something, in place of the loop's own watcher for that.
+    """
+    arrives = arrives or loop.io(transport.fileno(), _READ)
     return _InputWatcher(loop, transport, arrives) if _is_buffering(transport) else arrives
 
 

@@ -1,19 +1,34 @@
 """Turns: what many clients ask for at the same moment is done over several iterations of the event loop, so that what others
-say comes in between. Knows no commands and no sockets.
+say comes in between. Knows no commands and no protocol.
 
-Invariants:
+Invariants of Turns:
 - Clients take their turns in the order in which they ask; those of one iteration go on in any order.
 - The timer runs while clients wait, so each iteration lets someone go on.
+
+Invariants of InputTurns:
+- A client whose input has not had its turn costs nothing: it waits in the kernel, in the order in which it arrived.
+- A descriptor is in the epoll instance from the first wait until its watcher is closed. What it reports while its watcher does
+  not wait is forgotten, and reported again when it does.
 """
 
 from __future__ import annotations
 
+import select
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any, Protocol
 
+from gevent import monkey
 from gevent.hub import Hub
 
 from geventchat.net.waiter import closing_watcher
+
+_READ = 1
+# How many clients of InputTurns go on in one iteration.
+_INPUTS_AT_ONCE = 8
+_ARMED = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLONESHOT
+# The original, even if an embedding program has patched the standard library.
+_epoll: Callable[[], select.epoll] = monkey.get_original("select", "epoll")
 
 
 class TakesTurns(Protocol):
@@ -60,3 +75,78 @@ class Turns:
             entry.send()
         if self._waiting:
             self._start()
+
+
+class InputTurns:
+    """Waits for the input of many clients, and lets a few of them go on in each iteration.
+
+    The loop's own watchers would run everyone whose input has arrived in one iteration.
+    """
+
+    __slots__ = ("_epoll", "_waiting", "_watcher")
+
+    def __init__(self, hub: Hub) -> None:
+        self._epoll = _epoll()
+        self._waiting: dict[int, _Input] = {}
+        self._watcher: Any = hub.loop.io(self._epoll.fileno(), _READ)
+        self._watcher.start(self._next)
+
+    def watcher(self, fileno: int) -> Any:
+        """What a client waits with, in place of the loop's own watcher for the input of this descriptor."""
+        return _Input(self._epoll, self._waiting, fileno)
+
+    def close(self) -> None:
+        """Let nobody go on any more."""
+        self._watcher.stop()
+        self._watcher.close()
+        self._epoll.close()
+
+    def _next(self) -> None:
+        for fileno, _ in self._epoll.poll(0, _INPUTS_AT_ONCE):
+            # One that went on before can have ended another.
+            if (turn := self._waiting.get(fileno)) is not None:
+                turn.fire()
+
+
+class _Input:
+    """The watcher of one descriptor."""
+
+    __slots__ = ("_callback", "_epoll", "_fileno", "_is_registered", "_waiting")
+
+    def __init__(self, epoll: select.epoll, waiting: dict[int, _Input], fileno: int) -> None:
+        self._epoll = epoll
+        self._waiting = waiting
+        self._fileno = fileno
+        self._is_registered = False
+        self._callback: tuple[Callable[..., object], tuple[object, ...]] | None = None
+
+    def start(self, callback: Callable[..., object], *arguments: object) -> None:
+        """Call this once, when there is input and its turn has come."""
+        self._callback = callback, arguments
+        self._waiting[self._fileno] = self
+        if self._is_registered:
+            self._epoll.modify(self._fileno, _ARMED)
+        else:
+            self._epoll.register(self._fileno, _ARMED)
+            self._is_registered = True
+
+    def fire(self) -> None:
+        """There is input, and the kernel says so no more."""
+        del self._waiting[self._fileno]
+        assert self._callback is not None
+        callback, arguments = self._callback
+        self._callback = None
+        callback(*arguments)
+
+    def stop(self) -> None:
+        """Do not call any more."""
+        if self._callback is not None:
+            self._callback = None
+            del self._waiting[self._fileno]
+
+    def close(self) -> None:
+        """Release the descriptor, before it is closed."""
+        self.stop()
+        if self._is_registered:
+            self._is_registered = False
+            self._epoll.unregister(self._fileno)

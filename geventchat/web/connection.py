@@ -8,6 +8,7 @@ Invariants:
 - A request has to be complete `request_s` after the connection or the last answer, however its bytes trickle in, and an
   answer has to be read within `flush_s` and as long as it takes at `_LEAST_BYTES_PER_S`.
 - A connection answers at most `_MAX_REQUESTS`.
+- However many clients send at the same moment, others are served in between.
 - Requests and answers are charged as lines and answers of the chat are; a client above a rate is answered later.
 """
 
@@ -24,7 +25,7 @@ from gevent import Timeout
 from geventchat.chat.events import NoticeReason
 from geventchat.log import LogEvent
 from geventchat.net.admission import origin_of
-from geventchat.net.connection import ChatService, Connection, ServerContext
+from geventchat.net.connection import ChatService, Connection, ServerContext, reason_of_hangup
 from geventchat.net.listener import host_of
 from geventchat.net.service import Accepted, ServedConnection
 from geventchat.net.transport import abort, end_output, input_watcher
@@ -45,6 +46,9 @@ _MAX_REQUESTS = 1_000
 # A read costs at least as much as this many bytes, and a request as this many: so long do the shortest ones take.
 _LEAST_READ_COST = 32
 _LEAST_REQUEST_COST = 512
+# A request that came together with the one before, or one that is given up, takes this much of a turn: a TLS handshake, which
+# takes a whole one, is as much work as a few requests.
+_REQUEST_SHARE = 1 / 8
 # A client that reads an answer more slowly than this is disconnected.
 _LEAST_BYTES_PER_S = 4_096
 _REFUSALS = {
@@ -114,7 +118,8 @@ class HttpConnection:
         self._origin = origin_of(accepted.host) if accepted.address is None else accepted.address.origin
         self._costs = context.costs(accepted)
         self._reader = RequestReader(HEAD_BYTES, context.limits.line_bytes)
-        self._readable: Any = input_watcher(context.hub.loop, accepted.transport)
+        turn = context.request_turns.watcher(accepted.transport.fileno())
+        self._readable: Any = input_watcher(context.hub.loop, accepted.transport, turn)
         # A request has been read and its answer has not been sent.
         self._answering = False
         # The server has begun to stop while an answer was being sent.
@@ -216,7 +221,7 @@ class HttpConnection:
     def _next_request(self) -> Request | None:
         """The next request; None when the client has closed its side."""
         reader, clock, chunk_bytes = self._reader, self._context.clock, self._context.limits.login_chunk_bytes
-        overdue = False
+        overdue = has_read = False
         while (request := reader.take()) is None:
             if overdue and reader.is_idle:
                 raise ConnectionEnded(CloseReason.IDLE)
@@ -224,7 +229,11 @@ class HttpConnection:
                 raise BadRequest(408, "the request took too long")
             if reader.take_continue():
                 self._send(CONTINUE)
+            # In its turn, unless it has not sent anything.
             overdue = self.waiter.until_input(self._readable)
+            if overdue:
+                self._wait_for_turn()
+            has_read = True
             try:
                 chunk = self._transport.recv(chunk_bytes)
             except BlockingIOError:
@@ -236,6 +245,8 @@ class HttpConnection:
                 return None
             self._costs.charge(max(_LEAST_READ_COST, len(chunk)), clock.monotonic())
             reader.feed(chunk)
+        if not has_read:
+            self._wait_for_turn()
         now = self.waiter.note_activity()
         self._costs.charge(max(0, _LEAST_REQUEST_COST - len(request.head) - len(request.body)), now)
         self._costs.wait_for_bytes(self.waiter, now)
@@ -243,6 +254,9 @@ class HttpConnection:
             self._costs.wait_for_line(self.waiter, now)
             now = self.waiter.note_activity()
         return request
+
+    def _wait_for_turn(self) -> None:
+        self._context.handshake_turns.wait(self.waiter, _REQUEST_SHARE)
 
     # --- Answers -----------------------------------------------------------------------------------------------------
 
@@ -302,8 +316,12 @@ class HttpConnection:
 
     def _end(self, reason: CloseReason) -> None:
         """Close. The socket is closed even if this fails."""
+        hung_up = reason is CloseReason.CLOSED is self.waiter.ended
         try:
             self.waiter.start_closing()
+            if hung_up:
+                most_bytes = self._context.limits.burst_bytes
+                reason = reason_of_hangup(self._transport, self.waiter, self._readable, most_bytes)
             if not (self._peer_closed or reason in _CLOSE_AT_ONCE):
                 self._linger()
         except (ConnectionEnded, OSError):

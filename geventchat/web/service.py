@@ -19,6 +19,8 @@ from geventchat.web.origins import Origins
 from geventchat.web.pages import COMMON_FIELDS, Page, pages
 
 NAME = "web"
+# Compressing them takes a while, which clients should not have to wait for when a new program takes over.
+_PAGES = pages()
 
 
 def web_service(
@@ -32,7 +34,7 @@ def web_service(
     chat = ChatService(
         encodings[json2.DIALECT.name], replace(context, encodings=encodings), idle_s, idle_notice
     )
-    return HttpService(NAME, context, Site(chat, origins, pages()).answer, chat)
+    return HttpService(NAME, context, Site(chat, origins, _PAGES).answer, chat)
 
 
 class Site:

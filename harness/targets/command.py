@@ -4,7 +4,7 @@
   a watchdog, a shell that waits for the other end of a pipe to close, then kills the group.
 - The kernel says whether the server listens: a test connection would be a client that the server sees.
 - No other harness on this machine chooses the same port while the server runs.
-- The output of the server is kept in a file that is cut when it grows too long.
+- The output of the server is kept in a file, whose beginning is given back to the disk when it grows too long.
 - Its time can pass faster than real time; `fast_time` knows how.
 """
 
@@ -58,6 +58,7 @@ _SHELL = frozenset("|&;<>()$`*?~#\n")
 _ASSIGNMENT = re.compile(r"\w+=")
 _LOOPBACKS = ("127.0.0.1", "::1")
 _LOOK_S = 0.001
+_FALLOC_FL_KEEP_SIZE, _FALLOC_FL_PUNCH_HOLE = 1, 2
 _TRIES = 3
 _SHOWN_CHARS = 120
 # Below the range from which the kernel takes the ports of outgoing connections, so that none of those is in the way.
@@ -332,6 +333,16 @@ def _is_free(port: int) -> bool:
     return True
 
 
+def make_hole(fileno: int, size: int) -> None:
+    """Give this many bytes at the beginning of a file back to the disk, if its file system can do that."""
+    import ctypes  # slow, and hardly ever needed
+
+    libc = ctypes.CDLL(None)
+    libc.fallocate(
+        fileno, _FALLOC_FL_KEEP_SIZE | _FALLOC_FL_PUNCH_HOLE, ctypes.c_long(0), ctypes.c_long(size)
+    )
+
+
 def listens(kernel: SocketDiagnostics, place: Place) -> SocketAddress | None:
     """The address on this machine at which a process listens on the port, or on the socket of this path."""
     if isinstance(place, str):
@@ -367,10 +378,10 @@ class Process:
         self.pid, self._pidfd = 0, -1
         self.limits = LimitClock(lambda: (self.pid,))
         """The clock of what this process is allowed to take."""
-        self._cut = b""
+        self._given_back = 0
+        """How many bytes at the beginning of its output are gone."""
         self._output = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the process
         devnull = os.open(os.devnull, os.O_RDWR)
-        # Appending, so that the file can be cut under a server that goes on writing.
         output = os.open(f"/proc/self/fd/{self._output.fileno()}", os.O_WRONLY | os.O_APPEND)
         actions = [
             (os.POSIX_SPAWN_DUP2, devnull, 0),
@@ -408,7 +419,7 @@ class Process:
         """Whether it runs. `patience_s`: how long to keep checking, if it is perhaps dying."""
         if self.status is None and self._exited(patience_s):
             self._reap()
-        self._cut_output()
+        self._give_back_output()
         return self.status is None
 
     def how_it_ended(self) -> str:
@@ -421,17 +432,20 @@ class Process:
     def output(self, last_bytes: int = OUTPUT_BYTES) -> bytes:
         """The end of its standard output and error, together."""
         size = self._size()
-        start = max(0, size - last_bytes)
-        return (self._cut + os.pread(self._output.fileno(), size - start, start))[-last_bytes:]
+        start = max(self._given_back, size - last_bytes)
+        return os.pread(self._output.fileno(), size - start, start)
 
     def tail(self) -> str:
         """The end of its output, as reports show it."""
         return self.output(SERVER_OUTPUT_BYTES).decode("utf-8", "replace")
 
-    def _cut_output(self) -> None:
-        if self._pidfd >= 0 and self._size() > OUTPUT_BYTES:
-            self._cut = self.output(SERVER_OUTPUT_BYTES)
-            os.ftruncate(self._output.fileno(), 0)
+    def _give_back_output(self) -> None:
+        """Keep the end of a long output. Its size stays: a server that goes on writing would lose what it writes just before
+        a file is cut."""
+        if self._pidfd >= 0 and (size := self._size()) - self._given_back > OUTPUT_BYTES:
+            size -= SERVER_OUTPUT_BYTES
+            make_hole(self._output.fileno(), size)
+            self._given_back = size
 
     def _size(self) -> int:
         return os.fstat(self._output.fileno()).st_size

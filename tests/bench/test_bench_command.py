@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from bench import __main__ as command
 from bench import metrics, publish
 from bench.servers import ROOT
 from bench.workloads import ONE_AT_A_TIME
-from tests.patience import HANG_S
+from tests.patience import HANG_S, until
 
 
 @pytest.fixture
@@ -187,15 +186,13 @@ def test_sigterm_stops_its_processes_and_prints_its_results() -> None:
     assert bench.stderr is not None
     progress = iter(bench.stderr.readline, "")
     assert any("[2/2] paced-500" in line for line in progress)
-    while len(children := children_of(bench.pid)) < 2:
-        assert bench.poll() is None
+    assert until(lambda: len(children_of(bench.pid)) >= 2)
+    children = children_of(bench.pid)
     bench.terminate()
     out, err = bench.communicate(timeout=HANG_S)
     assert "interrupted: the results cover the runs measured so far" in err
     assert "| asyncio protocols |" in out
-    deadline = time.monotonic() + HANG_S
-    while left := [child for child in children if Path(f"/proc/{child}").exists()]:
-        assert time.monotonic() < deadline, f"{left} still run"
+    assert until(lambda: not any(Path(f"/proc/{child}").exists() for child in children))
 
 
 def children_of(pid: int) -> list[int]:

@@ -121,8 +121,9 @@ class Chromium:
     def _receive(self, deadline: float) -> dict[str, Any]:
         assert self._process.stdout is not None
         while b"\0" not in self._received:
-            left = max(0.0, deadline - time.monotonic())
-            if not select.select([self._process.stdout], [], [], left)[0]:
+            left = deadline - time.monotonic()
+            # Events of a page that never rests are no answer.
+            if left <= 0 or not select.select([self._process.stdout], [], [], left)[0]:
                 raise PageFailed("the browser does not answer")
             chunk = self._process.stdout.read(1 << 20)
             if not chunk:
@@ -266,9 +267,11 @@ class Page:
             uploadThroughput=-1,
         )
 
-    def screenshot(self) -> bytes:
-        """The window as PNG."""
-        return base64.b64decode(self.command("Page.captureScreenshot", format="png")["data"])
+    def screenshot(self, **encoding: object) -> bytes:
+        """The window as PNG, or in another encoding."""
+        return base64.b64decode(
+            self.command("Page.captureScreenshot", **encoding or {"format": "png"})["data"]
+        )
 
     def close(self) -> None:
         """Close the page. Raises PageFailed if anything went wrong in it."""

@@ -14,6 +14,7 @@ import pytest
 
 from tests.browser.chat import ChatPage, ChatServer, chat
 from tests.browser.chromium import Chromium
+from tests.patience import killed_at_the_end
 
 STATIC = Path(__file__).resolve().parents[2] / "geventchat/web/static"
 
@@ -53,7 +54,9 @@ def test_two_browsers_nc_and_a_bot_are_in_one_room(open_page: OpenPage):
         alice, bob = open_page(server, "alice"), open_page(server, "bob")
         bot = server.bot("robot")
         command = [netcat, server.host, str(server.ports["line"])]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as carol:
+        with killed_at_the_end(
+            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        ) as carol:
             assert carol.stdin is not None
             assert carol.stdout is not None
             carol.stdin.write("LOGIN carol\nMSG hello from nc\n")

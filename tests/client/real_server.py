@@ -22,9 +22,9 @@ DIALECTS = ("line", "json", "slash")
 class RealServer:
     """`python -m geventchat` with all dialects. It can be killed and started again on the same ports."""
 
-    def __init__(self, *options: str, schemes: Sequence[str] = DIALECTS) -> None:
+    def __init__(self, *options: str, schemes: Sequence[str] = DIALECTS, host: str = "") -> None:
         # A random loopback address keeps the ports free for a restart, whatever else runs on this machine.
-        self.host = f"127.{random.randint(1, 254)}.{random.randint(0, 255)}.{random.randint(1, 254)}"
+        self.host = host or f"127.{random.randint(1, 254)}.{random.randint(0, 255)}.{random.randint(1, 254)}"
         self.ports = dict.fromkeys(schemes, 0)
         self._options = options
         self._process: subprocess.Popen[str] | None = None

@@ -8,7 +8,7 @@ from itertools import count
 
 from geventchat.client.address import Address
 from geventchat.client.connection import Connected, Connection, DataReceived, Disconnected, LineReceived
-from geventchat.client.conversation import Clock
+from geventchat.client.display import Clock
 from geventchat.client.options import Options
 from geventchat.client.render import Look, plain_line, safe
 from geventchat.client.session import ExitCode, Plan, Session, SessionEvent, TimerExpired

@@ -31,7 +31,7 @@ class ScriptedServer:
 
     def stop(self) -> None:
         """Wait for the last script to end."""
-        self._thread.join(HANG_S * 2)
+        self._thread.join(1.5 * HANG_S)
         self._listener.close()
         assert not self._thread.is_alive(), "a script of the server did not end"
         if self._error is not None:

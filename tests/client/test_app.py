@@ -31,6 +31,16 @@ def test_the_options_are_the_requested_ones() -> None:
     assert begun() == (Plan(), Options(), False)
 
 
+def test_an_address_can_ask_for_tls() -> None:
+    plan, options, _ = begun("chats://h:7", "--tls-ca", "ca.pem")
+    assert (plan, options.tls_ca) == (Plan("h", 7, tls=True), "ca.pem")
+    file = Config(Options(server="json+tls://h", tls_ca="own.pem"))
+    plan, options, _ = begun(config=file)
+    assert (plan, options.tls_ca) == (Plan("h", None, "json", tls=True), "own.pem")
+    # An address on the command line does not inherit it.
+    assert not begun("h", config=file)[0].tls
+
+
 def test_the_file_says_what_the_command_line_does_not() -> None:
     file = Config(Options(server="json://bob@h:7/ops", name="al", bell=False, rooms=("x",)))
     assert begun(config=file)[:2] == (
@@ -68,7 +78,10 @@ def test_the_client_keeps_itself_alive_unless_it_is_told_not_to(argv: list[str],
     ("argv", "complaint"),
     [
         (["host:x"], "Invalid port 'x': use a number from 1 to 65535."),
-        (["http://host"], "Invalid address 'http://host': use chat://HOST:PORT, or HOST:PORT alone."),
+        (
+            ["http://host"],
+            "Invalid address 'http://host': use chat://HOST:PORT, chats://HOST:PORT for TLS, or",
+        ),
         (["--keep-alive=0"], "'0' is not a number from 1 to 86400"),
         (["--keep-alive=nan"], "'nan' is not a number from 1 to 86400"),
         (["--dialect", "irc"], "invalid choice"),

@@ -246,6 +246,7 @@ TYPED_COMMANDS: list[Command] = [
     ListRooms(),
     AskTopic(),
     SetTopic("all about dev"),
+    SetTopic(""),
     AskHistory(7),
     Register(Secret("correct horse")),
     ChangePassword(Secret("old"), Secret("new")),

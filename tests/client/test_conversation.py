@@ -12,9 +12,6 @@ from geventchat.chat.commands import ParseError
 from geventchat.chat.events import Rejection
 from geventchat.client.conversation import (
     AUTOMATIC,
-    FENCED_LINES,
-    MAX_UNDER_WAY,
-    MAX_WINDOWS,
     PAGE,
     SEARCHED_PAGES,
     TYPING_EVERY_S,
@@ -22,9 +19,12 @@ from geventchat.client.conversation import (
     ReadMarks,
 )
 from geventchat.client.editor import Completions
+from geventchat.client.entries import FENCED_LINES
 from geventchat.client.options import Options
+from geventchat.client.outbox import MAX_UNDER_WAY
 from geventchat.client.sentences import rejection_text
 from geventchat.client.session import Plan
+from geventchat.client.window_list import MAX_WINDOWS
 from geventchat.client.windows import MAX_ENTRIES, Kind, Window
 from geventchat.dialects import DIALECTS
 from tests.client.recorders import DEFAULTS, Run

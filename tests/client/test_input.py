@@ -221,6 +221,8 @@ def test_tab_completes_commands_names_rooms_and_emoji(
         ("CHAT://[::1]:4000", Target("::1", 4000)),
         ("json://alice@chat.example:7/dev", Target("chat.example", 7, "json", "alice", "dev")),
         ("line://h", Target("h", None, "line")),
+        ("chats://chat.example", Target("chat.example", tls=True)),
+        ("Json+TLS://alice@[::1]:7", Target("::1", 7, "json", "alice", tls=True)),
     ],
 )
 def test_a_target_is_a_server_and_perhaps_more(text: str, target: Target) -> None:
@@ -243,7 +245,16 @@ def test_an_address_is_a_host_and_perhaps_a_port(text: str, host: str, port: int
     "text",
     [
         *["", ":4000", "host:", "host:0", "host:65536", "host:x", "[::1", "[::1]x", "[]:1", "a b"],
-        *["http://h", "chat://", "chat://@h", "chat://h/a/b", "chat://h:x"],
+        *[
+            "http://h",
+            "chat://",
+            "chat://@h",
+            "chat://h/a/b",
+            "chat://h:x",
+            "https://h",
+            "+tls://h",
+            "chats+tls://h",
+        ],
     ],
 )
 def test_an_invalid_address_is_refused_with_a_sentence(text: str) -> None:

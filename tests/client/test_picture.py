@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from collections.abc import Iterator
 from types import ModuleType
@@ -15,8 +16,8 @@ from tests.client.real_server import ROOT
 
 NAMESPACE = "{http://www.w3.org/2000/svg}"
 PICTURES = ROOT / "docs" / "pictures"
-# How wide a README is on GitHub, and the width of a phone on which a narrow picture is about as wide as its screen.
-PAGE, PHONE = 838, 480
+# How wide a README is on GitHub, and the most for a phone: 50 columns of a terminal, in which its letters are 11 pixels high.
+PAGE, PHONE = 838, 504
 
 
 @pytest.fixture
@@ -97,6 +98,37 @@ def test_panels_are_in_rows_of_the_same_width(svg: ModuleType) -> None:
     assert widths == [100, 40, 140 + svg.GAP]
     (image,) = picture.iter(f"{NAMESPACE}image")
     assert image.attrib["href"] == "data:image/png;base64,cG5n"
+
+
+def test_a_film_shows_each_moment_in_its_time_and_draws_what_stays_once(svg: ModuleType) -> None:
+    frames = [
+        svg.Panel("a", 10, height, text)
+        for height, text in [(5, "<a/>\n<b/>"), (9, "<a/>"), (9, "<a/>\n<c/>")]
+    ]
+    film = svg.film(frames, [1, 1, 2])
+    assert (film.title, film.width, film.height) == ("a", 10, 9)
+    assert film.drawing.count("<a/>") == 1
+    groups = dict(re.findall(r'<g class="(\S+)">\n(\S+)\n</g>', film.drawing))
+    assert groups == {"f0": "<b/>", "f2": "<c/>"}
+    # Without motion, the last moment is there.
+    assert (
+        ".f0{visibility:hidden}@keyframes f0{0.00%{visibility:visible}25.00%{visibility:hidden}}"
+        in film.drawing
+    )
+    assert (
+        ".f2{visibility:visible}@keyframes f2{0.00%{visibility:hidden}50.00%{visibility:visible}}"
+        in film.drawing
+    )
+    assert film.drawing.count("4s step-end infinite") == 2
+
+
+@pytest.mark.parametrize("script", ["session", "rooms", "failure"])
+def test_a_script_finds_what_it_imports(svg: ModuleType, script: str) -> None:
+    pytest.importorskip("tests.browser.chromium")
+    try:
+        assert importlib.import_module(script).main
+    finally:
+        sys.modules.pop(script, None)
 
 
 @pytest.mark.parametrize(

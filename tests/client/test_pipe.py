@@ -13,11 +13,11 @@ from typing import BinaryIO
 
 import pytest
 
-from geventchat.client.conversation import MAX_UNDER_WAY
+from geventchat.client.outbox import MAX_UNDER_WAY
 from tests.client.raw_client import RawClient
 from tests.client.real_server import ROOT, RealServer, client_argv
 from tests.client.scripted_server import ScriptedServer
-from tests.patience import HANG_S
+from tests.patience import HANG_S, killed_at_the_end
 
 Pipe = Callable[..., "subprocess.CompletedProcess[bytes]"]
 LogIn = Callable[[str], RawClient]
@@ -191,20 +191,18 @@ def _has_ipv6() -> bool:
 def test_an_ipv6_address_works(pipe: Pipe) -> None:
     if not _has_ipv6():
         pytest.skip("this machine has no IPv6")
-    with subprocess.Popen(
+    server = subprocess.Popen(
         [sys.executable, "-m", "geventchat", "--listen=line://[::1]:0", "--log-level=error"],
         stdout=subprocess.PIPE,
         cwd=ROOT,
         text=True,
-    ) as process:
-        try:
-            assert process.stdout is not None
-            started = re.search(r":(\d+)$", process.stdout.readline().strip())
-            assert started is not None
-            done = pipe(f"[::1]:{started[1]}", "--name", "ci", stdin=b"/users\n")
-            assert (done.returncode, done.stdout.decode()) == (0, "👥 1 here: ci\n")
-        finally:
-            process.terminate()
+    )
+    with killed_at_the_end(server):
+        assert server.stdout is not None
+        started = re.search(r":(\d+)$", server.stdout.readline().strip())
+        assert started is not None
+        done = pipe(f"[::1]:{started[1]}", "--name", "ci", stdin=b"/users\n")
+        assert (done.returncode, done.stdout.decode()) == (0, "👥 1 here: ci\n")
 
 
 @pytest.mark.parametrize(("asked", "spoken"), [("line", "json"), ("json", "slash"), ("slash", "line")])
@@ -311,7 +309,7 @@ def test_a_signal_has_an_exit_code(
 ) -> None:
     carol = raw_client("carol")
     for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
-        with running_client(server, f"ci{code}", environment) as process:
+        with killed_at_the_end(running_client(server, f"ci{code}", environment)) as process:
             say_hello(process)
             carol.expect(f"MSG ci{code} hello")
             process.send_signal(number)
@@ -324,7 +322,7 @@ def test_a_signal_has_an_exit_code(
 def test_a_lost_connection_fails_a_script(start_server: StartServer, environment: dict[str, str]) -> None:
     server = start_server()
     carol = RawClient(server.host, server.ports["line"], "carol")
-    with running_client(server, "ci", environment) as process:
+    with killed_at_the_end(running_client(server, "ci", environment)) as process:
         say_hello(process)
         carol.expect("MSG ci hello")
         server.kill()
@@ -372,7 +370,7 @@ def test_a_closed_output_ends_the_client_without_an_error_message(
 ) -> None:
     carol = raw_client("carol")
     reading, writing = os.pipe()
-    with running_client(server, "ci", environment, stdout=writing) as process:
+    with killed_at_the_end(running_client(server, "ci", environment, stdout=writing)) as process:
         os.close(writing)
         os.close(reading)
         say_hello(process)

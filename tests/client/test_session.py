@@ -9,9 +9,9 @@ import pytest
 
 from geventchat.chat.passwords import Secret
 from geventchat.client.address import Address
-from geventchat.client.connection import Connected, ConnectFailed, Writable
-from geventchat.client.conversation import MAX_UNDER_WAY
+from geventchat.client.connection import Connected, ConnectFailed, SpeaksTls, Writable
 from geventchat.client.options import Options
+from geventchat.client.outbox import MAX_UNDER_WAY
 from geventchat.client.session import (
     CONNECT_TIMEOUT_S,
     DELIVERY_TIMEOUT_S,
@@ -124,6 +124,42 @@ def test_without_a_port_and_a_dialect_json_is_looked_for_first_and_then_line() -
     run.hang_up()
     run.wait(1)
     assert run.runtime.addresses[-1] == Address("chat.example", 4000)
+
+
+def test_over_tls_a_server_is_looked_for_in_the_same_places() -> None:
+    run = Run(Plan("chat.example", None, None, "alice", tls=True))
+    run.happen(refused())
+    assert run.runtime.addresses == [
+        Address("chat.example", 12345, tls=True),
+        Address("chat.example", 4000, tls=True),
+    ]
+    run = Run(NOTHING)
+    run.type("chats://alice@chat.example:7")
+    assert run.runtime.addresses == [Address("chat.example", 7, tls=True)]
+
+
+def test_a_server_that_was_found_and_cannot_be_trusted_is_not_looked_for_elsewhere() -> None:
+    run = Run(Plan("chat.example", None, None, "alice", tls=True))
+    assert run.happen(ConnectFailed("The certificate has expired.", final=True)) == [
+        "❌ The certificate has expired."
+    ]
+    assert run.exit_code == ExitCode.FAILED
+    # After a loss, it can have a new one soon.
+    run = online()
+    run.hang_up()
+    run.wait(1)
+    run.happen(ConnectFailed("The certificate has expired.", final=True))
+    assert "Attempt 1 failed: The certificate has expired. Next attempt in" in run.entries()[-1]
+
+
+@pytest.mark.parametrize("interactive", [True, False])
+def test_a_server_that_speaks_only_tls_is_named(interactive: bool) -> None:
+    run = Run(Plan("chat.example", None, None, "alice"), interactive=interactive)
+    run.accept()
+    assert run.happen(SpeaksTls(run.connection)) == [
+        f"{'❌' if interactive else '!'} chat.example:12345 speaks TLS: use chats://chat.example:12345."
+    ]
+    assert run.exit_code == ExitCode.FAILED
 
 
 @pytest.mark.parametrize("lines", [[], ["220 mail"]])

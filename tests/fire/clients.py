@@ -211,11 +211,11 @@ class ClientPool:
             self._poll.unregister(client.sock)
 
 
-def log_in(pool: ClientPool, address: Address, names: Iterable[str]) -> list[Client]:
+def log_in(pool: ClientPool, address: Address, names: Iterable[str], receive_bytes: int = 0) -> list[Client]:
     """A client for each name, logged in, in the `line` dialect."""
     clients = []
     for name in names:
-        client = pool.connect(address)
+        client = pool.connect(address, receive_bytes=receive_bytes)
         client.send_lines(f"LOGIN {name}")
         clients.append(client)
     pool.wait_until_received(clients, b"OK\n")

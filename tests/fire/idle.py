@@ -10,8 +10,10 @@ from tests.fire.clients import Client, ClientPool, State
 from tests.fire.leaks import Census, baseline, leftovers
 from tests.fire.process import NO_ADDRESS_RATES, ServerProcess, wait_for
 from tests.fire.simulation import simulate
+from tests.patience import HANG_S
 
 _BATCH = 250
+_AT_ONCE = 50
 _US = 1_000_000
 
 
@@ -40,27 +42,8 @@ def idle_clients(
     sent its last line, so it is also how long it takes from the first time-out to the last. TooSlow where a client has to
     be idle for too long before that.
     """
-    # Without a login, the deadline for logging in would come first.
-    options = ("--login-timeout=0", f"--idle-timeout={idle_s}", "--log-level=warning", *NO_ADDRESS_RATES)
-    room = (f"--max-clients={clients + 10}", f"--max-per-address={clients + 10}")
-    with ServerProcess(*options, *room) as server, ClientPool() as pool:
-        with ClientPool() as first:
-            # The first few make the server import and build what every later one shares.
-            for _ in range(20):
-                first.connect(server.address()).send_lines("LOGIN first", "QUIT")
-        wait_for("the first have gone", lambda: server.descriptors < 20)
-        at_first = server.resident_bytes
-        connected: list[Client] = []
-        connected_at: list[float] = []
-        for n in range(clients):
-            connected_at.append(time.monotonic())
-            client = pool.connect(server.address())
-            client.send_lines(f"LOGIN p{n}" if logged_in else "PING")
-            connected.append(client)
-            if not n % _BATCH:
-                pool.poll()
-        pool.wait_for("every client is answered", lambda: all(client.received for client in connected))
-        bytes_each = (server.resident_bytes - at_first) // clients
+    with _server(clients, idle_s) as server, ClientPool() as pool:
+        connected, connected_at, bytes_each = _connect(pool, server, clients, logged_in)
         cpu_s = server.cpu_s
         until = time.monotonic() + watch_s
         while time.monotonic() < until:
@@ -75,7 +58,11 @@ def idle_clients(
             last_lines.append(_last_line(pool, client))
             if last_lines[-1][1] - connected_at[n] > idle_s:
                 raise TooSlow
-        pool.wait_for("everyone is disconnected", lambda: all(c.state is not State.OPEN for c in connected))
+        pool.wait_for(
+            "everyone is disconnected",
+            lambda: all(c.state is not State.OPEN for c in connected),
+            idle_s + HANG_S,
+        )
         late = []
         for client, (sent_at, answered_at) in zip(connected, last_lines, strict=True):
             assert client.state is State.FIN
@@ -91,6 +78,43 @@ def idle_clients(
             pool.wait_until_received([again], b"OK\nUSER p0\n")
         late.sort()
         return IdleClients(clients, logged_in, bytes_each, cpu_s, late[len(late) // 2], late[-1])
+
+
+def idle_memory(clients: int) -> int:
+    """How many bytes one more client that is logged in and idle costs."""
+    with _server(clients, 600) as server, ClientPool() as pool:
+        return _connect(pool, server, clients, logged_in=True)[2]
+
+
+def _server(clients: int, idle_s: float) -> ServerProcess:
+    # Without a login, the deadline for logging in would come first.
+    options = ("--login-timeout=0", f"--idle-timeout={idle_s}", "--log-level=warning", *NO_ADDRESS_RATES)
+    return ServerProcess(*options, f"--max-clients={clients + 10}", f"--max-per-address={clients + 10}")
+
+
+def _connect(
+    pool: ClientPool, server: ServerProcess, clients: int, logged_in: bool
+) -> tuple[list[Client], list[float], int]:
+    """All clients, when each connected, and what each cost.
+
+    The cost is the growth of the process from a fifth of them to all, since the first make it import and build what every
+    later one shares. Few at a time: what many that wait for their logins take for a moment would be a cost of none.
+    """
+    connected: list[Client] = []
+    connected_at: list[float] = []
+    at_first, first = server.resident_bytes, 0
+    while len(connected) < clients:
+        some = []
+        for n in range(len(connected), min(clients, len(connected) + _AT_ONCE)):
+            connected_at.append(time.monotonic())
+            client = pool.connect(server.address())
+            client.send_lines(f"LOGIN p{n}" if logged_in else "PING")
+            some.append(client)
+        pool.wait_for("each client is answered", lambda some=some: all(one.received for one in some))  # type: ignore[misc]
+        connected += some
+        if not first and len(connected) >= clients // 5:
+            at_first, first = server.resident_bytes, len(connected)
+    return connected, connected_at, (server.resident_bytes - at_first) // max(1, clients - first)
 
 
 def _last_line(pool: ClientPool, client: Client) -> tuple[float, float]:

@@ -118,6 +118,20 @@ def test_a_second_registration_that_waits_changes_nothing(scene):
     assert len(saved_accounts(scene)) == 1
 
 
+@pytest.mark.parametrize("names", [{"operators": ["bob"]}, {"reserved_names": ["Bob"]}], ids=str)
+def test_a_name_that_becomes_an_operators_or_reserved_is_registered_by_no_client(scene, names):
+    bob, carol = scene.login("bob"), scene.login("carol")
+    waiting = begun(bob, Register(Secret(PASSWORD)))
+    scene.chat.change_names(**{"operators": [], "reserved_names": [], **names})
+    assert bob.refused(Register(Secret(PASSWORD))) is Rejection.NAME_RESERVED
+    waiting.finish(waiting.job())
+    assert bob.take() == [Rejected(Rejection.NAME_RESERVED)]
+    assert saved_accounts(scene) == []
+    # Nor is bob an operator without an account.
+    assert bob.refused(Kick("carol")) is Rejection.NOT_PERMITTED
+    carol.succeeds(Register(Secret(PASSWORD)))
+
+
 def test_no_more_accounts_are_made_than_the_limit_allows():
     scene = ModeratedChat(accounts=1)
     alice, bob = scene.login("alice"), scene.login("bob")

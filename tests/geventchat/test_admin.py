@@ -24,7 +24,8 @@ from geventchat.admin.listener import MOST_PEERS, AdminSocket, CannotOpenSocket
 from geventchat.admin.protocol import ACTS, BadRequest, encode, read_request
 from geventchat.clock import SystemClock
 from geventchat.log import LogEvent
-from tests.geventchat.processes import MODULE, environment, ready_lines, running
+from geventchat.services.passwords import Cost, Hasher, derive_here
+from tests.geventchat.processes import MODULE, environment, port_of, ready_lines, running
 from tests.patience import HANG_S
 
 
@@ -33,6 +34,7 @@ class Controls:
 
     log_level = "info"
     started_ms = 0
+    backing_up = False
 
     def facts(self) -> dict[str, Any]:
         return {"more": 1}
@@ -54,12 +56,16 @@ class World:
         self.logged.append((event, fields))
 
     def person(self, name: str, dialect: str = "line") -> Any:
+        lines = self.connect(dialect)
+        if dialect == "line":
+            assert self.ask(lines, f"LOGIN {name}") == "OK"
+        return lines
+
+    def connect(self, dialect: str = "line") -> Any:
         sock = socket.create_connection(self.server.addresses[dialect], HANG_S)
         self._sockets.append(sock)
         lines = sock.makefile("rwb")
         self._sockets.append(lines)
-        if dialect == "line":
-            assert self.ask(lines, f"LOGIN {name}") == "OK"
         return lines
 
     def ask(self, lines: Any, line: str) -> str:
@@ -73,7 +79,7 @@ class World:
     def do(self, act: str, **fields: Any) -> dict[str, Any]:
         """What `done` or `error` says of an act; rows as `rows`."""
         rows: list[Any] = []
-        for answer in self.acts.carry_out(read_request(encode({"act": act, **fields})), "a test"):
+        for answer in self.acts.carry_out(read_request(encode({"act": act, **fields})), "a test", list):
             rows += answer.get("rows", ())
             last = answer
         if "error" in last:
@@ -91,7 +97,9 @@ class World:
 @pytest.fixture
 def world() -> Iterator[World]:
     listen = tuple(Listen(dialect, "127.0.0.1", 0) for dialect in ("line", "json", "slash"))
-    with Server(Config(listen=listen, limits=Limits(linger_s=0)), log=lambda event, **fields: None) as server:
+    config = Config(listen=listen, limits=Limits(linger_s=0), operators=("boss",))
+    hasher = Hasher(Cost(1, 1, 1), derive=derive_here)
+    with Server(config, log=lambda event, **fields: None, hasher=hasher) as server:
         world = World(server)
         yield world
         world.close()
@@ -101,7 +109,7 @@ def world() -> Iterator[World]:
 
 
 def test_every_act_of_the_protocol_is_carried_out_and_has_a_command(world: World, capsys: Any):
-    assert set(world.acts._acts) >= set(ACTS)
+    assert {*world.acts._acts, "upgrade"} >= set(ACTS)
     for act in ACTS:
         with pytest.raises(SystemExit) as ended:
             main([act, "--help"])
@@ -195,10 +203,48 @@ def test_roles_are_granted_and_revoked(world: World):
     chat = world.server.context.chat
     chat._accounts.add(next(iter(chat.sessions)).name, "hash", "")
     assert "until" in world.do("grant", who="Alice", role="operator")
-    assert chat.operators == {"alice"}
+    assert chat.operators == {"alice", "boss"}
     assert "until" in world.do("grant", who="alice", role="operator", revoke=True)
-    assert not chat.operators
+    assert chat.operators == {"boss"}
     assert world.do("grant", who="alice", role="operator", revoke=True)["code"] == "refused"
+
+
+def test_a_password_makes_an_account_and_replaces_what_proved_it_before(world: World):
+    boss, other = world.connect(), world.connect()
+    assert world.ask(boss, "LOGIN boss") == "ERR invalid-username"
+    assert world.do("password", who="Boss", password="first password") == {
+        "account": "Boss",
+        "made": True,
+        "rows": [],
+    }
+    assert world.ask(boss, "LOGIN boss first password") == "OK"
+    token = world.ask(boss, "TOKEN").removeprefix("TOKEN ")
+    assert world.do("password", who="BOSS", password="second password")["made"] is False
+    for wrong in ("first password", token, "first password"):
+        assert world.ask(other, f"LOGIN boss {wrong}") == "ERR wrong-password"
+    assert world.ask(other, "LOGIN boss second password") == "ERR too-many-attempts"
+    # Those were guesses of the old one.
+    world.do("password", who="boss", password="second password")
+    assert world.ask(other, "LOGIN boss second password") == "OK"
+    assert world.hear(boss) == "INFO logged-in-elsewhere"
+    assert world.audited()[-1] == ("geventchat admin", "password", "boss", "")
+    assert [fields for event, fields in world.logged] == [
+        {"act": "password", "by": "a test", "who": who} for who in ("Boss", "BOSS", "boss")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("who", "password", "message"),
+    [
+        ("boss", "short", "a password has at least 8 characters"),
+        ("a b", "long enough", "'a b' cannot be a name: 1 to 20 letters, digits, '_', '-' or '.'"),
+        ("SERVER", "long enough", "the name SERVER is reserved (--reserved-names)"),
+    ],
+)
+def test_a_password_or_a_name_that_cannot_be_is_refused(world: World, who: str, password: str, message: str):
+    assert world.do("password", who=who, password=password) == {"code": "refused", "message": message}
+    assert world.server.context.chat.accounts == 0
+    assert not world.logged
 
 
 def test_questions_list_everything_in_pieces_and_are_not_audited(world: World):
@@ -289,7 +335,7 @@ class Peer:
 
 @pytest.fixture
 def admin(tmp_path: Path) -> Iterator[AdminSocket]:
-    def carry_out(request: Any, by: str) -> Iterator[dict[str, Any]]:
+    def carry_out(request: Any, by: str, at_once: Any) -> Iterator[dict[str, Any]]:
         if request["act"] == "reload":
             raise RuntimeError("a mistake")
         yield {"done": {"act": request["act"], "by": by}}
@@ -356,7 +402,7 @@ def test_a_peer_that_reads_nothing_is_dropped(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(listening, "SEND_S", 0.05)
     ended: list[bool] = []
 
-    def endless(request: Any, by: str) -> Iterator[dict[str, Any]]:
+    def endless(request: Any, by: str, at_once: Any) -> Iterator[dict[str, Any]]:
         try:
             while True:
                 yield {"rows": ["x" * 100_000]}
@@ -379,16 +425,18 @@ def test_a_socket_that_a_killed_server_has_left_is_replaced_and_one_of_a_running
     path = tmp_path / "admin.sock"
     with plain.socket(plain.AF_UNIX) as left:
         left.bind(str(path))
-    first = AdminSocket(path, lambda request, by: iter(()), lambda event, **fields: None)
+    first = AdminSocket(path, lambda request, by, at_once: iter(()), lambda event, **fields: None)
     with pytest.raises(CannotOpenSocket, match="another server does"):
-        AdminSocket(path, lambda request, by: iter(()), lambda event, **fields: None)
+        AdminSocket(path, lambda request, by, at_once: iter(()), lambda event, **fields: None)
     first.close()
     assert not path.exists()
     path.write_text("mine")
     with pytest.raises(CannotOpenSocket, match="another file is there"):
-        AdminSocket(path, lambda request, by: iter(()), lambda event, **fields: None)
+        AdminSocket(path, lambda request, by, at_once: iter(()), lambda event, **fields: None)
     with pytest.raises(CannotOpenSocket, match="No such file"):
-        AdminSocket(tmp_path / "no" / "x", lambda request, by: iter(()), lambda event, **fields: None)
+        AdminSocket(
+            tmp_path / "no" / "x", lambda request, by, at_once: iter(()), lambda event, **fields: None
+        )
     assert path.read_text() == "mine"
 
 
@@ -414,6 +462,35 @@ def test_the_command_finds_the_server_by_its_data_directory_however_long_its_nam
         server.terminate()
         assert server.wait(HANG_S) == 0
         assert not (data / "admin.sock").exists()
+
+
+def test_the_first_password_of_an_operator_is_set_while_the_server_runs(tmp_path: Path):
+    password = "correct horse battery"
+    words = [sys.executable, *MODULE, "admin", "password", "--data", str(tmp_path), "boss"]
+
+    def run(*more: str) -> tuple[int, str, str]:
+        ended = subprocess.run(
+            [*words, *more],
+            input=password + "\n",
+            capture_output=True,
+            text=True,
+            timeout=HANG_S,
+            env=environment(),
+            check=False,
+        )
+        return ended.returncode, ended.stdout, ended.stderr
+
+    with running("0", "--host", "127.0.0.1", "--operators", "boss", "--data", str(tmp_path)) as server:
+        address = ("127.0.0.1", port_of(ready_lines(server)[0]))
+        assert run() == (0, "account: boss\nmade: yes\n", "")
+        with plain.create_connection(address, HANG_S) as boss, boss.makefile("rb") as lines:
+            boss.sendall(f"LOGIN boss {password}\nBANS\n".encode())
+            assert [lines.readline(), lines.readline()] == [b"OK\n", b"OK\n"]
+        code, shown, error = run("a password that is typed here")
+        assert (code, shown) == (2, "")
+        assert error == "geventchat admin: unexpected arguments behind NAME; the password is asked for\n"
+        server.terminate()
+        assert server.wait(HANG_S) == 0
 
 
 @pytest.fixture

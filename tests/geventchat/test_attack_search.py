@@ -146,6 +146,7 @@ def test_the_worst_case_of_memory_is_the_one_that_is_published():
     assert published[1] == f"{worst_memory_bytes(LIMITS, 1_000) / 1e9:.1f}"
     assert published[2] == f"{worst_memory_bytes(LIMITS, LIMITS.clients) / 1e9:.1f}"
     assert f"{bounds.PERSON_BYTES} bytes per person" in page
+    assert f"has at most {bounds.ANSWER_BYTES // 1000} KB" in page
     assert f"{bounds.CONTACT_BYTES} bytes for each of its `contacts`" in page
     assert f"{bounds.CONNECTION_BYTES // 1024} KiB for a connection in use" in page
 
@@ -158,7 +159,9 @@ def test_each_part_of_the_worst_case_of_memory_counts():
     for name in ("queue_bytes", "answer_bytes"):
         more = replace(LIMITS, **{name: getattr(LIMITS, name) + 1})
         assert worst_memory_bytes(more, 100) == worst + 300
-    assert worst_memory_bytes(LIMITS, 100, people=101) == worst + 100 * (3 * 244 + 256)
+    assert worst_memory_bytes(LIMITS, 100, people=101) == worst + 100 * 256
+    many = worst_memory_bytes(LIMITS, 100, people=9_000)
+    assert worst_memory_bytes(LIMITS, 100, people=9_001) == many + 100 * 3 * 244
     assert worst_memory_bytes(replace(LIMITS, contacts=99), 100) == worst - 100 * 256
     assert worst_memory_bytes(LIMITS, 100, behind=0) < worst_memory_bytes(LIMITS, 100, behind=1)
 

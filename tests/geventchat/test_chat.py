@@ -360,6 +360,34 @@ def test_history_is_listed_in_pages_of_a_limited_length():
     assert page.more
 
 
+def test_a_page_of_history_has_a_limited_number_of_bytes():
+    scene = Scene()
+    session, alice = scene.login("alice")
+    # Each counts 100 bytes besides its text, and this letter has two.
+    each = 262_144 // 40 - 100
+    assert scene.chat.handle(session, Say(["ä" * (each // 2)] * 50)) is DONE
+    alice.take()
+    for before, ids in ((None, range(11, 51)), (11, range(1, 11))):
+        assert scene.chat.handle(session, AskHistory(200, before)) is DONE
+        (page,) = alice.take()
+        assert isinstance(page, HistoryPage)
+        assert [message.id for message in page.messages] == list(ids)
+        assert page.more == (before is None)
+
+
+def test_a_page_of_history_has_a_message_however_long_it_is():
+    scene = Scene()
+    session, alice = scene.login("alice")
+    assert scene.chat.handle(session, Say(["one", "x" * 300_000])) is DONE
+    alice.take()
+    for before, id in ((None, 2), (2, 1)):
+        assert scene.chat.handle(session, AskHistory(200, before)) is DONE
+        (page,) = alice.take()
+        assert isinstance(page, HistoryPage)
+        assert [message.id for message in page.messages] == [id]
+        assert page.more == (id == 2)
+
+
 @pytest.mark.parametrize("command", [EnterRoom("dev"), SetTopic("tea")], ids=["enter", "topic"])
 def test_a_room_whose_gate_is_closed_is_busy(scene: Scene, command: Command):
     session, alice = scene.login("alice")

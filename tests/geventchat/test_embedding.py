@@ -71,6 +71,12 @@ class Client:
     def receive(self) -> str:
         return self._lines.readline().decode().removesuffix("\n")
 
+    def receive_until(self, words: str) -> str:
+        """The next line with these words."""
+        while words.encode() not in (line := self._lines.readline()):
+            assert line, "the connection has ended"
+        return line.decode().removesuffix("\n")
+
     def ask(self, line: str) -> str:
         self.send(line)
         return self.receive()
@@ -348,15 +354,11 @@ def test_the_server_speaks_in_every_dialect_and_in_the_history(server: Server):
     alice, slash, json = Client(server, "alice"), Client(server, "", "slash"), Client(server, "", "json")
     slash.send("bob")
     json.send('{"type": "join", "v": 2, "username": "carol"}')
-    while '"welcome"' not in json.receive():
-        pass
+    json.receive_until('"welcome"')
     assert server.say("\tmind the  gap\x1b ") == 1
     assert alice.receive() == "MSG server mind the  gap�"
-    while "mind" not in (line := slash.receive()):
-        pass
-    assert line == "server: mind the  gap�"
-    while '"chat"' not in (line := json.receive()):
-        pass
+    assert slash.receive_until("mind") == "server: mind the  gap�"
+    line = json.receive_until('"chat"')
     assert '"id": 1, "username": "server", "message": "mind the  gap\\ufffd"' in line
     assert server.say("again") == 2
     assert alice.receive() == "MSG server again"

@@ -103,6 +103,16 @@ def test_a_success_forgets_the_failures_of_its_address(known: bool):
     assert scene.log_in(WRONG, known=known) is False
 
 
+def test_another_password_is_guessed_anew_from_every_address(known: bool):
+    scene = Scene(free_of_strangers=3)
+    scene.fail(3, known=known)
+    assert scene.log_in(WRONG, account="bob") is False
+    scene.guessing.forget("alice")
+    assert scene.log_in(RIGHT, known=known) is True
+    # Only those of this account.
+    assert len(scene.guessing) == 2
+
+
 def test_addresses_and_accounts_are_counted_apart(known: bool):
     scene = Scene()
     scene.fail(3, known=known)

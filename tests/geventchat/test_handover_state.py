@@ -30,7 +30,7 @@ from geventchat.chat.states import BadState, pack, unpack
 from geventchat.dialects.framing import LineFraming
 from geventchat.dialects.telnet import TelnetFraming
 from geventchat.dialects.websocket import WebSocketFraming
-from geventchat.handover import Buffers, HandedOver, KeptBuffers
+from geventchat.handover import Buffers, HandedOver, KeptBuffers, Part
 from geventchat.net.admission import Address, Admission, Network
 from geventchat.net.connection import Connection
 from geventchat.net.costs import Costs
@@ -45,17 +45,26 @@ from tests.patience import HANG_S
 LISTEN = tuple(Listen(scheme, "127.0.0.1", 0) for scheme in ("line", "json", "slash"))
 
 
-def make(handed_over: HandedOver | None = None, **limits: Any) -> Server:
+def make(**limits: Any) -> Server:
     config = Config(listen=LISTEN, limits=Limits(linger_s=0, **limits))
-    return Server(config, log=lambda event, **fields: None, handed_over=handed_over)
+    return Server(config, log=lambda event, **fields: None)
+
+
+def through_json(one: Any) -> Any:
+    return json.loads(json.dumps(one))
 
 
 def handed(server: Server) -> HandedOver:
     """What a new process gets: through JSON, and with descriptors of its own."""
-    buffers = Buffers()
-    state, descriptors = server.to_state(buffers.keep)
-    file = buffers.file()
-    return HandedOver(json.loads(json.dumps(state)), KeptBuffers(file), [os.dup(one) for one in descriptors])
+    buffers, kept = Buffers(), KeptBuffers()
+
+    def parts() -> Iterator[Part]:
+        for state, descriptors in server.to_parts(buffers.keep):
+            new = [bytes(one) for one in buffers.take_new()]
+            kept.add(b"".join(new), map(len, new))
+            yield through_json(state), [os.dup(one) for one in descriptors]
+
+    return HandedOver(parts(), kept)
 
 
 class World:
@@ -79,12 +88,18 @@ class World:
         assert client.ask(f"LOGIN {name}") == "OK"
         return client
 
-    def replace(self) -> None:
-        """What happens between two callbacks: one server rests, another goes on. The first never runs again."""
-        gevent.sleep(0)
+    def replace(self, meanwhile: Callable[[], object] = lambda: None) -> None:
+        """What happens between two callbacks: one server rests, another goes on. The first never runs again.
+
+        `meanwhile` happens after what can be handed over ahead.
+        """
         old = self.server
-        self.server = make(handed(old), **self.limits)
-        self.server.start()
+        ahead = [through_json(one) for one in old.context.chat.ahead()]
+        meanwhile()
+        gevent.sleep(0)
+        self.server = make(**self.limits)
+        self.server.prepare(ahead)
+        self.server.start(handed(old))
         _silence(old)
         self._retired.append(old)
         self.server.go_on()
@@ -194,7 +209,7 @@ def parts(world: World) -> dict[str, tuple[Any, dict[str, Any]]]:
     network = context.admission._network_named("192.0.2.0/24")
     lines, websocket = LineFraming(100), WebSocketFraming(100)
     found: list[tuple[Any, Any]] = [
-        (chat, chat.to_state(lambda session: 1)),
+        (chat, chat.to_state()),
         (chat.rooms, chat.rooms.to_state()),
         (room, room.to_state(True)),
         (room.log, room.log.to_state()),
@@ -227,7 +242,7 @@ def parts(world: World) -> dict[str, tuple[Any, dict[str, Any]]]:
 # What is in the state beside attributes, or in place of them.
 ALSO = {"Session": {"owned"}, "Connection": {"dialect"}}
 # In the state of the server.
-ELSEWHERE = {"Connection": {"_service"}}
+ELSEWHERE = {"Connection": {"_service"}, "Chat": {"_sessions"}}
 
 
 def test_every_attribute_is_handed_over_or_said_not_to_be(world: World):

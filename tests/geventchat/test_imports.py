@@ -131,9 +131,11 @@ def test_the_admin_socket_and_its_command_know_no_acts():
         "admin.protocol",
         "arguments",
         "chat.commands",
+        "chat.passwords",
         "chat.text",
         "dialects.verbs",
         "log",
+        "password_prompt",
         "processes",
         "settings",
     )

@@ -30,12 +30,24 @@ from geventchat.chat.commands import (
     SetTopic,
     Who,
 )
-from geventchat.chat.events import Pong, Said
+from geventchat.chat.events import (
+    Entered,
+    HistoryPage,
+    PastMessage,
+    Pong,
+    PrivateEvent,
+    RoomList,
+    RoomListing,
+    Said,
+    Welcome,
+)
+from geventchat.chat.history import fitting
 from geventchat.chat.results import Pending
 from geventchat.chat.sessions import Session
 from geventchat.dialects import ALL_DIALECTS
 from geventchat.dialects.dialect import OtherDialect, Reading, Request, TextInRoom
 from geventchat.dialects.json_objects import MAX_DIGITS, MAX_INTEGER, MAX_VALUES
+from tests.fire.attacks.bounds import ANSWER_BYTES
 from tests.fire.clients import State
 from tests.fire.simulation import SimulatedClient, Simulation, simulate
 
@@ -288,6 +300,36 @@ def test_several_texts_have_consecutive_ids():
         + b"\n"
         for id, text in [(9, "one"), (10, "two \U0001f600")]
     )
+
+
+# A letter that has four bytes in UTF-8, and twelve in JSON.
+WIDE = "\U00020000"
+NAME, ROOM, TOPIC = 20 * WIDE, 32 * WIDE, 300 * WIDE
+# Two hundred texts like this one are as much as one page can have.
+PAGE = [PastMessage(2**53, NAME, "ä" * 605, 2**40) for _ in range(200)]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        HistoryPage(ROOM, PAGE, more=True),
+        RoomList([RoomListing(ROOM, 10_000, TOPIC)] * (196_608 // (4 * 332))),
+        RoomList([RoomListing("ä" * 10, 10_000, "ä" * 186)] * 500),
+        # Fifty rooms, and 2,500 names in all.
+        Welcome(
+            "",
+            NAME,
+            (),
+            2**40,
+            "e" * 16,
+            [Entered(31 * WIDE + f"{n}", [NAME] * 50, TOPIC) for n in range(50)],
+        ),
+    ],
+    ids=["a page of history", "few rooms", "many rooms", "a login"],
+)
+def test_no_answer_that_does_not_list_everyone_has_more_bytes_than_is_published(answer: PrivateEvent):
+    assert fitting(PAGE * 2, 1_000) == len(PAGE)
+    assert ANSWER_BYTES / 2 < len(JSON2.interpreter().encode_private(answer)) < ANSWER_BYTES
 
 
 def test_each_connection_has_its_own_interpreter():

@@ -121,6 +121,26 @@ def test_a_login_names_its_rooms_and_is_in_exactly_these(world: World):
     assert "bob" not in world.chat.lobby.names
 
 
+def test_a_login_lists_a_limited_number_of_names_in_all_its_rooms():
+    world = World(Limits(listed_users=1_500))
+    rooms = [f"r{number}" for number in range(3)]
+    for number in range(1_600):
+        world.join(f"p{number}", *rooms[number % 2 :])
+    session, bob = world.connect()
+    assert world.chat.handle(session, Login("bob", tuple(map(EnterRoom, ["r2", "r1", "r0"])))) is DONE
+    (welcome,) = bob.take()
+    assert isinstance(welcome, Welcome)
+    assert [(len(one.users), one.user_count) for one in welcome.rooms] == [
+        (1_500, 1_601),
+        (1_000, 1_601),
+        (0, 801),
+    ]
+    # The others can be asked for.
+    (roster,) = world.does(session, Who("r0"))
+    assert isinstance(roster, Roster)
+    assert len(roster.users) == 801
+
+
 def test_a_login_to_no_rooms_is_in_none(world: World):
     session, bob = world.connect()
     assert world.chat.handle(session, Login("bob", ())) is DONE

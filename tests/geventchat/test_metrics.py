@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -149,8 +150,8 @@ def test_one_connection_can_ask_again_and_other_requests_are_refused(world: Worl
     for _ in range(2):
         sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
         assert lines.readline() == b"HTTP/1.1 200 OK\r\n"
-        while lines.readline() != b"\r\n":
-            pass
+        while (line := lines.readline()) != b"\r\n":
+            assert line, "the connection has ended"
         assert lines.read(3) == b"ok\n"
     for request, status in [
         (b"GET /metrics/ HTTP/1.0\r\n\r\n", b"404"),
@@ -176,6 +177,15 @@ def test_a_server_that_is_full_can_still_be_watched_by_a_bounded_number_of_clien
     sock, lines = silent[0]
     sock.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
     assert lines.read().endswith(b"ok\n")
+
+
+def test_no_header_of_a_proxy_is_expected_from_a_program_that_asks_for_metrics():
+    listen = (Listen("metrics", "127.0.0.1", 0),)
+    config = Config(listen=listen, proxy_from=(ip_network("127.0.0.0/8"),))
+    with Server(config, log=lambda event, **fields: None) as server:
+        world = World(server)
+        assert world.get(b"GET /healthz HTTP/1.0\r\n\r\n")[1] == b"ok\n"
+        world.close()
 
 
 def test_a_client_that_sends_no_request_is_closed_after_a_while(

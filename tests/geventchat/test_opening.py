@@ -60,6 +60,28 @@ def test_a_client_that_leaves_and_one_that_is_cut_off_are_told_apart():
             assert simulation.logged[reason] == 1
 
 
+@pytest.mark.parametrize(
+    ("announces", "lines", "reason"),
+    [(True, 300, "closed"), (False, 300, "reset"), (True, 1_500, "reset"), (False, 1_500, "reset")],
+)
+def test_the_end_of_a_client_that_is_held_back_is_looked_for_behind_what_it_has_sent(
+    announces: bool, lines: int, reason: str
+):
+    with server(burst_lines=5, lines_per_s=1.0, burst_bytes=16_384) as simulation:
+        client = TlsClient(simulation).shake_hands()
+        client.say("LOGIN alice")
+        client.wire.send(b"".join([client.memory.send(b"PING\n") for _ in range(lines)]))
+        if announces:
+            client.wire.send(client.memory.close_notify())
+        client.pump()
+        assert client.open
+        client.wire.half_close()
+        simulation.run_until_idle()
+        assert (simulation.logged["disconnected"], simulation.logged[reason]) == (1, 1)
+        simulation.advance(2)
+        assert not leftovers(simulation), leftovers(simulation)
+
+
 def test_a_client_that_asks_to_leave_receives_an_end_that_is_announced():
     with server() as simulation:
         client = TlsClient(simulation).shake_hands()

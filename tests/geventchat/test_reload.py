@@ -194,18 +194,40 @@ def test_a_ban_list_removes_whom_it_concerns_and_an_empty_one_lets_them_back(ser
     gevent.sleep(0)
 
 
-@pytest.mark.parametrize("line", ["a b c\n no/name", "ok\naccount:", "name:\x00"])
-def test_a_line_that_is_no_ban_is_named(line: str):
-    with pytest.raises(ValueError, match=r"line \d: '.*' is neither a name nor an address"):
-        read_ban_list(line, 0)
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("a b c\n no/name", "line 2: 'no/name'"),
+        ("ok\r\n\r\naccount:", "line 3: 'account:'"),
+        ("name:\x00", r"line 1: 'name:\\x00'"),
+        ("account:name:eve", "line 1: 'account:name:eve'"),
+        # Lines of some editors, but of this list they are one.
+        ("a b\u2028c\x0bd\n10.0.0.300 floods", "line 2: '10.0.0.300'"),
+        ("10.0.0.0/33", "line 1: '10.0.0.0/33'"),
+    ],
+)
+def test_a_line_that_is_no_ban_is_named(text: str, wrong: str):
+    with pytest.raises(ValueError, match=f"^{wrong} is neither a name nor an address$"):
+        read_ban_list(text, 0, 9)
+
+
+def test_what_a_line_bans_and_why_is_divided_by_any_blanks():
+    bans = read_ban_list("\t192.0.2.7 \t  floods  a lot\t# since May\nname:10.0.0.300\n", 0, 9)
+    assert [(ban.label, ban.record.reason) for ban in bans] == [
+        ("192.0.2.7/32", "floods  a lot"),
+        ("name:10.0.0.300", ""),
+    ]
 
 
 def test_a_ban_list_is_bounded(server: Server, tmp_path: Path):
     bans = tmp_path / "bans"
-    bans.write_text("a\nb\nc\n")
+    bans.write_text("a\n# b\nb\n\nc\nnot/a/ban\n")
     limits = replace(server.config.limits, server_bans=2)
-    with pytest.raises(ConfigError, match=r"has more than 2 bans \(max-server-bans\)"):
+    # Nothing behind that line is read.
+    with pytest.raises(
+        ConfigError, match=rf"^ban-list: {bans}: line 5: more than 2 bans \(max-server-bans\)$"
+    ):
         server.change(replace(server.config, ban_list=str(bans), limits=limits))
     bans.write_text("#" + "x" * 5_000_000)
-    with pytest.raises(ConfigError, match="or is too long"):
+    with pytest.raises(ConfigError, match=r"more than 4,194,304 characters"):
         server.change(replace(server.config, ban_list=str(bans)))

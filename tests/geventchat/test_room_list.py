@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from geventchat.chat.commands import EnterRoom, LeaveRoom, Login, Say
-from geventchat.chat.events import Entered, Rejected, Rejection
+from geventchat.chat.commands import EnterRoom, LeaveRoom, ListRooms, Login, Say, SetTopic
+from geventchat.chat.events import Entered, Rejected, Rejection, RoomList
 from geventchat.chat.names import parse_room_name
 from geventchat.chat.results import DONE
 from geventchat.chat.room_list import Rooms
@@ -88,6 +88,49 @@ def test_the_rooms_with_the_most_people_are_listed_in_the_order_in_which_they_we
     assert [room.key for room in rooms.listed()] == ["lobby", "r0", "r3", "r5"]
 
 
+def test_a_list_of_rooms_has_a_limited_number_of_bytes():
+    scene = Scene(rooms_per_client=1_000)
+    session, _ = scene.connect()
+    rooms = [f"r{number:03}" for number in range(300)]
+    assert scene.chat.handle(session, Login("ann", tuple(map(EnterRoom, rooms)))) is DONE
+    for room in rooms:
+        assert scene.chat.handle(session, SetTopic("水" * 300, room)) is DONE
+    assert scene.chat.handle(session, LeaveRoom("r000")) is DONE
+    other, subscriber = scene.connect()
+    assert scene.chat.handle(other, Login("bob", (EnterRoom("r299"),))) is DONE
+
+    def listed() -> list[str]:
+        subscriber.take()
+        assert scene.chat.handle(other, ListRooms()) is DONE
+        (answer,) = subscriber.take()
+        assert isinstance(answer, RoomList)
+        return [one.room for one in answer.rooms]
+
+    # The lobby, and those with the most people; this letter has three bytes.
+    most = (196_608 - len("lobby")) // (3 * 300 + len("r000"))
+    assert listed() == ["lobby", *rooms[1:most], "r299"]
+    # The client's own private rooms come before all others.
+    own = scene.chat.rooms.find("r298")
+    assert own is not None
+    assert scene.chat.handle(other, EnterRoom("r298")) is DONE
+    scene.chat.rooms.set_private(own, private=True)
+    assert listed() == ["lobby", *rooms[1 : most - 1], "r299", "r298"]
+
+
+def test_five_hundred_rooms_with_the_longest_topics_in_ascii_are_listed():
+    scene = Scene(rooms_per_client=1_000)
+    session, subscriber = scene.connect()
+    rooms = [f"{number:032}" for number in range(499)]
+    assert scene.chat.handle(session, Login("ann", tuple(map(EnterRoom, rooms)))) is DONE
+    for room in rooms:
+        assert scene.chat.handle(session, SetTopic("x" * 300, room)) is DONE
+    subscriber.take()
+    assert scene.chat.handle(session, ListRooms()) is DONE
+    (answer,) = subscriber.take()
+    assert isinstance(answer, RoomList)
+    assert len(answer.rooms) == 500
+
+
 def test_the_ids_of_a_new_room_are_above_those_of_deleted_rooms():
     scene = Scene()
     session, subscriber = scene.login("ann")
@@ -100,6 +143,18 @@ def test_the_ids_of_a_new_room_are_above_those_of_deleted_rooms():
     assert scene.chat.handle(session, EnterRoom("d")) is DONE
     assert [(room.name, room.last_id) for room in scene.chat.rooms] == [("lobby", 0), ("c", 0), ("d", 2)]
     subscriber.take()
+
+
+def test_a_deleted_room_leaves_no_messages_behind():
+    scene = Scene()
+    session, _ = scene.login("ann")
+    assert scene.chat.handle(session, EnterRoom("a")) is DONE
+    assert scene.chat.handle(session, Say(["one", "two"])) is DONE
+    assert scene.chat.handle(session, LeaveRoom()) is DONE
+    assert scene.chat.rooms.history.bytes > 0
+    scene.now_s += 600
+    assert scene.chat.rooms.find("a") is None
+    assert scene.chat.rooms.history.bytes == 0
 
 
 def test_a_client_can_be_in_a_limited_number_of_rooms():

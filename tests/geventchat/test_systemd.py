@@ -75,12 +75,10 @@ def test_a_server_tells_systemd_how_it_is_and_serves_the_sockets_that_it_inherit
                     client.sendall(hello)
                     assert client.recv(10)
             server.send_signal(signal.SIGHUP)
-            while not heard[-1].startswith("READY"):
-                heard.append(notified.recv(1000).decode())
+            assert until(lambda: heard.append(notified.recv(1000).decode()) or heard[-1].startswith("READY"))
             assert re.search(r"^RELOADING=1\nMONOTONIC_USEC=\d+$", "\n".join(heard), re.MULTILINE)
             server.terminate()
-            while heard[-1] != "STOPPING=1":
-                heard.append(notified.recv(1000).decode())
+            assert until(lambda: heard.append(notified.recv(1000).decode()) or heard[-1] == "STOPPING=1")
             assert server.wait(HANG_S) == 0
         finally:
             server.kill()

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import socket
+from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import gevent
+import pytest
 
-from geventchat.net.turns import Turns
+from geventchat.net.turns import _INPUTS_AT_ONCE, InputTurns, Turns
+from tests.patience import HANG_S
 
 
 class Scene:
@@ -65,3 +70,77 @@ def test_no_timer_runs_while_no_client_waits():
     assert scene.ask_all("a") == ["a"]
     assert scene.turns._timer is None
     assert scene.ask_all("b") == ["a", "b"]
+
+
+# --- Input -----------------------------------------------------------------------------------------------------------
+
+
+class Crowd:
+    """Pairs of sockets whose ends wait for input, and who has gone on in which iteration."""
+
+    def __init__(self, size: int) -> None:
+        self.hub = gevent.get_hub()
+        self.turns = InputTurns(self.hub)
+        self.pairs = [socket.socketpair() for _ in range(size)]
+        self.watchers = [self.turns.watcher(theirs.fileno()) for _, theirs in self.pairs]
+        self.went: list[tuple[int, int]] = []
+
+    def wait(self, number: int) -> gevent.Greenlet[..., None]:
+        def body() -> None:
+            self.hub.wait(self.watchers[number])
+            self.pairs[number][1].recv(100)
+            self.went.append((number, self.hub.loop.iteration))
+
+        return gevent.spawn(body)
+
+    def close(self) -> None:
+        for watcher, pair in zip(self.watchers, self.pairs, strict=True):
+            watcher.close()
+            for sock in pair:
+                sock.close()
+        assert not self.turns._waiting
+        self.turns.close()
+
+
+@pytest.fixture
+def crowd() -> Iterator[Crowd]:
+    crowd = Crowd(3 * _INPUTS_AT_ONCE + 1)
+    yield crowd
+    crowd.close()
+
+
+def test_those_whose_input_has_arrived_go_on_a_few_at_a_time_in_its_order(crowd: Crowd):
+    everyone = range(len(crowd.pairs))
+    for _ in range(2):
+        crowd.went.clear()
+        waiting = [crowd.wait(number) for number in everyone]
+        gevent.sleep(0)
+        for number in reversed(everyone):
+            crowd.pairs[number][0].send(b"x")
+        gevent.joinall(waiting)
+        assert [number for number, _ in crowd.went] == list(reversed(everyone))
+        each = Counter(iteration for _, iteration in crowd.went)
+        assert sorted(each.values()) == [1, *[_INPUTS_AT_ONCE] * 3]
+
+
+def test_an_end_and_an_error_are_input(crowd: Crowd):
+    ended = crowd.wait(0), crowd.wait(1)
+    gevent.sleep(0)
+    crowd.pairs[0][0].shutdown(socket.SHUT_WR)
+    crowd.pairs[1][0].close()
+    gevent.joinall(ended, HANG_S)
+    assert {number for number, _ in crowd.went} == {0, 1}
+
+
+def test_a_wait_that_is_given_up_is_not_ended_by_what_arrives_later_and_the_next_one_is(crowd: Crowd):
+    given_up = crowd.wait(0)
+    gevent.sleep(0)
+    given_up.kill()
+    crowd.pairs[0][0].send(b"x")
+    other = crowd.wait(1)
+    gevent.sleep(0)
+    crowd.pairs[1][0].send(b"x")
+    other.join()
+    assert [number for number, _ in crowd.went] == [1]
+    crowd.wait(0).join()
+    assert [number for number, _ in crowd.went] == [1, 0]

@@ -54,6 +54,7 @@ READINGS = [
     ("topic", AskTopic()),
     ("topic \u200b", AskTopic()),
     ("topic all  about", SetTopic("all  about")),
+    ("topic - ", SetTopic("")),
     ("kick bob", Kick("bob")),
     ("kick bob  too \u200bloud", Kick("bob", "too loud")),
     ("ban bob", Impose(BAN, "bob")),

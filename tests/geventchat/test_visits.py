@@ -118,6 +118,22 @@ def test_pages_have_a_limited_length():
     assert visitor.take() == [HistoryPage("lobby", list(map(_message, (1, 2))), more=True)]
 
 
+def test_pages_have_a_limited_number_of_bytes():
+    scene = Scene(Disk())
+    session, visitor = scene.connect()
+    for _ in range(80):
+        scene.chat.handle(session, Post(TOKEN, "m" * 4_000, "lobby"))
+    visitor.take()
+    most = 262_144 // 4_100
+    scene.chat.handle(session, ReadMessages(TOKEN, 200, "lobby", after=0))
+    scene.chat.handle(session, ReadMessages(TOKEN, 200, "lobby", after=most))
+    scene.chat.handle(session, ReadMessages(TOKEN, 200, "lobby"))
+    first, second, latest = visitor.take()
+    assert (ids(first), first.more) == (list(range(1, most + 1)), True)
+    assert (ids(second), second.more) == (list(range(most + 1, 81)), False)
+    assert (ids(latest), latest.more) == (list(range(81 - most, 81)), True)
+
+
 def _message(number: int) -> PastMessage:
     return PastMessage(number, "CI", f"m{number}", NOW_MS)
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from typing import Any
+
 import gevent
 import pytest
 from websockets.frames import Opcode
 
-from geventchat import Config, ConfigError, Listen, Server
+from geventchat import Config, ConfigError, Limits, Listen, Server
 from geventchat.chat.events import NoticeReason
+from geventchat.web import connection
+from geventchat.web.http import Response, written
 from tests.certificates import made_certificate
 from tests.fire.clients import State
-from tests.fire.simulation import simulate
+from tests.fire.simulation import SimulatedClient, simulate
 from tests.geventchat.web_client import HANDSHAKE, Socket, answers, ask, frame, request, web
 from tests.tls_client import EncryptedClient
 
@@ -37,6 +42,23 @@ def test_pages_and_sockets_are_served_over_tls_and_its_end_is_announced():
         sockets.send_each([frame('{"type": "chat", "room": "lobby", "message": "hi"}')] * 150)
         server.run_until_idle()
         assert bob.received.count(b"MSG alice hi\n") == 150
+
+
+@pytest.mark.parametrize(("announces", "reason"), [(True, "closed"), (False, "reset")])
+def test_the_end_of_a_client_that_is_held_back_is_looked_for_behind_its_requests(
+    announces: bool, reason: str
+):
+    cert, key = map(str, made_certificate())
+    listen = (Listen("web+tls", "127.0.0.1", 0),)
+    limits = Limits(lines_per_s=1, burst_lines=2)
+    with simulate(Config(listen=listen, tls_cert=cert, tls_key=key, limits=limits)) as server:
+        client = EncryptedClient.connect(server, "web+tls")
+        client.send_each([request("/missing")] * 100)
+        server.run_until_idle()
+        assert len(answers(client)) == 2
+        client.half_close() if announces else SimulatedClient.half_close(client)
+        server.advance(0.1)
+        assert (server.logged["disconnected"], server.logged[reason]) == (1, 1)
 
 
 # --- Requests --------------------------------------------------------------------------------------------------------
@@ -169,6 +191,45 @@ def test_the_requests_of_a_client_have_the_rate_of_lines():
         assert len(answers(client)) == 5
         server.advance(0.2)
         assert len(answers(client)) == 2
+
+
+def test_however_many_ask_at_the_same_moment_others_are_served_in_between(monkeypatch: pytest.MonkeyPatch):
+    wrote: list[int] = []
+
+    def noted(response: Response, *args: Any, **more: Any) -> bytes:
+        wrote.append(gevent.get_hub().loop.iteration)
+        return written(response, *args, **more)
+
+    monkeypatch.setattr(connection, "written", noted)
+    with web(lines_per_s=0) as server:
+        clients = [server.connect("web") for _ in range(100)]
+        server.run_until_idle()
+        for client in clients:
+            client.send(request("/missing"))
+        # Some of those that come together, too.
+        clients[0].send(request("/missing") * 100)
+        server.run_until_idle()
+        assert len(wrote) == 200
+        assert max(Counter(wrote).values()) <= 9
+
+
+def test_those_that_are_given_up_at_the_same_moment_have_turns_too():
+    shares: list[float] = []
+    with web() as server:
+        turns = server.context.handshake_turns
+
+        class NotedTurns:
+            def wait(self, waiter: Any, share: float) -> None:
+                shares.append(share)
+                turns.wait(waiter, share)
+
+        # The context is frozen.
+        object.__setattr__(server.context, "handshake_turns", NotedTurns())
+        for _ in range(10):
+            server.connect("web").send(b"GET /")
+        server.advance(20.1)
+        assert shares == [1 / 8] * 10
+        assert server.logged["idle"] == 10
 
 
 def test_requests_are_charged_to_their_address():
@@ -427,6 +488,6 @@ def test_a_page_without_its_package_is_a_wrong_setting(monkeypatch: pytest.Monke
         monkeypatch.delitem(sys.modules, name)
     server = Server(Config(listen=(Listen("web", "127.0.0.1", 0),)))
     with pytest.raises(
-        ConfigError, match=r"listen: web:// needs the package websockets; install geventchat\[web\]"
+        ConfigError, match=r"listen: web:// needs the package websockets: pip install 'geventchat\[web\]'"
     ):
         server.start()

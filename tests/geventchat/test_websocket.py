@@ -119,7 +119,6 @@ def test_every_frame_is_a_unit_so_that_limits_count_it():
         (raw(0x89, 0xFE, b"\x00\x7e" + MASK + b"x" * 126), 1002),
         (frame("x", Opcode.CONT), 1002),
         (frame("x", fin=False) + frame("y"), 1002),
-        (frame("x", fin=False) + frame("", Opcode.CLOSE), 1002),
         (raw(0x88, 0x81, MASK + b"x"), 1002),
         (frame((999).to_bytes(2, "big"), Opcode.CLOSE), 1002),
         (frame((1005).to_bytes(2, "big"), Opcode.CLOSE), 1002),
@@ -128,6 +127,7 @@ def test_every_frame_is_a_unit_so_that_limits_count_it():
         (frame(b"\xff" * 200), 1007),
         (frame(b"\xed\xa0\x80"), 1007),
         (frame(b"n\xc3", fin=False) + frame("x", Opcode.CONT), 1007),
+        (frame(b"\xff", fin=False), 1007),
         (frame("x", Opcode.BINARY), 1003),
         (frame("x", Opcode.BINARY, fin=False) + frame("x", Opcode.CONT), 1003),
         (frame("x" * (LIMIT + 1)), 1009),
@@ -157,6 +157,13 @@ def test_a_close_frame_is_answered_and_nothing_behind_it_is_read():
     assert units(framing, frame("ignored")) == []
     (empty,) = units(opened(), frame("", Opcode.CLOSE))
     assert sent(empty.frame) == [(Opcode.CLOSE, b"")]
+
+
+def test_a_message_can_stay_unfinished():
+    stream = frame(b"n\xc3", fin=False) + frame((1000).to_bytes(2, "big"), Opcode.CLOSE)
+    begun, end = units(opened(), stream + frame(b"\xa9", Opcode.CONT))
+    assert begun == FramingAnswer()
+    assert ending(end)[:2] == (End.CLOSED, 1000)
 
 
 @pytest.mark.parametrize(
@@ -199,6 +206,10 @@ def test_tiny_frames_come_in_bounded_batches():
 def test_no_more_than_one_frame_and_one_message_are_held():
     framing = opened()
     units(framing, frame("x" * LIMIT, fin=False), frame("", Opcode.CONT, fin=False) * 1000)
-    assert sum(map(len, framing._fragments)) == LIMIT
-    units(framing, raw(0x80, 0xFE, b"\x01\x00") + MASK + b"x" * 255)
-    assert len(framing._rest) == 8 + 255
+    assert framing._fragments == b"x" * LIMIT
+    units(framing, raw(0x89, 0xFD) + b"x" * 124)
+    assert sum(map(len, (framing._fragments, framing._rest))) == LIMIT + 6 + 124
+    # Of a frame that would make it longer nothing is held.
+    pong, too_long = units(framing, b"x" + raw(0x80, 0x81))
+    assert len(pong.frame) == 2 + 125
+    assert ending(too_long)[:2] == (End.BROKEN, 1009)

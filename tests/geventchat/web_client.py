@@ -24,7 +24,12 @@ _MASK = b"\x01\x02\x03\x04"
 
 def masked(first: int, data: bytes) -> bytes:
     """A frame of a client with this first byte, whether that is allowed or not."""
-    size = bytes((0x80 | len(data),)) if len(data) < 126 else b"\xfe" + len(data).to_bytes(2, "big")
+    if len(data) < 126:
+        size = bytes((0x80 | len(data),))
+    elif len(data) < 65_536:
+        size = b"\xfe" + len(data).to_bytes(2, "big")
+    else:
+        size = b"\xff" + len(data).to_bytes(8, "big")
     return bytes((first,)) + size + _MASK + bytes(byte ^ _MASK[at % 4] for at, byte in enumerate(data))
 
 

@@ -34,12 +34,15 @@ from tests.foreign.installed import program
 from tests.harness.zoo import SERVERS
 from tests.harness.zoo.__main__ import _options as zoo_options
 from tests.independent.__main__ import SUITES
+from tests.patience import HANG_S, killed_at_the_end
 
 ROOT = Path(__file__).parents[2]
 TRANSCRIPTS, AUDIT, EXPLORE = "transcripts.md", "audit-and-compare.md", "explore-and-generate.md"
 TARGETS, VERDICTS, README = "targets.md", "verdicts.md", "../harness/README.md"
 PAGES = (TRANSCRIPTS, TARGETS, VERDICTS, AUDIT, EXPLORE, README)
 FENCE = Fence("PING", ("PONG",))
+OF_A_CHANGED_PROGRAM = {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+"""Python takes a program that has changed within a second, and not in its length, for the one it has compiled."""
 
 
 @pytest.fixture(autouse=True)
@@ -79,7 +82,7 @@ def shell(tmp_path: Path) -> Callable[..., str]:
     environment = {
         **os.environ,
         "PATH": f"{commands}:{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT),
+        **OF_A_CHANGED_PROGRAM,
         "COLUMNS": "120",
     }
 
@@ -92,6 +95,7 @@ def shell(tmp_path: Path) -> Callable[..., str]:
             env=environment,
             capture_output=True,
             text=True,
+            timeout=HANG_S,
         )
         assert not ran.stderr, ran.stderr
         return without_times(ran.stdout)
@@ -195,7 +199,9 @@ def recorded_talk(words: list[str], port: int) -> str:
     """What the recorder prints when it listens; then the people of the session talk."""
     command = [sys.executable, "-m", "harness", *words]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as recorder:
+    with killed_at_the_end(
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    ) as recorder:
         assert recorder.stdout is not None
         printed = recorder.stdout.readline()
         with socket.create_connection(("127.0.0.1", port)) as alice, alice.makefile("rb") as to_alice:
@@ -209,6 +215,7 @@ def recorded_talk(words: list[str], port: int) -> str:
                 alice.sendall(b"QUIT\n")
                 assert to_alice.read() == b"Goodbye!\n"
         recorder.send_signal(signal.SIGINT)
+        recorder.wait(HANG_S)
     return printed
 
 
@@ -556,10 +563,9 @@ def explored(tmp_path: Path) -> Path:
 
 
 def output(folder: Path, command: str) -> str:
-    # Python takes a program that has changed within a second, and not in its length, for the one it has compiled.
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {**os.environ, **OF_A_CHANGED_PROGRAM}
     words = [sys.executable, "-m", *(word.replace("\xa0", " ") for word in command.split(" "))]
-    ran = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True)
+    ran = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=HANG_S)
     assert not ran.stderr
     return without_times(ran.stdout)
 

@@ -23,6 +23,7 @@ from harness.targets.address import Address
 from harness.targets.command import claimed_port
 from tests.app import serve
 from tests.foreign.installed import program
+from tests.patience import HANG_S, until
 
 PYTHON = sys.executable
 
@@ -323,12 +324,11 @@ def test_nothing_is_left_in_shared_memory(tmp_path: Path) -> None:
             print(stage.server.process.pid, stage.server.process._watchdog, flush=True)
             os.kill(os.getpid(), signal.SIGKILL)
     """
-    ran = subprocess.run([PYTHON, "-c", textwrap.dedent(run)], capture_output=True, text=True)
+    ran = subprocess.run([PYTHON, "-c", textwrap.dedent(run)], capture_output=True, text=True, timeout=HANG_S)
     assert ran.returncode == -signal.SIGKILL, ran.stderr
     server, dog = map(int, ran.stdout.split())
     watchdog = Path(f"/proc/{dog}/stat")
-    while watchdog.exists() and watchdog.read_text().rpartition(")")[2].split()[0] not in "ZX":
-        os.sched_yield()
+    assert until(lambda: not watchdog.exists() or watchdog.read_text().rpartition(")")[2].split()[0] in "ZX")
     assert shared_memory([server]) == []
 
 

@@ -40,7 +40,7 @@ from harness.stage.fence import Grade
 from harness.stage.threads import is_halted, threads_of
 from harness.targets.link import LINK_BYTES, Links
 from tests.harness.test_command import gone
-from tests.patience import HANG_S, until
+from tests.patience import HANG_S, killed_at_the_end, until
 
 RELAY = f"{sys.executable} -S {Path(__file__).parent / 'servers' / 'relay.py'}"
 BOTH = "alice connects to a\nbob connects to b\nalice> hello\nalice< hello\nbob< hello\n\n"
@@ -352,7 +352,7 @@ def test_ctrl_c_ends_all_nodes(tmp_path: Path) -> None:
     nodes = [word for name in "ab" for word in ("--node", f"{name}=sh -c '{RELAY} {mark} $0' {{port}}")]
     script = os.path.relpath(tmp_path / "long.chat")
     command = [sys.executable, "-m", "harness", "play", script, *nodes]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as run:
+    with killed_at_the_end(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)) as run:
         assert until(lambda: running(mark) >= 2)
         run.send_signal(signal.SIGINT)
         run.communicate(timeout=HANG_S)

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from geventchat.chat.storage import Storage
 from geventchat.clock import Clock
 from geventchat.log import Log
 from geventchat.services.storage.epoch import random_epoch
 from geventchat.settings import Limits
+
+
+def import_storage(data: str) -> Any:
+    """The module of the storage in this directory, or in memory. SQLite is imported only where it is needed."""
+    if data:
+        import geventchat.services.storage.sqlite as sqlite
+
+        return sqlite
+    import geventchat.services.storage.memory as memory
+
+    return memory
 
 
 def open_storage(
@@ -28,11 +40,10 @@ def open_storage(
     `call_in_loop` is called from any thread and has a function called in the event loop; the log is called there alone.
     Without a directory, `new_epoch` names the epoch of message ids, which ends with the process.
     """
-    if not data:
-        # The other one needs SQLite.
-        from geventchat.services.storage.memory import MemoryStorage
-
-        return MemoryStorage(limits, clock, new_epoch)
-    from geventchat.services.storage.sqlite import SqliteStorage
-
-    return SqliteStorage(Path(data), limits, clock, log, call_in_loop, lock=lock)
+    module = import_storage(data)
+    storage: Storage = (
+        module.SqliteStorage(Path(data), limits, clock, log, call_in_loop, lock=lock)
+        if data
+        else module.MemoryStorage(limits, clock, new_epoch)
+    )
+    return storage

@@ -95,6 +95,8 @@ class DataDirectory:
     def begin_run(self, reservations: int) -> str:
         """Replace the mark by one of a new run; returns the name of the run, which the database must hold as well."""
         run = secrets.token_hex(16)
+        if self._mark >= 0:
+            os.close(self._mark)
         flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
         self._mark = os.open(_NEW, flags, 0o600, dir_fd=self._descriptor)
         self._run = run

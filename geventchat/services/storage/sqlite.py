@@ -273,6 +273,7 @@ class SqliteStorage:
 
     def resume(self) -> None:
         """Go on writing. No id is used before the database says that it is in use."""
+        self._directory.take_over()
         self._writer.resume()
 
     def begin(self) -> None:

@@ -319,8 +319,10 @@ class Writer(Worker[Item]):
         self.lost_messages = 0
         # When the thread began what it does now; None while it waits for news.
         self._busy_since: float | None = None
-        # While another process takes over, the thread touches nothing. Then the database says that nothing is in use.
+        # While another process takes over, the thread touches nothing: the event loop has asked for it, and the thread has
+        # written everything. Then the database says that nothing is in use.
         self._suspended = False
+        self._rested = False
         self._is_clean = False
 
     def start(self) -> None:
@@ -356,16 +358,27 @@ class Writer(Worker[Item]):
 
     def suspend(self) -> None:
         """Wait until everything is written, as at an orderly end, and let the thread rest then. Raises StorageUnavailable."""
+        self._suspended = True
         self._ask(_Question(self._rest))
 
     def resume(self) -> None:
         """Let the thread go on, and wait until the database says that it is in use."""
         self._suspended = False
-        self._ask(_Question(lambda connection: None))
+        self._ask(_Question(self._begin_again))
 
     def _rest(self, connection: sqlite3.Connection) -> None:
         # At the end of this transaction, which then is the last.
-        self._suspended = True
+        self._rested = True
+
+    @property
+    def _rests(self) -> bool:
+        return self._suspended and self._rested
+
+    def _begin_again(self, connection: sqlite3.Connection) -> None:
+        self._rested = False
+        # The process that was to take over can have begun a run.
+        run = self._directory.begin_run(self._reservations)
+        connection.execute("UPDATE state SET run = ?", (run,))
 
     # --- In other threads ---
 
@@ -437,7 +450,7 @@ class Writer(Worker[Item]):
         return _EXPIRY_S if self.mail else None
 
     def _handle_queue(self, closing: bool) -> None:
-        if self._suspended:
+        if self._rests:
             return
         # Before the queue, so that everything that was queued before a question has been handled when it is answered.
         questions = list(self._questions)
@@ -632,7 +645,7 @@ class Writer(Worker[Item]):
             assert question.work is not None
             question.answer = question.work(connection)
         self._remove_beyond_limits(connection)
-        clean = clean or self._suspended
+        clean = clean or self._rests
         reserved = self._reserve(connection, clean)
         connection.execute("COMMIT")
         self._is_clean = clean

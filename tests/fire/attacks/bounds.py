@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 CONNECTION_BYTES = 16_384
 # The longest name, 20 letters of twelve bytes each in JSON, with its quotation marks, comma and space.
 PERSON_BYTES = 244
+# The largest answer that does not list everyone: a page of history, or a login to 50 rooms.
+ANSWER_BYTES = 900_000
 # A name that a client has written to, 20 letters of four bytes, and its entry in a dictionary: 208 bytes were measured.
 CONTACT_BYTES = 256
 # A view holds on to at most twice its bytes, and small pieces are objects.
@@ -46,7 +48,8 @@ def worst_memory_bytes(
     behind = clients if behind is None else behind
     each = CONNECTION_BYTES + limits.line_bytes + limits.chunk_bytes + limits.piece_bytes
     each += CONTACT_BYTES * min(limits.contacts, people)
-    output = OUTPUT_FACTOR * (limits.queue_bytes + limits.answer_bytes + PERSON_BYTES * people)
+    answer = max(ANSWER_BYTES, PERSON_BYTES * people)
+    output = OUTPUT_FACTOR * (limits.queue_bytes + limits.answer_bytes + answer)
     return clients * each + behind * output
 
 

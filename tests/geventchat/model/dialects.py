@@ -121,6 +121,7 @@ class Dialect(Protocol):
 
 
 _KINDS = ("say", "say", "login", "direct", "who", "ping", "quit", "blank", "unknown", "malformed")
+_NO_TOPIC = Text("-", "")
 _ROOM_KINDS = ("enter", "enter", "leave", "list", "topic", "history", "moderate", "moderate")
 
 
@@ -173,8 +174,9 @@ def _room_request(kind: str, pick: Pick, people: People) -> tuple[str, Request] 
         case "list":
             return pick(("ROOMS", "rooms")), ListRooms()
         case "topic":
-            topic = pick(TEXTS)
-            return f"{pick(('TOPIC', 'topic'))} {topic.typed}", SetTopic(topic) if topic.shown else AskTopic()
+            topic = pick((*TEXTS, _NO_TOPIC))
+            asks = not topic.shown and topic is not _NO_TOPIC
+            return f"{pick(('TOPIC', 'topic'))} {topic.typed}", AskTopic() if asks else SetTopic(topic)
         case "history":
             words, limit = pick(
                 (("HISTORY", 20), ("history 2", 2), ("History 0 please", 0), ("HISTORY 999999", 999_999))
@@ -310,7 +312,7 @@ HELP WHO - list the people in the room
 HELP PING, HELP, QUIT, EXIT - test the connection, show this, leave
 HELP JOIN room [key], LEAVE - enter or create a room, go back to the lobby
 HELP ROOMS - list the rooms
-HELP TOPIC [text] - show the topic of the room, or change it
+HELP TOPIC [text] - show the topic of the room, or change it; - for none
 HELP HISTORY [20] - list the last messages of the room
 HELP REGISTER password, PASSWORD old new - reserve your name, change password
 HELP TOKEN [revoke] - get a token, which works like the password, or revoke all
@@ -676,7 +678,7 @@ class SlashDialect:
 /login <name> <password> - In place of a name at the start: use a name that has a password
 /join <room> [key], /leave - Enter or create a room, go back to the lobby
 /rooms - List the rooms
-/topic [text] - Show the topic of the room, or change it
+/topic [text] - Show the topic of the room, or change it; - for none
 /history [20] - List the last messages of the room
 /register <password>, /password <old> <new> - Reserve your name, change password
 /token [revoke] - Get a token, which works like the password, or revoke all

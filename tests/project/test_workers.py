@@ -1,0 +1,42 @@
+"""How the tests are shared among the workers of pytest-xdist."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from conftest import LONGEST
+
+ROOT = Path(__file__).resolve().parents[2]
+TESTS = """
+import os, pytest
+
+@pytest.mark.parametrize("number", range(20))
+def test_it(number):
+    with open("log", "a") as log:
+        print(os.path.basename(__file__), os.getpid(), file=log)
+"""
+
+
+def test_the_files_that_come_first_exist() -> None:
+    assert [name for name in LONGEST if not (ROOT / name).exists()] == []
+
+
+def test_a_worker_gets_whole_files_and_the_longest_come_first(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    shutil.copy(ROOT / "conftest.py", pytester.path)
+    (pytester.path / LONGEST[0]).parent.mkdir(parents=True)
+    for name in ("test_a.py", "test_b.py", "test_c.py", LONGEST[0]):
+        (pytester.path / name).write_text(TESTS)
+    pytester.runpytest_subprocess("-n", "2", "-p", "xdist", "-p", "no:cacheprovider").assert_outcomes(
+        passed=80
+    )
+    ran = [line.split() for line in (pytester.path / "log").read_text().splitlines()]
+    files = dict.fromkeys(name for name, _ in ran)
+    assert all(len({process for name, process in ran if name == file}) == 1 for file in files)
+    assert Path(LONGEST[0]).name in list(files)[:2]
