@@ -45,7 +45,7 @@ EXIT_DEADLINE = 5
 
 # A process that has not ended this long after the shutdown time-out is stuck.
 _GRACE_S = 0.9
-# How long it waits for a moment at which nobody's command is in the way of an upgrade, and how often it looks.
+# How long it waits for a moment at which no client's command is in the way of an upgrade, and how often it looks.
 _MOMENT_S = 10.0
 _LOOK_S = 0.005
 # How long clients that cannot be handed over have to close their side.

@@ -7,8 +7,8 @@ The old process starts the new one with one end of a pair of Unix sockets. They 
 - old, once it has come to rest: its state and its descriptors, in parts that the new one takes over while the next is made;
 - new: `understood`; old: `go`; new: `serving`.
 
-The old process serves nobody from its rest on. If anything goes wrong before `serving`, it ends the new one and goes on as if
-nothing had happened. The new one ends itself if the old one ends before `go`.
+From its rest on, the old process serves no clients. If anything goes wrong before `serving`, it ends the new one and goes on as
+if nothing had happened. The new one ends itself if the old one ends before `go`.
 
 Invariants:
 - The new process neither reads nor writes a client's socket before `serving`, nor the data directory before `go`.

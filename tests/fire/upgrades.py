@@ -1,7 +1,7 @@
 """Programs that replace each other while thousands chat: no connection is lost, and no line is lost, doubled or reordered.
 
 In each room the first person speaks and the second notes when it hears what. One person over WebSocket is in each room, and
-in every fifth one over TLS, who is told to connect again, and resumes. One person reads nothing, and another is in the middle
+in every fifth one over TLS, who has to connect again, and resumes. One person reads nothing, and another is in the middle
 of a line the whole time. One of the new programs fails when it has taken everything over.
 """
 
@@ -29,7 +29,7 @@ from tests.fire.process import ServerProcess
 from tests.patience import HANG_S
 from tests.tls_client import MemoryClient, client_context
 
-# People in a room: so many receive each message but one.
+# People in a room: all but one of them receive each message.
 _ROOM = 20
 _SECURE_EVERY = 5
 # More than the kernel takes for someone who reads nothing, and less than what counts as being behind.
@@ -392,7 +392,7 @@ def _broken_program(folder: Path) -> str:
 
 
 def upgrades(clients: int, per_s: float, times: int, stored: bool, between_s: float = 1.0) -> Upgraded:
-    """`clients` chat in rooms and say `per_s` messages each second, while the program is replaced so many times.
+    """`clients` chat in rooms and say `per_s` messages each second, while the program is replaced this many times.
 
     Between two upgrades they chat for `between_s`, so that each is felt by itself.
     """
