@@ -134,6 +134,8 @@ class Stage:
             stack.callback(self._kernel.close)
             self.server: RunningServer = stack.enter_context(self._target.start(self._spec, self.within_s))
             self.loop = self.server.loop
+            self.loop.moment_s = self.settle_s / MOMENTS
+            self.loop.unseen = ""  # of its start nothing remains
             self._fence = self._make_fence()
             stack.callback(self.close_clients)
             self.loop.restart_time()
@@ -320,12 +322,15 @@ class Stage:
         self._margin_s = max(self._margin_s, self.now() - self._waited_s)
 
     def settle(self) -> None:
-        """Fail if any client has received something that was not expected, or the server's code raised an exception."""
+        """Fail if any client has received something that was not expected or lost its connection, or the server's code
+        raised an exception."""
         self.fence(self._clients.values())
         self.more_comes()
         for client in self._clients.values():
             if client.received:
                 raise self.unexpected(client, "")
+            if client.end in (End.CLOSED, End.RESET) and not client.left:
+                raise self.unexpected(client, "is connected")
         for error in self.take_errors():
             raise Unexpected(f"the server raised {error.text}\n{self.server_output()}")
 
@@ -370,7 +375,10 @@ class Stage:
         received = next(self.conversation.texts(client.received), "")
         first = expected.split("\n")[0]
         wanted = f"`{first}`" if first.startswith("<") else "the end of its connection"
-        if received and not expected:
+        lost = first == "is connected"
+        if lost:
+            what, expected = f"lost its connection, which is {client.end.value}", ""
+        elif received and not expected:
             what = f"received `{received}`, which was not expected"
         elif received:
             what = f"received `{received}` instead of {wanted}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -54,6 +55,15 @@ class ServerError:
     def of(cls, error: BaseException) -> ServerError:
         text = traceback.format_exception_only(type(error), error)[-1].strip()
         return cls(type(error).__name__, text, isinstance(error, OSError))
+
+
+def ends_the_process(error: BaseException | None) -> bool:
+    """Whether the server's own code raised this to end its process. A signal handler of the test run can raise the same in
+    the middle of that code."""
+    if not isinstance(error, SystemExit):
+        return False
+    handlers = {getattr(signal.getsignal(number), "__code__", None) for number in signal.valid_signals()}
+    return not any(frame.f_code in handlers for frame, _ in traceback.walk_tb(error.__traceback__))
 
 
 @dataclass(frozen=True, slots=True)
