@@ -749,8 +749,9 @@ class Connection:
             if hung_up:
                 most_bytes = self._context.limits.burst_bytes
                 reason = reason_of_hangup(self._transport, self._waiter, self._readable, most_bytes)
+            ending = self._framing.close(reason.value)
             if reason not in _CLOSE_AT_ONCE:
-                if not self._subscriber.closed and (ending := self._framing.close(reason.value)):
+                if ending and not self._subscriber.closed:
                     self._subscriber.answer(ending)
                 reason = self._send_the_rest(reason)
         except OSError:
@@ -840,6 +841,9 @@ class Connection:
             self._readable.close()
             self._transport.close()
             self._on_closed(self)
+            # They lead back here. Without a cycle, a client that has gone does not wait for the garbage collector, which would
+            # stop everybody when many have gone.
+            del self._subscriber, self._session
 
     def _log_disconnected(self, reason: CloseReason) -> None:
         self._context.log.of_address(

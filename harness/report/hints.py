@@ -330,15 +330,26 @@ def _no_fence(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[
     client_turn = turn.client_turn(failure.client)
     if (
         verdict.grade is Grade.SETTLED
-        and not verdict.fence.question
+        and not (verdict.fence.question and verdict.answers_prove and not verdict.virtual_time)
         and client_turn is not None
         and client_turn.end is End.OPEN
         and failure.kind in (*_MISSING, FailureKind.EXTRA)
     ):
-        yield (
-            "the run had no fence, so a slow answer counts for a later turn; name a line that the server answers at "
-            "once, `fence: PING -> PONG`, and the grade is `answered` if it delivers before it answers"
-        )
+        if verdict.virtual_time:
+            yield (
+                f"{verdict.unseen} was at work outside the server's loop: what it causes more than {verdict.settle_s:g} s "
+                "later counts for a later turn"
+            )
+        elif not verdict.answers_prove:
+            yield (
+                "what passes between several processes can only be waited for, so a slow answer counts for a later turn; "
+                "a longer `settle:` waits longer"
+            )
+        else:
+            yield (
+                "the run had no fence, so a slow answer counts for a later turn; name a line that the server answers at "
+                "once, `fence: PING -> PONG`, and the grade is `answered` if it delivers before it answers"
+            )
 
 
 _HINTS: tuple[Callable[[Failure, TurnReport, Verdict], Iterator[str]], ...] = (
