@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from ipaddress import ip_network
 from pathlib import Path
@@ -18,9 +19,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from geventchat import Config, ConfigError, Limits, Listen, Server
 from geventchat.chat.events import NoticeReason, Rejection
 from geventchat.dialects.words import error_word
+from geventchat.log import LogEvent
 from geventchat.metrics import service as metrics_service
 from geventchat.metrics.collector import LOGIN_FAILURES, REFUSALS
 from geventchat.net.loop_delay import BOUNDS_S, INTERVAL_S, LoopDelay
+from tests.certificates import made_certificate
 from tests.geventchat.virtual_time import virtual_time
 from tests.patience import HANG_S
 
@@ -125,6 +128,40 @@ EXPECTED = {
     "waiting_bytes": 0,
     "storage_stopped": 0,
 }
+
+
+def test_clients_of_every_kind_are_counted_as_the_log_counts_them():
+    cert, key = map(str, made_certificate())
+    listen = tuple(Listen(scheme, "127.0.0.1", 0) for scheme in ("line", "line+tls", "web", "metrics"))
+    ended: Counter[str] = Counter()
+
+    def log(event: LogEvent, /, **fields: object) -> None:
+        if event is LogEvent.DISCONNECTED:
+            ended[str(fields["reason"])] += 1
+
+    config = Config(listen=listen, tls_cert=cert, tls_key=key, limits=Limits(linger_s=0))
+    with Server(config, log=log) as server:
+        world = World(server)
+        answered = 0
+        requests = [b"GET /missing HTTP/1.0\r\n\r\n", b"NONSENSE\r\n"]
+        for scheme, said in [
+            ("line", b"QUIT\n"),
+            ("line+tls", b"QUIT\n"),
+            *(("web", one) for one in requests),
+        ]:
+            sock, lines = world.connect(scheme)
+            sock.sendall(said)
+            answered += len(lines.read()) * (scheme != "line+tls")
+        world.connect("web")
+        while sum(ended.values()) < 4:
+            gevent.sleep(0.01)
+        values = world.values()
+        counted = {reason: values[f"geventchat_closed_total{{reason={reason}}}"] for reason in ended}
+        assert counted == ended == {"quit": 1, "no_tls": 1, "closed": 1, "protocol": 1}
+        assert (values["geventchat_slots"], values["geventchat_slots_max"]) == (1, 10_000)
+        assert values["geventchat_received_bytes_total"] == len("QUIT\n") + len(requests[0])
+        assert values["geventchat_sent_bytes_total"] == answered
+        world.close()
 
 
 def test_names_begin_with_that_of_the_program_and_every_label_is_known_beforehand(world: World):
