@@ -899,6 +899,10 @@ class Server:
     def _on_connect(self, route: Route, context: ServerContext, sock: socket.socket, host: str) -> None:
         self._numbers = number = self._numbers + 1
         if route.service.is_internal:
+            if route.certificate is not None and len(self._connections) >= self._most_connections(context):
+                # Before its handshake the service does not bound it.
+                sock.close()
+                return
             accepted = Accepted(sock, host, number, None, self._on_closed)
             gevent.spawn_raw(self._add(route, context, sock, accepted).run)
             return
@@ -907,6 +911,10 @@ class Server:
         else:
             self._admit(route, context, sock, host, number)
 
+    def _most_connections(self, context: ServerContext) -> int:
+        """How many there can be with those that have no slot yet."""
+        return context.limits.clients + context.limits.lingering
+
     def _is_proxy(self, host: str) -> bool:
         address = parse_address(host) if self.config.proxy_from else None
         return address is not None and any(address in network for network in self.config.proxy_from)
@@ -914,7 +922,7 @@ class Server:
     def _read_proxy_header(
         self, route: Route, context: ServerContext, sock: socket.socket, proxy: str, number: int
     ) -> None:
-        if len(self._connections) >= context.limits.clients + context.limits.lingering:
+        if len(self._connections) >= self._most_connections(context):
             # They have no slots yet, but descriptors.
             full = NoticeReason.SERVER_FULL.value
             context.log.of_address(proxy, LogEvent.REFUSED, conn=number, address=proxy, reason=full)

@@ -26,6 +26,7 @@ from geventchat.net.loop_delay import BOUNDS_S, INTERVAL_S, LoopDelay
 from tests.certificates import made_certificate
 from tests.geventchat.virtual_time import virtual_time
 from tests.patience import HANG_S
+from tests.tls_client import MemoryClient, client_context
 
 DEPLOY = Path(__file__).resolve().parents[2] / "docs/deploy"
 
@@ -214,6 +215,29 @@ def test_a_server_that_is_full_can_still_be_watched_by_a_bounded_number_of_clien
     sock, lines = silent[0]
     sock.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
     assert lines.read().endswith(b"ok\n")
+
+
+def test_metrics_are_served_over_tls_to_a_bounded_number_of_clients():
+    cert, key = map(str, made_certificate())
+    listen = (Listen("metrics+tls", "127.0.0.1", 0),)
+    config = Config(listen=listen, tls_cert=cert, tls_key=key, limits=Limits(clients=5, lingering=3))
+    with Server(config, log=lambda event, **fields: None) as server:
+        world = World(server)
+        client = MemoryClient(client_context())
+        sock, _ = world.connect("metrics+tls")
+        sock.sendall(client.take())
+        while not client.secure:
+            client.feed(sock.recv(65_536))
+        # A request in one segment with the end of the handshake.
+        sock.sendall(client.take() + client.send(b"GET /healthz HTTP/1.0\r\n\r\n"))
+        while not client.ended:
+            client.feed(sock.recv(65_536))
+        assert client.received.endswith(b"ok\n")
+        sock.close()
+        silent = [world.connect("metrics+tls") for _ in range(8)]
+        assert world.connect("metrics+tls")[1].read() == b""
+        assert server.clients == len(silent)
+        world.close()
 
 
 def test_no_header_of_a_proxy_is_expected_from_a_program_that_asks_for_metrics():
