@@ -323,7 +323,7 @@ def _cell(key: str, value: Any) -> str:
             return "yes" if value else "no"
         case list():
             return " ".join(map(clean, map(str, value)))
-        case int() if key.endswith("_ms"):
+        case int() if key == "started_ms":
             return datetime.fromtimestamp(value / 1000, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
         case int() if key.endswith("_bytes") or key == "bytes":
             return f"{value:,}"
