@@ -298,7 +298,9 @@ def _show(arguments: argparse.Namespace, done: dict[str, Any], rows: list[dict[s
         return show(json.dumps(rows if is_list else done, indent=2) + "\n")
     if is_list:
         return show(_table(rows))
-    return show("".join([f"{key.replace('_', ' ')}: {_cell(key, done[key])}\n" for key in done]) or "done\n")
+    # A time is shown as a date.
+    lines = [f"{key.removesuffix('_ms').replace('_', ' ')}: {_cell(key, done[key])}\n" for key in done]
+    return show("".join(lines) or "done\n")
 
 
 def _table(rows: Iterable[dict[str, Any]]) -> str:

@@ -1,7 +1,7 @@
 """The conversation: carries out what was typed, and understands what the server sends. Sans-I/O.
 
 It outlives connections: `online` begins one, `offline` ends it. It knows of the dialect only what `ClientCodec` says. What is
-waiting for an answer is in `Requests`, what was typed and is not confirmed in `Outbox`, and what is shown in `Windows`.
+waiting for an answer is in `Requests`, what was typed and is not confirmed in `OutgoingQueue`, and what is shown in `Windows`.
 
 A message is shown once, as waiting or as said.
 """
@@ -94,7 +94,7 @@ from geventchat.client.input import (
     waits_for_people,
 )
 from geventchat.client.options import KEYS, InvalidOption, Options, changed, help_of, shown
-from geventchat.client.outbox import MAX_UNDER_WAY, Outbox
+from geventchat.client.outbox import MAX_UNDER_WAY, OutgoingQueue
 from geventchat.client.requests import Request, Requests, Why
 from geventchat.client.sentences import rejection_text, success_text
 from geventchat.client.window_list import Windows, key_of_person, key_of_room
@@ -112,8 +112,10 @@ from geventchat.dialects.codec import (
 )
 from geventchat.exhaustive import assert_never
 
-# In `line` no client learns who enters: a list of people that is older than this is asked for again.
+# In `line` no client learns who enters: a list of people that is older than this is asked for again, or sooner where nobody in
+# it fits.
 FRESH_PEOPLE_S = 5.0
+FRESH_WITHOUT_MATCH_S = 0.5
 # A long list is not asked for only to complete names.
 MANY_PEOPLE = 200
 SEARCHED_PAGES = 5
@@ -175,7 +177,7 @@ class Conversation:
         # The first window is the lobby, or the first room that was asked for.
         self._windows = Windows(next(iter(options.rooms), LOBBY))
         self._entries = Entries(display, clock, self._windows, options)
-        self._outbox = Outbox()
+        self._outbox = OutgoingQueue()
         self._requests = Requests(send, clock.monotonic)
         self._asked_people_at = float("-inf")
         # Called when the names of people were learned, and when the server has done what was asked for.
@@ -698,7 +700,8 @@ class Conversation:
         rooms = [window.name for window in self.windows if not window.is_person]
         word, candidates = completions(before_cursor, Known(self.others, rooms))
         stale = self._people_can_change_unheard() and waits_for_people(before_cursor)
-        if stale and self._clock.monotonic() - self._asked_people_at >= FRESH_PEOPLE_S:
+        fresh_s = FRESH_PEOPLE_S if candidates else FRESH_WITHOUT_MATCH_S
+        if stale and self._clock.monotonic() - self._asked_people_at >= fresh_s:
             self._ask_people()
         return Completions(word, candidates, complete=not (stale and self._is_asking_people()))
 
@@ -999,7 +1002,7 @@ class Conversation:
                 if request is not None:
                     self._answer(request, event)
             case Pong() | Confirmed() | Accepted() | BanList() | TokenIssued():
-                # An answer to something that was asked on an earlier connection, or by nobody.
+                # An answer to something that was asked on an earlier connection, or not at all.
                 pass
             case Answer(_, inner):
                 self._event(inner)

@@ -75,6 +75,13 @@ def accept(head: bytes) -> bytes:
     No extension and no subprotocol is chosen, whatever the client offers.
     """
     protocol = ServerProtocol(logger=_SILENT)
+    try:
+        return _accept(protocol, head)
+    finally:
+        _release(protocol)
+
+
+def _accept(protocol: ServerProtocol, head: bytes) -> bytes:
     protocol.receive_data(head)
     events = protocol.events_received()
     if len(events) != 1 or not isinstance(events[0], Request):
@@ -86,6 +93,14 @@ def accept(head: bytes) -> bytes:
         raise HandshakeRefused(response.status_code, message, tuple(fields))
     protocol.send_response(response)
     return b"".join(protocol.data_to_send())
+
+
+def _release(protocol: ServerProtocol) -> None:
+    """Let go of what leads back to a protocol that is not needed any more, so that it does not wait for the garbage collector."""
+    protocol.parser.close()
+    for error in (protocol.parser_exc, protocol.handshake_exc):
+        if error is not None:
+            error.__traceback__ = None
 
 
 class WebSocketFraming:
@@ -136,11 +151,12 @@ class WebSocketFraming:
             yield units
 
     def close(self, reason: str) -> bytes:
-        """A Close frame, unless one has been sent or there is no code for this reason."""
-        if self._protocol.state is not State.OPEN or reason not in CLOSE_CODES:
-            return b""
-        self._protocol.send_close(*CLOSE_CODES[reason])
-        return b"".join(self._protocol.data_to_send())
+        """A Close frame, unless one has been sent or there is no code for this reason. Nothing is read any more."""
+        protocol = self._protocol
+        if protocol.state is State.OPEN and reason in CLOSE_CODES:
+            protocol.send_close(*CLOSE_CODES[reason])
+        _release(protocol)
+        return b"".join(protocol.data_to_send())
 
     def to_state(self) -> dict[str, Any]:
         """The unfinished message and what has not been read, to be handed over."""
@@ -206,6 +222,7 @@ class WebSocketFraming:
             return self._message(unmasked(data[text_at:end], data[at + 2 : text_at]))
         if self._fragments is not None and data[at] & 0x0F == Opcode.CLOSE:
             # A message can stay unfinished, but not for the protocol.
+            _release(self._protocol)
             self._protocol = self._new_protocol()
         protocol = self._protocol
         protocol.receive_data(data[at:end])

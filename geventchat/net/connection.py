@@ -139,7 +139,7 @@ def reason_of_hangup(transport: Transport, waiter: Waiter, readable: Any, most_b
     """Why a client has gone that has ended its side while it was not read.
 
     With TLS the end counts only if it was announced: that stands behind everything that has not been read. If it does not
-    come within so many bytes, it is not looked for any further.
+    come within this many bytes, it is not looked for any further.
     """
     if isinstance(transport, socket.socket):
         return CloseReason.CLOSED
@@ -749,8 +749,9 @@ class Connection:
             if hung_up:
                 most_bytes = self._context.limits.burst_bytes
                 reason = reason_of_hangup(self._transport, self._waiter, self._readable, most_bytes)
+            ending = self._framing.close(reason.value)
             if reason not in _CLOSE_AT_ONCE:
-                if not self._subscriber.closed and (ending := self._framing.close(reason.value)):
+                if ending and not self._subscriber.closed:
                     self._subscriber.answer(ending)
                 reason = self._send_the_rest(reason)
         except OSError:
@@ -840,6 +841,9 @@ class Connection:
             self._readable.close()
             self._transport.close()
             self._on_closed(self)
+            # They lead back here. Without a cycle, a client that has gone does not wait for the garbage collector, which would
+            # stop everybody when many have gone.
+            del self._subscriber, self._session
 
     def _log_disconnected(self, reason: CloseReason) -> None:
         self._context.log.of_address(

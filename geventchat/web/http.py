@@ -112,7 +112,8 @@ class RequestReader:
         self._request: Request | None = None
         self._length = 0
         self._continued = False
-        self._error: BadRequest | None = None
+        # The status and the message of the first error. Not the exception, whose traceback would lead back here.
+        self._error: tuple[int, str] | None = None
 
     @property
     def is_idle(self) -> bool:
@@ -131,13 +132,13 @@ class RequestReader:
     def take(self) -> Request | None:
         """The next request; None while it is not complete. Raises BadRequest."""
         if self._error is not None:
-            raise self._error
+            raise BadRequest(*self._error)
         try:
             if self._request is None and not self._take_head():
                 return None
             return self._take_body()
         except BadRequest as error:
-            self._error = error
+            self._error = error.status, error.message
             self._buffer.clear()
             raise
 

@@ -65,6 +65,10 @@ class Unexpected(AssertionError):
     __module__ = "harness"  # its public home, and short in a summary
 
 
+_CLOSES_WITHIN_S = 1.0
+"""How long a server can take to close the connections of clients that have left, before the next script begins."""
+
+
 class NotRead(FenceFailed):
     """The server did not read what was sent before a split write."""
 
@@ -172,6 +176,15 @@ class Stage:
             self.loop.settle()
         except NeverIdle as never_idle:
             raise TargetError(f"{self._target}: {never_idle}", self.server_output()) from never_idle
+        if self.server.outlives_scripts:
+            self._wait_until_closed()
+
+    def _wait_until_closed(self) -> None:
+        """Until the server has closed the connections, too: it may know the names of the clients for as long, and the next
+        script can use them."""
+        limit = self.loop.limits.limit(_CLOSES_WITHIN_S)
+        while any(map(_is_held, self._connections())) and not limit.over:
+            self.loop.pause(POLL_S)
 
     def _connections(self) -> list[Connection]:
         return [client.connection for client in self._clients.values()]
@@ -610,6 +623,12 @@ class Client:
         self._stage.loop.pause(limit.pause_s)
         self._stage.require_alive()
         return True
+
+
+def _is_held(connection: Connection) -> bool:
+    """Whether a process still holds the server's side of this connection."""
+    peer = connection.peer_state()
+    return peer is not None and peer.owned
 
 
 def _made(transport: Transport, address: SocketAddress, context: Callable[[], ssl.SSLContext]) -> Plain:

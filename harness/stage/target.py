@@ -102,6 +102,8 @@ class RunningServer:
         """The exceptions that the server's code raised and did not handle since the last call, where that is known."""
         return ()
 
+    outlives_scripts = True
+    """Whether the next script can meet the same server."""
     answers_prove = True
     """Whether an answer to a fence line can prove anything: several processes deliver to each other in no order with it."""
     extra_quiet_s: float = 0.0

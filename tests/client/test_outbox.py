@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from geventchat.client.outbox import MAX_UNDER_WAY, Outbox
+from geventchat.client.outbox import MAX_UNDER_WAY, OutgoingQueue
 from geventchat.client.windows import Outgoing, Window
 
 LOBBY = Window("lobby", "lobby", joined=True)
 
 
-def filled(count: int) -> tuple[Outbox, list[Outgoing]]:
-    outbox, typed = Outbox(), [Outgoing(LOBBY, f"text {number}") for number in range(count)]
+def filled(count: int) -> tuple[OutgoingQueue, list[Outgoing]]:
+    outbox, typed = OutgoingQueue(), [Outgoing(LOBBY, f"text {number}") for number in range(count)]
     LOBBY.pending.clear()
     for outgoing in typed:
         outbox.add(outgoing)
     return outbox, typed
 
 
-def sent(outbox: Outbox) -> list[Outgoing]:
+def sent(outbox: OutgoingQueue) -> list[Outgoing]:
     """Everything that can be sent now."""
     return list(iter(lambda: outbox.next(lambda _: True), None))
 

@@ -1202,7 +1202,7 @@ def test_a_script_fails_when_a_line_was_refused() -> None:
     assert run.exit_code is ExitCode.FAILED
 
 
-def test_an_interrupted_script_has_an_exit_code_of_its_own() -> None:
+def test_an_interrupted_script_has_its_own_exit_code() -> None:
     run = online(interactive=False)
     run.happen(Interrupted())
     assert run.receive("Goodbye!") == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 
 from geventchat.web.http import (
@@ -203,6 +205,22 @@ def test_nothing_behind_an_error_is_read_as_a_request():
         with pytest.raises(BadRequest):
             broken.take()
         broken.feed(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+
+
+def test_a_reader_that_has_refused_is_in_no_cycle():
+    gc.collect()
+    gc.disable()
+    try:
+        broken = reader(b"GET /\r\n")
+        for _ in range(2):
+            try:
+                broken.take()
+            except BadRequest as error:
+                assert error.status == 400
+        del broken
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("query", ["a=1&a=2", "a=%ff", "%zz"])

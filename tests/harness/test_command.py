@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from harness import Address, Command, Fence, ServerSpec, Stage, TargetError, UnsupportedSpec
+from harness import Address, Command, Fence, ServerSpec, Stage, TargetError, UnsupportedSpec, parse, play
+from harness.report.styled_text import plain
+from harness.report.text import report
 from harness.targets.command import claimed_port
 from tests.patience import HANG_S, killed_at_the_end, until
 
@@ -260,6 +262,33 @@ def test_each_script_gets_a_new_server_unless_it_is_shared() -> None:
     shared.close()
     assert until_gone(min(pids))
     assert "restart" not in shared.features
+
+
+def test_a_shared_server_has_noticed_that_the_clients_of_one_script_left_when_the_next_begins() -> None:
+    program = """
+        import socketserver, time
+        taken = set()
+        class Talk(socketserver.StreamRequestHandler):
+            def handle(self):
+                for line in self.rfile:
+                    self.wfile.write(b"taken\\n" if line in taken else b"yours\\n")
+                    taken.add(line)
+                time.sleep(0.1)
+                taken.clear()
+        socketserver.ThreadingTCPServer(("127.0.0.1", {port}), Talk).serve_forever()
+    """
+    shared = Command([sys.executable, "-S", "-c", textwrap.dedent(program)], shared=True)
+    script = parse("alice> alice\nalice< yours\n")
+    try:
+        for _ in range(3):
+            verdict = play(script, shared)
+            assert verdict.passed, plain(report(verdict))
+        with Stage(shared) as stage:
+            host, port = stage.address(None)
+        assert play(script, Address(host, port)).passed
+        assert play(script, Address(host, port)).passed
+    finally:
+        shared.close()
 
 
 def test_much_output_does_not_block_the_server_and_its_end_is_kept() -> None:

@@ -103,7 +103,7 @@ def test_a_limit_ends_after_twenty_times_as_long_whatever_happens() -> None:
         assert clock.now() - counted_s < 0.1
 
 
-def test_a_process_that_is_gone_is_no_reason_to_wait() -> None:
+def test_a_process_that_is_gone_is_not_waited_for() -> None:
     with program("") as (server,):
         server.wait()
         assert share(server, 0.2) > 0.99
