@@ -45,7 +45,7 @@ EXIT_DEADLINE = 5
 
 # A process that has not ended this long after the shutdown time-out is stuck.
 _GRACE_S = 0.9
-# How long it waits for a moment at which nobody's command is in the way of an upgrade, and how often it looks.
+# How long it waits for a moment at which no client's command is in the way of an upgrade, and how often it looks.
 _MOMENT_S = 10.0
 _LOOK_S = 0.005
 # How long clients that cannot be handed over have to close their side.
@@ -284,7 +284,7 @@ class Process:
         except Exception as failed:
             if not isinstance(failed, HandoverFailed | StorageUnavailable):
                 self._log(LogEvent.FAULT, error="".join(traceback.format_exception(failed)).rstrip())
-            return self._failed_to_upgrade(str(failed))
+            return self._failed_to_upgrade(str(failed) or type(failed).__name__)
         finally:
             self._upgrading = False
             if successor is not None and self._successor is None:
@@ -334,8 +334,8 @@ class Process:
         """End the process, whose clients another one serves. The event loop must not run any more."""
         try:
             self._notifier.notify(f"MAINPID={successor.pid}")
-            pause_ms = int(1000 * (self._clock.monotonic() - begun))
-            at_once({"done": {"pid": successor.pid, "pause_ms": pause_ms}})
+            pause_s = round(self._clock.monotonic() - begun, 3)
+            at_once({"done": {"pid": successor.pid, "pause_s": pause_s}})
             left = self._server.leave_behind()
             for connection in left:
                 connection.send_away()

@@ -7,8 +7,8 @@ The old process starts the new one with one end of a pair of Unix sockets. They 
 - old, once it has come to rest: its state and its descriptors, in parts that the new one takes over while the next is made;
 - new: `understood`; old: `go`; new: `serving`.
 
-The old process serves nobody from its rest on. If anything goes wrong before `serving`, it ends the new one and goes on as if
-nothing had happened. The new one ends itself if the old one ends before `go`.
+From its rest on, the old process serves no clients. If anything goes wrong before `serving`, it ends the new one and goes on as
+if nothing had happened. The new one ends itself if the old one ends before `go`.
 
 Invariants:
 - The new process neither reads nor writes a client's socket before `serving`, nor the data directory before `go`.
@@ -28,7 +28,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -336,7 +336,7 @@ class Predecessor:
 
     def prepare(self, hello: Mapping[str, Any]) -> Iterator[Any]:
         """Say that this process is ready, and get what is sent before the rest. Ends the process if nothing comes."""
-        _send(self._socket, {"state": STATE_VERSION, **hello})
+        self._say(state=STATE_VERSION, **hello)
         self._next()
         (file,) = _receive_descriptors(self._socket, 1)
         return map(json.loads, _read_all(file).splitlines())
@@ -347,7 +347,7 @@ class Predecessor:
         return HandedOver(self._parts(buffers), buffers)
 
     def _parts(self, buffers: KeptBuffers) -> Iterator[Part]:
-        _send(self._socket, {"prepared": True})
+        self._say(prepared=True)
         # The old process has to come to rest before the first.
         while "complete" not in (message := self._next()):
             state_file, buffer_file, *descriptors = _receive_descriptors(
@@ -359,7 +359,7 @@ class Predecessor:
 
     def understood(self) -> None:
         """Say that everything is understood, and wait for the word to go. Ends the process without it."""
-        _send(self._socket, {"understood": True})
+        self._say(understood=True)
         self._next()
 
     def serving(self) -> None:
@@ -374,8 +374,21 @@ class Predecessor:
         with suppress(OSError):
             _send(self._socket, {"error": why})
 
+    def _say(self, **message: Any) -> None:
+        with _ending_with_the_other():
+            _send(self._socket, message)
+
     def _next(self) -> dict[str, Any]:
-        message = _receive(self._socket, None)
-        if message is None:
-            sys.exit("geventchat: the old process goes on, or has ended")
+        with _ending_with_the_other():
+            message = _receive(self._socket, None)
+            if message is None:
+                raise BrokenPipeError
         return message
+
+
+@contextmanager
+def _ending_with_the_other() -> Iterator[None]:
+    try:
+        yield
+    except (BrokenPipeError, ConnectionResetError):
+        sys.exit("geventchat: the old process goes on, or has ended")

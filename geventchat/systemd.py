@@ -27,7 +27,7 @@ class Notifier:
             return
         # A leading @ stands for a zero byte: an address that is not in the file system.
         address = self._address.replace("@", "\0", 1) if self._address[0] == "@" else self._address
-        # If systemd does not listen, there is nobody to be told.
+        # If systemd does not listen, nothing has to be sent.
         with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
             sender.setblocking(False)
             sender.sendto("\n".join(assignments).encode(), address)

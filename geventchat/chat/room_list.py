@@ -1,6 +1,6 @@
 """All rooms: which exist, which are listed, and for how long. Pure; takes the time from a function.
 
-A room that has been empty for too long counts for nobody. It is deleted when it is looked for, or with a few others when
+A room that has been empty for too long no longer counts. It is deleted when it is looked for, or with a few others when
 rooms are next looked at: thousands can be due at the same moment. One whose owner has an account is kept much longer.
 
 Invariants:

@@ -19,7 +19,7 @@ from geventchat.client.window_list import Windows
 from geventchat.client.windows import Entry, Kind, Window, time_of
 from geventchat.dialects.codec import NO_ID, NO_TIME
 
-# A block of code that nobody ends is one for so many lines.
+# A block of code without an end is one for this many lines.
 FENCED_LINES = 200
 MAX_FENCES = 100
 
@@ -95,6 +95,9 @@ class Entries:
             return
         self._append(window, entry, silent=entry.own and self._display.echoes_input)
         if entry.own:
+            if not is_replayed:
+                # Otherwise it would be replayed to the next session, as something that was missed.
+                window.read_id = window.last_id
             return
         self._count(window, entry)
         if entry.mention and not is_replayed:

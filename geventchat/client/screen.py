@@ -25,7 +25,7 @@ from geventchat.client.history import HistoryFile
 from geventchat.client.keys import KeyEvent, KeyReader
 from geventchat.client.loop import Loop, Timer
 from geventchat.client.options import Options
-from geventchat.client.render import Look, look_of, paint, plain_line, row_text, safe
+from geventchat.client.render import Look, look_of, paint, row_text, safe
 from geventchat.client.terminal import (
     Cancelled,
     InputEnded,
@@ -144,7 +144,8 @@ class Screen:
     def show(self, window: Window, entry: Entry) -> None:
         """An entry was added."""
         if not self._session.is_online or self._left:
-            self._print(plain_line(entry, self._view.look))
+            for row in self._view.rows(entry):
+                self._print(paint(row))
         self.refresh()
 
     def show_error(self, text: str) -> None:

@@ -77,7 +77,7 @@ from geventchat.dialects.dialect import Dialect
 from geventchat.dialects.framing import TOO_LONG, Line
 
 DEFAULT_HOST = "localhost"
-# Where a server is looked for that nobody has named a port of: what can do most comes first.
+# Where to look for a server without a port, the dialect that can do most first.
 SEARCHED = ("json", "line")
 CONNECT_TIMEOUT_S = 10.0
 LOGIN_TIMEOUT_S = 10.0

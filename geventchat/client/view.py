@@ -58,6 +58,10 @@ class View:
         rows = [*top, *log, *bar, *inputs]
         return Frame(tuple(rows), len(rows) - len(inputs) + cursor_row, before, self._caption(session))
 
+    def rows(self, entry: Entry) -> list[Row]:
+        """An entry alone, as on the ordinary screen."""
+        return self._entry_rows(entry, None)
+
     def single_row(self, session: SessionView, editor: Editor) -> tuple[Row, Row]:
         """The input line alone, in one row that moves sideways: what is before the cursor, and what is behind it."""
         prompt = cut(session.prompt, self.columns // 2)

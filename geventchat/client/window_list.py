@@ -55,7 +55,7 @@ class Windows:
         return found
 
     def beside(self, step: int) -> Window:
-        """The window so many places behind the current one, or before it."""
+        """The window this many places behind the current one, or before it if negative."""
         return self.all[(self.all.index(self.current) + step) % len(self.all)]
 
     def most_active(self) -> Window | None:

@@ -2,7 +2,7 @@
 
 Invariants:
 - At most `MOST_CLIENTS` are connected; one more is closed at once.
-- A client that sends no complete request, or does not read the answer, is closed after a while. It holds up nobody.
+- A client that sends no complete request, or does not read the answer, is closed after a while. It never delays others.
 """
 
 from __future__ import annotations

@@ -139,7 +139,7 @@ def reason_of_hangup(transport: Transport, waiter: Waiter, readable: Any, most_b
     """Why a client has gone that has ended its side while it was not read.
 
     With TLS the end counts only if it was announced: that stands behind everything that has not been read. If it does not
-    come within so many bytes, it is not looked for any further.
+    come within this many bytes, it is not looked for any further.
     """
     if isinstance(transport, socket.socket):
         return CloseReason.CLOSED

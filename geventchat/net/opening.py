@@ -8,8 +8,8 @@ Invariants:
 - A client has `handshake_s` to send that, and again as long for the rest. Waiting for its turn does not count. A proxy has
   as long for its header.
 - What a client sends is charged to its address, read by read, and so is the handshake.
-- The slot of the client is passed on with it, or freed here. Before the header has been read it has none: then nobody knows
-  whose it will be.
+- The slot of the client is passed on with it, or freed here. Before the header has been read it has none, because whose
+  it will be is not known yet.
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ def holds_input(transport: Transport) -> bool:
 
 
 def taken_bytes(transport: Transport, received: int) -> int:
-    """How many bytes a transport has ever taken from its socket, if `recv` has returned so many."""
+    """How many bytes a transport has ever taken from its socket, if `recv` has returned this many."""
     return transport.taken_bytes if _is_buffering(transport) else received
 
 

@@ -96,7 +96,7 @@ class InputTurns:
         return _Input(self._epoll, self._waiting, fileno)
 
     def close(self) -> None:
-        """Let nobody go on any more."""
+        """Let no one continue."""
         self._watcher.stop()
         self._watcher.close()
         self._epoll.close()

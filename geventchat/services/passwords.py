@@ -241,7 +241,7 @@ class _Queue:
         return turn
 
     def last_of_longest(self, least: int) -> _Turn | None:
-        """The last one of the origin of which most wait, if these are at least so many."""
+        """The last one of the origin of which most wait, if these are at least this many."""
         # Of several, the one whose turn would be last.
         longest = max(reversed(self._turns.values()), key=len, default=None)
         return None if longest is None or len(longest) < least else longest[-1]

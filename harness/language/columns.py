@@ -9,6 +9,8 @@ ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
 
 def width(text: str) -> int:
     """The number of terminal columns that the text occupies."""
+    if text.isascii():
+        return len(text)
     return sum(columns_of(char) for char in text)
 
 
@@ -20,15 +22,14 @@ def columns_of(char: str) -> int:
 
 def cut(text: str, columns: int) -> str:
     """The text, or as much of its beginning as fits with an ellipsis."""
-    if width(text) <= columns:
-        return text
-    taken, used = [], 1
-    for char in text:
+    used = before_ellipsis = 0
+    for at, char in enumerate(text):  # never further than fits: a line can have millions of characters
         used += columns_of(char)
         if used > columns:
-            break
-        taken.append(char)
-    return "".join(taken) + ELLIPSIS
+            return text[:before_ellipsis] + ELLIPSIS
+        if used < columns:
+            before_ellipsis = at + 1
+    return text
 
 
 def windowed(text: str, at: int, columns: int) -> tuple[str, int]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import enum
 import errno
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -52,9 +51,13 @@ def names_in(clients: Iterable[str]) -> tuple[str, ...]:
     return tuple(name for client in clients for name in client_names(client))
 
 
+_INVISIBLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+"""Control characters, and halves of surrogate pairs, which stand for bytes that are not UTF-8."""
+
+
 def is_literal(text: str) -> bool:
     """True when the text can be written on a line of a transcript as it is."""
-    return text == text.rstrip() and not any(unicodedata.category(c) in ("Cc", "Cs") for c in text)
+    return text == text.rstrip() and _INVISIBLE.search(text) is None
 
 
 @dataclass(frozen=True, slots=True)

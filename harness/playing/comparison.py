@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import takewhile
+from itertools import count, takewhile
 from typing import TypeGuard
 
 from harness.language.forms import write_line
@@ -250,10 +250,12 @@ def choices_of(turn: Turn) -> Iterator[Choice]:
 
 MOST_TRIED = 2000
 """How many combinations of ways are compared with what one turn received."""
+MOST_DEAD_ENDS = 10_000
+"""How often one of these comparisons can come to a line that fits nowhere."""
 
 
 class TooManyWays(Exception):
-    """There are more combinations of ways in this turn than are tried."""
+    """There are more ways in which this turn can match than are tried."""
 
 
 WrongEnds = Callable[["TurnExpectations"], int]
@@ -375,9 +377,25 @@ def match_turn(
     """The first complete match, or None."""
     if any(data for client, data in received.items() if client not in expected.lines):
         return None
-    agreeing = frozenset(expected.agreements)
-    clients = tuple(expected.lines.items())
-    return next(_match_clients(clients, received, _Path(known=known), eol, agreeing, {}), None)
+    agreeing, dead_ends = frozenset(expected.agreements), count()
+    clients = list(expected.lines.items())
+    paths: list[_Path] = [_Path(known)]
+    """What is known before each client, and how the one before it matched."""
+    options: list[Iterator[_Path]] = []
+    while len(paths) <= len(clients):
+        client, items = clients[len(paths) - 1]
+        if len(options) < len(paths):
+            options.append(_match_one(items, received.get(client, b""), paths[-1].known, eol, dead_ends))
+        found = next(_agreeing(options[-1], paths[-1].orders, agreeing), None)
+        if found is not None:
+            paths.append(found)
+            continue
+        options.pop()
+        paths.pop()
+        if not paths:
+            return None
+    entries = {client: path.entries for (client, _), path in zip(clients, paths[1:], strict=True)}
+    return TurnMatch(paths[-1].known, entries)
 
 
 @dataclass(frozen=True, slots=True)
@@ -393,24 +411,14 @@ class _Path:
     """The order in which the lines of each group came."""
 
 
-def _match_clients(
-    left: tuple[tuple[str, Sequence[Expectation]], ...],
-    received: Mapping[str, bytes],
-    before: _Path,
-    eol: bytes,
-    agreeing: frozenset[int],
-    done: Mapping[str, tuple[Entry, ...]],
-) -> Iterator[TurnMatch]:
-    if not left:
-        yield TurnMatch(before.known, done)
-        return
-    client, items = left[0]
-    for found in _match_one(items, received.get(client, b""), before.known, eol):
-        orders = dict(before.orders)
-        if all(_agree(orders, group, order) for group, order in found.orders.items() if group in agreeing):
-            after = _Path(found.known, orders=orders)
-            entries = {**done, client: found.entries}
-            yield from _match_clients(left[1:], received, after, eol, agreeing, entries)
+def _agreeing(
+    found: Iterable[_Path], before: Mapping[int, tuple[str, ...]], agreeing: frozenset[int]
+) -> Iterator[_Path]:
+    """Those in which the groups of an agreement came in the order of the clients before."""
+    for path in found:
+        orders = dict(before)
+        if all(_agree(orders, group, order) for group, order in path.orders.items() if group in agreeing):
+            yield replace(path, orders=orders)
 
 
 def _agree(orders: dict[int, tuple[str, ...]], group: int, order: tuple[str, ...]) -> bool:
@@ -418,9 +426,11 @@ def _agree(orders: dict[int, tuple[str, ...]], group: int, order: tuple[str, ...
     return [text for text in other if text in order] == [text for text in order if text in other]
 
 
-def _match_one(items: Sequence[Expectation], data: bytes, known: Values, eol: bytes) -> Iterator[_Path]:
+def _match_one(
+    items: Sequence[Expectation], data: bytes, known: Values, eol: bytes, dead_ends: Iterator[int]
+) -> Iterator[_Path]:
     """Every complete match of one client's data with its items; usually one or none."""
-    stack = [_Path(known)]
+    stack = [_Path(known)] if _all_can_come(items, data, known, eol) else []
     optional = any(item.optional for item in items)
     seen: set[object] = set()
     while stack:
@@ -440,7 +450,19 @@ def _match_one(items: Sequence[Expectation], data: bytes, known: Values, eol: by
             if path.offset == len(data):
                 yield path
             continue
-        stack.extend(reversed(list(_onward(path, items, data, eol))))
+        onward = list(_onward(path, items, data, eol))
+        if not onward and next(dead_ends) == MOST_DEAD_ENDS:
+            raise TooManyWays
+        stack.extend(reversed(onward))
+
+
+def _all_can_come(items: Sequence[Expectation], data: bytes, known: Values, eol: bytes) -> bool:
+    """Whether each line of a free order is among those that came: without this, all orders would be tried in vain."""
+    free = [item for item in items if item.group is not None and not item.optional]
+    if len(free) < 2 or any(isinstance(item.step, (ReceiveBytes, ReceiveBody)) for item in items):
+        return True
+    lines = [line for _, line in _lines(data, 0)]
+    return all(any(item.accepts(line, known, eol) for line in lines) for item in free)
 
 
 def _onward(path: _Path, items: Sequence[Expectation], data: bytes, eol: bytes) -> Iterator[_Path]:
@@ -450,10 +472,12 @@ def _onward(path: _Path, items: Sequence[Expectation], data: bytes, eol: bytes) 
         while end < len(items) and items[end].group == group:
             end += 1
         candidates = [at for at in range(path.next, end) if at not in path.used]
-    tried: set[tuple[str, str]] = set()
+        # A literal line can come in one place only, so it is not left for a later one.
+        candidates.sort(key=lambda at: (not isinstance(items[at].step, Receive), items[at].optional))
+    tried: set[tuple[str, str, bool]] = set()
     for at in candidates:
         item = items[at]
-        key = (type(item.step).__name__, item.text)
+        key = (type(item.step).__name__, item.text, item.optional)
         if key in tried:
             continue
         tried.add(key)

@@ -171,7 +171,7 @@ def perform(
                 stage.distrust_answers()
             execution = Execution(plan, stage, keep_going, inbox_filter)
             execution.run()
-            margin_s = stage.margin_s
+            margin_s, grade = stage.margin_s, stage.grade
             interrupted = execution.turns[-1].interruption is not None
             if not interrupted:
                 execution.leave()
@@ -183,7 +183,7 @@ def perform(
                 plan,
                 str(target),
                 turns,
-                stage.grade,
+                grade,
                 settings.fence,
                 "virtual-time" in target.features,
                 settings.eol.wire,
@@ -193,6 +193,8 @@ def perform(
                 settle_s=settings.settle_s,
                 time_factor=stage.loop.factor,
                 margin_s=margin_s,
+                unseen=stage.loop.unseen,
+                answers_prove=stage.server.answers_prove,
             )
     except TargetError:
         # A server that never becomes idle does not stop either: the turn in which that began says more.

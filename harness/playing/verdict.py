@@ -274,6 +274,8 @@ class Performance:
     settle_s: float = SETTLE_S
     time_factor: int = 1
     margin_s: float = 0.0
+    unseen: str = ""
+    answers_prove: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,6 +318,10 @@ class Verdict:
     margin_s: float = 0.0
     """How much more time than the script says passed for the server, at most, where its time passed faster."""
     virtual_time: bool = False
+    unseen: str = ""
+    """Where time is virtual, what was at work that the server's loop does not see."""
+    answers_prove: bool = True
+    """Whether a fence line can prove anything: among several processes it cannot."""
     clients: tuple[str, ...] = ()
     turns: tuple[TurnReport, ...] = ()
     failures: tuple[Failure, ...] = ()
@@ -386,6 +392,8 @@ def judge(performance: Performance) -> Verdict:
         time_factor=performance.time_factor,
         margin_s=performance.margin_s,
         virtual_time=performance.virtual_time,
+        unseen=performance.unseen,
+        answers_prove=performance.answers_prove,
         clients=performance.plan.clients,
         turns=performance.turns,
         failures=failures,

@@ -80,7 +80,7 @@ async def _record(
         )
         await recorder.run(listener, stop)
     if recorder.write():
-        announce(f"written: {out}, with everything that was sent: passwords, too")
+        announce(f"written: {out}; passwords after LOGIN and the like are replaced, other secrets are not")
     else:
         announce("nothing written: no client connected")
 

@@ -31,6 +31,7 @@ from harness.language.steps import (
     Send,
     SendBytes,
     Sending,
+    SendPattern,
     Setting,
     Step,
     Title,
@@ -147,6 +148,71 @@ def _is_name(text: str) -> bool:
     return bool(NAME.fullmatch(text)) and text not in RESERVED
 
 
+# --- secrets ------------------------------------------------------------------------------------------------
+
+_SECRET_ARGUMENTS = (
+    re.compile(rb"\s*/?login[ \t]+\S+[ \t]+(?P<first>[^\r\n]*\S)", re.IGNORECASE),
+    re.compile(rb"\s*/?(?:register|pass)[ \t]+:?(?P<first>[^\r\n]*\S)", re.IGNORECASE),
+    re.compile(rb"\s*/?password[ \t]+(?P<first>\S+)(?:[ \t]+(?P<second>\S+))?", re.IGNORECASE),
+)
+_SECRET_FIELDS = re.compile(rb'"(?:password|new|token)"\s*:\s*"((?:[^"\\\r\n]|\\.)+)"', re.IGNORECASE)
+# What a server hands out, such as gct_ or ghp_ and random letters.
+_TOKEN = re.compile(r"(?<![\w-])[a-z]{2,8}_[A-Za-z0-9_-]{32,}(?![\w-])")
+# Shorter ones are too common to be looked for in what a server sends.
+_LEAST_SECRET_BYTES = 8
+
+
+class _Secrets:
+    """Puts others in the place of passwords, of the same length and the same one for each, and captures in that of tokens."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[bytes, int] = {}
+        self._tokens: dict[str, Capture] = {}
+
+    def hide_sent(self, data: bytes) -> bytes:
+        """What a client has sent, with other passwords."""
+        return b"".join([self._hide_in_line(line) for line in split_lines(data)])
+
+    def hide_received(self, data: bytes) -> bytes:
+        """What a server has sent, with the same passwords in place of those that clients have sent."""
+        for secret in self._numbers:
+            if len(secret) >= _LEAST_SECRET_BYTES:
+                data = data.replace(secret, self._placeholder(secret))
+        return data
+
+    def captures(self, text: str) -> Iterator[tuple[int, int, Capture]]:
+        """Where there are tokens in what a server has sent, and the captures for them."""
+        for found in _TOKEN.finditer(text):
+            name = f"token{len(self._tokens) + 1}"
+            yield *found.span(), self._tokens.setdefault(found.group(), Capture(name))
+
+    def pattern(self, text: str) -> Pattern | None:
+        """What a client has sent, with the captures of the tokens in it; None if there are none."""
+        found = [
+            (*one.span(), self._tokens[one.group()])
+            for one in _TOKEN.finditer(text)
+            if one.group() in self._tokens
+        ]
+        return _pattern(text, found)
+
+    def _hide_in_line(self, line: bytes) -> bytes:
+        spans = [match.span(1) for match in _SECRET_FIELDS.finditer(line)]
+        for pattern in _SECRET_ARGUMENTS:
+            if (match := pattern.match(line)) is not None:
+                spans += [match.span(group) for group in match.groupdict() if match[group] is not None]
+                break
+        hidden = bytearray(line)
+        for start, end in spans:
+            secret = line[start:end]
+            if secret.decode("utf-8", "replace") not in self._tokens:
+                hidden[start:end] = self._placeholder(secret)
+        return bytes(hidden)
+
+    def _placeholder(self, secret: bytes) -> bytes:
+        number = self._numbers.setdefault(secret, len(self._numbers) + 1)
+        return (b"%d-secret" % number).ljust(len(secret), b"x")[: len(secret)]
+
+
 # --- the script ---------------------------------------------------------------------------------------------
 
 
@@ -178,8 +244,9 @@ class _Body:
     def __init__(self, names: dict[int, str], eol: Eol) -> None:
         self._names = names
         self._eol = eol.wire
-        self._mid_line: set[int] = set()
-        """The connections that have sent a part of a line: its rest is written as bytes too."""
+        self._secrets = _Secrets()
+        self._begun: dict[int, bytes] = {}
+        """By the connections that have sent a part of a line, that part: its rest is written as bytes too."""
 
     def steps(self, log: Sequence[LoggedTurn]) -> Iterator[Step]:
         turns = list(_without_implied_connects(list(_with_whole_lines(log))))
@@ -206,17 +273,23 @@ class _Body:
                 return assert_never(action)
 
     def _send(self, number: int, data: bytes) -> Sending:
-        name, mid_line = self._names[number], number in self._mid_line
-        self._mid_line.discard(number)
+        name, begun = self._names[number], self._begun.pop(number, b"")
         if not data.endswith(b"\n"):
-            self._mid_line.add(number)
+            self._begun[number] = split_lines(begun + data)[-1]
+        # A password can come in pieces.
+        data = self._secrets.hide_sent(begun + data)[len(begun) :]
         line = as_receive(name, data, self._eol)
-        return Send(name, line.text) if isinstance(line, Receive) and not mid_line else SendBytes(name, data)
+        if begun or not isinstance(line, Receive):
+            return SendBytes(name, data)
+        pattern = self._secrets.pattern(line.text)
+        return Send(name, line.text) if pattern is None else SendPattern(name, pattern)
 
     def _receives(self, name: str, data: bytes, at: float) -> Iterator[Receiving]:
-        for piece in split_lines(data):
+        for piece in split_lines(self._secrets.hide_received(data)):
             line = as_receive(name, piece, self._eol)
-            pattern = _with_times(line.text, at) if isinstance(line, Receive) else None
+            pattern = None
+            if isinstance(line, Receive):
+                pattern = _pattern(line.text, [*_times(line.text, at), *self._secrets.captures(line.text)])
             yield line if pattern is None else ReceivePattern(name, pattern)
 
 
@@ -255,13 +328,19 @@ def _without_implied_connects(log: list[LoggedTurn]) -> Iterator[LoggedTurn]:
             yield turn
 
 
-def _with_times(text: str, at: float) -> Pattern | None:
-    """The line with a capture for each number that is the time of day; None if it has none."""
-    parts: list[str | Capture] = []
-    end = 0
+def _times(text: str, at: float) -> Iterator[tuple[int, int, Capture]]:
+    """Where there are numbers that are the time of day."""
     for found in _TIMESTAMP.finditer(text):
         digits = found.group()
         if abs(float(digits) / 10 ** (len(digits) - 10) - at) <= _TIME_OF_DAY_TOLERANCE_S:
-            parts += [text[end : found.start()], Capture(ANONYMOUS, Kind.INT)]
-            end = found.end()
+            yield *found.span(), Capture(ANONYMOUS, Kind.INT)
+
+
+def _pattern(text: str, captures: Sequence[tuple[int, int, Capture]]) -> Pattern | None:
+    """The line with these captures in these places; None if there are none."""
+    parts: list[str | Capture] = []
+    end = 0
+    for start, stop, capture in sorted(captures, key=lambda one: one[0]):
+        parts += [text[end:start], capture]
+        end = stop
     return Pattern((*parts, text[end:])) if parts else None

@@ -79,6 +79,17 @@ def _taken_literally(failure: Failure, turn: TurnReport, verdict: Verdict) -> It
             yield f"{action.client} sent `{found[0]}` as it stands; `{action.client}>~` sends its value"
 
 
+def _sent_in_pieces(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[str]:
+    spelled = {
+        one.client
+        for earlier in verdict.turns
+        for one in earlier.taken
+        if isinstance(one.rule, Spelling) and one.rule.sent
+    }
+    if any(action.client in spelled and action.text.startswith(">> ") for action in turn.actions):
+        yield "what `>>` sends is sent as it is: an adapter puts whole lines in other words"
+
+
 def _silence(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[str]:
     step = failure.expected.step if failure.expected is not None else None
     if failure.kind is FailureKind.MISSING and isinstance(step, Receive) and step.text == "nothing":
@@ -330,21 +341,33 @@ def _no_fence(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[
     client_turn = turn.client_turn(failure.client)
     if (
         verdict.grade is Grade.SETTLED
-        and not verdict.fence.question
+        and not (verdict.fence.question and verdict.answers_prove and not verdict.virtual_time)
         and client_turn is not None
         and client_turn.end is End.OPEN
         and failure.kind in (*_MISSING, FailureKind.EXTRA)
     ):
-        yield (
-            "the run had no fence, so a slow answer counts for a later turn; name a line that the server answers at "
-            "once, `fence: PING -> PONG`, and the grade is `answered` if it delivers before it answers"
-        )
+        if verdict.virtual_time:
+            yield (
+                f"{verdict.unseen} was at work outside the server's loop: what it causes more than {verdict.settle_s:g} s "
+                "later counts for a later turn"
+            )
+        elif not verdict.answers_prove:
+            yield (
+                "what passes between several processes can only be waited for, so a slow answer counts for a later turn; "
+                "a longer `settle:` waits longer"
+            )
+        else:
+            yield (
+                "the run had no fence, so a slow answer counts for a later turn; name a line that the server answers at "
+                "once, `fence: PING -> PONG`, and the grade is `answered` if it delivers before it answers"
+            )
 
 
 _HINTS: tuple[Callable[[Failure, TurnReport, Verdict], Iterator[str]], ...] = (
     _line_end,
     _no_line_end,
     _taken_literally,
+    _sent_in_pieces,
     _silence,
     _greeting,
     _encoding,

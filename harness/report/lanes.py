@@ -21,6 +21,8 @@ from harness.stage.connection import End
 TURNS_SHOWN = 3
 NARROW_COLUMNS = 20
 """Lanes are cut to this width before one is left out."""
+WIDEST = 10_000
+"""A longer line is cut also where a report has no width, such as in a file."""
 MOST_SHOWN, FIRST_SHOWN, LAST_SHOWN = 12, 8, 3
 """Of more unexpected lines, or lines in one row, the first and the last are shown."""
 
@@ -253,7 +255,7 @@ def _fitting(widths: dict[str, int], by_importance: list[str], room: int) -> dic
         if kept and sum(min(widths[one], NARROW_COLUMNS) + 3 for one in (*kept, name)) > room:
             break
         kept.append(name)
-    most = max(widths.values(), default=0)
+    most = min(max(widths.values(), default=0), max(room, 1))
     while most > 1 and sum(min(widths[name], most) + 3 for name in kept) > room:
         most -= 1
     return {name: min(columns, most) for name, columns in widths.items() if name in kept}
@@ -266,7 +268,8 @@ def _clients_in(turns: Iterable[TurnReport], script_order: tuple[str, ...]) -> t
 
 
 def _column_width(name: str, found: list[Row]) -> int:
-    return max([width(name), *(width(str(cell)) for row in found for cell in row.cells.get(name, ()))])
+    cells = (str(cell)[:WIDEST] for row in found for cell in row.cells.get(name, ()))
+    return max([width(name), *map(width, cells)])
 
 
 def _rendered(

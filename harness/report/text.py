@@ -25,7 +25,7 @@ from harness.language.steps import (
 from harness.playing.comparison import Choice, Expectation, conflicting_bindings
 from harness.playing.verdict import Failure, FailureKind, Outcome, Tolerated, TurnReport, Verdict
 from harness.report.hints import fence_returned, hints
-from harness.report.lanes import END_WORDS, as_received, lanes, received_text, with_detail
+from harness.report.lanes import END_WORDS, WIDEST, as_received, lanes, received_text, with_detail
 from harness.report.styled_text import Line, Span, Tone, count, listed, padded, wrapped
 from harness.stage.connection import End
 from harness.stage.fence import FenceLineSent, Grade
@@ -149,6 +149,10 @@ def _grade_note(verdict: Verdict) -> str:
 def _settled_note(verdict: Verdict) -> str:
     if verdict.grade is not Grade.SETTLED:
         return ""
+    if verdict.virtual_time:
+        return f"  (settled: {verdict.unseen} was at work outside the server's loop, so the harness waited for quiet)"
+    if not verdict.answers_prove:
+        return "  (settled: what passes between several processes can only be waited for)"
     if verdict.overtaken:
         return (
             f"  (settled: lines came after {fence_returned(verdict)}, so each turn was also given "
@@ -212,8 +216,9 @@ def _pasteable(verdict: Verdict) -> Iterator[Line]:
     if len(steps) > PASTED_LINES and len(wrong) < len(failed.client_turns):
         steps = as_received(replace(failed, client_turns=tuple(wrong)), verdict.eol)
         names = listed([one.client for one in wrong])
-    if len(steps) > PASTED_LINES:
-        how = f"{len(steps)} lines, use `harness update`"
+    many = len(steps) > PASTED_LINES or any(len(step) > WIDEST for step in steps)
+    if many:
+        how = f"{count(len(steps), 'line')}, use `harness update`"
     elif names:
         how = f"replace the lines of {names} by:" if steps else f"remove the lines of {names}"
     elif steps:
@@ -221,7 +226,7 @@ def _pasteable(verdict: Verdict) -> Iterator[Line]:
     else:
         return
     yield from ([], [Span(f"  to accept what was received, {how}", Tone.STRONG)])
-    if len(steps) <= PASTED_LINES:
+    if not many:
         yield from ([Span(step, Tone.GOOD)] for step in steps)
 
 
@@ -507,13 +512,11 @@ def _line_details(failure: Failure, verdict: Verdict, columns: int | None) -> It
     at = f"after {failure.at_s:g} s" if verdict.virtual_time and failure.at_s and received else ""
     one, other = _bare(received), _bare(expected)
     differs = _first_difference(one, other) if comparable else 0
-    if columns is not None:
-        room = columns - _LABEL_COLUMNS
-        start = _window_start(one, other, differs, room)
-        before = _windowed(one[:differs], start, columns)
-        one, other = _windowed(one, start, room), _windowed(other, start, room)
-    else:
-        before = one[:differs]
+    limit = WIDEST if columns is None else columns
+    room = limit - _LABEL_COLUMNS
+    start = _window_start(one, other, differs, room)
+    before = _windowed(one[:differs], start, limit)
+    one, other = _windowed(one, start, room), _windowed(other, start, room)
     grade = _grade(verdict)
     apart = columns is not None and _LABEL_COLUMNS + width(other) + width(grade) + 6 > columns
     yield pair("received", one, Tone.BAD, at)

@@ -26,13 +26,17 @@ from typing import Any, Protocol
 from harness.stage.connection import End
 from harness.stage.event_loop import Reader
 from harness.stage.fence import hides_traceback
-from harness.stage.target import ServerError
+from harness.stage.target import ServerError, ends_the_process
 from harness.stage.virtual_time import (
+    A_FORK,
+    A_THREAD,
     IN_FLIGHT_POLL_S,
     START_MONOTONIC_S,
     US,
     ErrorLog,
+    ForeignConnections,
     ForeignThreads,
+    ForkedProcesses,
     TimerHeap,
     VirtualTime,
 )
@@ -69,6 +73,11 @@ class _Selector(selectors.DefaultSelector):
         super().__init__()
         self._loop = loop
 
+    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        key = super().register(fileobj, events, data)
+        self._loop.sockets.watch(key.fd)
+        return key
+
     def select(self, timeout: float | None = None) -> Ready:
         return self._loop.selected(super().select(self._loop.may_wait_s()))
 
@@ -99,6 +108,7 @@ class AsyncioLoop(asyncio.SelectorEventLoop):
         self._failed: list[weakref.ref[asyncio.Task[Any]]] = []
         self._errors: list[ServerError] = []
         self._interruption: BaseException | None = None
+        self.sockets = ForeignConnections()
         super().__init__(_Selector(self))
 
     # Called by asyncio and by servers. (mypy: a variadic callback can only be spelled since Python 3.11.)
@@ -190,6 +200,8 @@ class AsyncioLoop(asyncio.SelectorEventLoop):
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         if self.is_closed():
             return  # a task that could not be ended, which has been reported, is garbage now
+        if ends_the_process(context.get("exception")):
+            return  # `iterate` has noted it
         if self.ending and isinstance(context.get("exception"), asyncio.CancelledError):
             return  # some versions of asyncio's own streams do not expect to be cancelled
         if not self._interrupted_by(context.get("exception")):
@@ -204,7 +216,15 @@ class AsyncioLoop(asyncio.SelectorEventLoop):
         if error is not None and "socket" not in context and len(self._errors) < _MOST_ERRORS:
             self._errors.append(ServerError.of(error))
 
+    def note_error(self, error: BaseException, where: str) -> None:
+        """The server's code has raised this where asyncio does not look."""
+        self._error_log.write(_described(where, error))
+        self._errors.append(ServerError.of(error))
+
     def _task_ended(self, task: asyncio.Task[Any]) -> None:
+        if not task.cancelled() and ends_the_process(_exception_of(task)):
+            task._log_traceback = False  # private; `iterate` has noted it
+            return
         if not task.cancelled() and _unretrieved(task) and not self._interrupted_by(_exception_of(task)):
             # Weakly: asyncio reports the exception when the server drops the task.
             self._failed = [one for one in self._failed if one() is not None]
@@ -258,7 +278,14 @@ class AsyncioLoop(asyncio.SelectorEventLoop):
             self.program.iterate(patience_s)
         else:
             self.stop()  # before it runs: then it polls once, runs what is ready, and returns
-            self.run_forever()
+            try:
+                self.run_forever()
+            except SystemExit as exit:
+                # It would end the test run, which would look as if everything had passed.
+                if not ends_the_process(exit):
+                    raise
+                self.note_error(exit, "the server's code ended its process")
+                self.activity += 1
         if self._interruption is not None:
             interruption, self._interruption = self._interruption, None
             raise interruption
@@ -409,6 +436,8 @@ class AsyncioTime(VirtualTime):
         self._own_threads = ForeignThreads(_in_a_pool)
         self._limit = self.limits.limit(math.inf)
         self._woken = False
+        self._forked = ForkedProcesses()
+        self._activity_when_idle = 0
 
     def reader(self, fileno: int) -> Reader:
         return _LoopReader(self._loop, fileno)
@@ -433,15 +462,6 @@ class AsyncioTime(VirtualTime):
         self._loop.iterate()
         while not self._woken and (left := until - time.monotonic()) > 0:
             self._loop.iterate(left)
-
-    def settle(self) -> bool:
-        while True:
-            self._settle()
-            before = self._loop.activity
-            if self._works_unseen():
-                return False
-            if self._loop.activity == before:
-                return True
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Run a coroutine of the server, and advance time as far as it needs."""
@@ -502,14 +522,22 @@ class AsyncioTime(VirtualTime):
             before = loop.activity
             loop.iterate()
             quiet = quiet + 1 if loop.activity == before else 0
+            self._activity_when_idle = before
             if self._limit.over:
                 raise self._never_idle()
 
     def _jobs_under_way(self) -> bool:
         return self._loop.jobs_under_way
 
-    def _works_unseen(self) -> bool:
-        return self._loop.children_alive or self._threads_work()
+    def _works_unseen(self) -> str:
+        if self._loop.children_alive:
+            return "a subprocess"
+        return (
+            A_THREAD if self._threads_work() else A_FORK if self._forked.any() else self._loop.sockets.any()
+        )
+
+    def _called_from_outside(self) -> bool:
+        return self._loop.activity != self._activity_when_idle
 
     def _threads_work(self) -> bool:
         # A thread of an executor has returned its result a moment before it is idle, and has taken a job a moment before

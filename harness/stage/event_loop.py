@@ -56,6 +56,10 @@ class EventLoop(ABC):
 
     virtual = False
     """Whether time is virtual, so that silence needs no waiting."""
+    unseen = ""
+    """Where time is virtual, what has been at work that the loop does not see; empty if nothing has."""
+    moment_s = 0.005
+    """How long nothing must come before such time moves meanwhile."""
 
     def __init__(self, clock: Clock, factor: int = 1, processes: Processes = tuple) -> None:
         self.clock = clock

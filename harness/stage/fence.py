@@ -199,13 +199,15 @@ class ExactFence:
 
     def everything(self, actors: Iterable[Connection]) -> None:
         while not self._loop.settle():
-            # The loop does not see threads that the server starts, so only waiting can tell.
+            # The loop does not see threads that the server starts, nor other processes, so only waiting can tell.
             self.grade = Grade.SETTLED
             self._quiet.everything(())
             before = self._quiet.state()
             self._loop.settle()
             if self._quiet.state() == before:
                 return
+        if self._loop.unseen:  # during a wait, or at a look between two turns
+            self.grade = Grade.SETTLED
 
     def one(self, connection: Connection) -> bool:
         self.everything((connection,))

@@ -9,6 +9,7 @@ Imported only by modules for gevent servers.
 
 from __future__ import annotations
 
+import traceback
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,13 +32,17 @@ from greenlet import GreenletExit
 
 from harness.stage.event_loop import Reader
 from harness.stage.fence import hides_traceback
-from harness.stage.target import ServerError
+from harness.stage.target import ServerError, ends_the_process
 from harness.stage.virtual_time import (
+    A_FORK,
+    A_THREAD,
     IN_FLIGHT_POLL_S,
     START_TIME_S,
     US,
     ErrorLog,
+    ForeignConnections,
     ForeignThreads,
+    ForkedProcesses,
     TimerHeap,
     VirtualTime,
 )
@@ -156,7 +161,8 @@ class OwnLoop(gevent.core.loop):  # type: ignore[misc]  # an extension type with
 class VirtualLoop(OwnLoop):
     """A gevent loop on which no time passes unless `fire_next` or `move_to` is called.
 
-    It also tracks what a loop does not show: tasks in thread pools, and which greenlets have ever run on it.
+    It also tracks what a loop does not show: tasks in thread pools, calls from other threads, which greenlets have ever run
+    on it, and what its sockets are connected to.
     """
 
     def __init__(self) -> None:
@@ -170,6 +176,8 @@ class VirtualLoop(OwnLoop):
         # The server's code never runs in it.
         self._owner = greenlet.getcurrent()
         self.greenlets: weakref.WeakSet[greenlet.greenlet] = weakref.WeakSet()
+        self.sockets = ForeignConnections()
+        self.calls_from_threads = 0
         # Without one started watcher the hub raises LoopExit as soon as only virtual timers are left.
         self._keepalive = super().async_()
         self._keepalive.start(_nothing)
@@ -188,6 +196,10 @@ class VirtualLoop(OwnLoop):
         super().update_now()
         return super().timer(after, repeat)
 
+    def io(self, fd: int, events: int, ref: bool = True, priority: int | None = None) -> Any:
+        self.sockets.watch(fd)
+        return super().io(fd, events, ref, priority)
+
     def now(self) -> float:
         return START_TIME_S + self.elapsed_us / US
 
@@ -202,6 +214,10 @@ class VirtualLoop(OwnLoop):
         if isinstance(owner, greenlet.greenlet):
             self.greenlets.add(owner)
         return super().run_callback(func, *args)
+
+    def run_callback_threadsafe(self, func: Callable[..., Any], *args: Any) -> Any:
+        self.calls_from_threads += 1
+        return super().run_callback_threadsafe(func, *args)
 
     def async_(self, ref: bool = True, priority: int | None = None) -> Any:
         watcher = super().async_(ref=ref, priority=priority)
@@ -273,6 +289,10 @@ class _Hub(Hub):
             if not issubclass(type, (*self.NOT_ERROR, HubDestroyed)) and not _tries_again(context, value):
                 self.errors.append(ServerError.of(value))
             super().handle_error(context, type, value, tb)
+        elif ends_the_process(value):
+            # It would end the test run, which would look as if everything had passed.
+            self.errors.append(ServerError.of(value))
+            self.print_exception(context, type, value, tb)
         else:
             # Not at once: the hub would be left in the middle of this, and could not be destroyed quietly.
             assert self.parent is not None
@@ -299,6 +319,11 @@ class World:
         taken: tuple[ServerError, ...] = tuple(self.hub.errors)
         self.hub.errors.clear()
         return taken
+
+    def note_error_of_thread(self, error: BaseException) -> None:
+        """An exception has ended a native thread of the server."""
+        self.hub.errors.append(ServerError.of(error))
+        self.error_log.write("".join(traceback.format_exception(error)))
 
     def end_greenlets(self) -> None:
         """Kill the greenlets that the server left behind, in order: a greenlet that is only dropped runs its `finally` later,
@@ -379,6 +404,8 @@ class GeventTime(VirtualTime):
         self._loop: VirtualLoop = world.loop
         self._threads = ForeignThreads(_in_a_pool)
         self._arrived: Any = None
+        self._forked = ForkedProcesses()
+        self._calls_before = 0
 
     def reader(self, fileno: int) -> Reader:
         watcher: Reader = self._loop.io(fileno, _READ)
@@ -444,13 +471,17 @@ class GeventTime(VirtualTime):
             guard.close()
 
     def _run_until_idle(self) -> None:
+        self._calls_before = self._loop.calls_from_threads
         gevent.idle(self._loop.MINPRI)
 
     def _jobs_under_way(self) -> bool:
         return self._loop.threads_at_work
 
-    def _works_unseen(self) -> bool:
-        return self._threads.any()
+    def _works_unseen(self) -> str:
+        return A_THREAD if self._threads.any() else A_FORK if self._forked.any() else self._loop.sockets.any()
+
+    def _called_from_outside(self) -> bool:
+        return self._loop.calls_from_threads != self._calls_before
 
     def _until_next_event(self) -> None:
         with self._loop.check() as watcher:

@@ -10,8 +10,10 @@ from __future__ import annotations
 import enum
 import fcntl
 import importlib
+import os
 import signal
 import socket
+import stat
 import struct
 import sys
 import termios
@@ -229,6 +231,59 @@ def _peer_state(answer: bytes) -> PeerState:
         return GONE
     unread, unacknowledged, _, inode = _QUEUES.unpack_from(answer, 72)
     return PeerState(_STATES[answer[17]], unread, unacknowledged, inode != 0)
+
+
+class Ends(NamedTuple):
+    """Both ends of a socket: the port, or the path of a Unix socket, which can be empty."""
+
+    listens: bool
+    near: object
+    far: object
+    """None where it is not connected."""
+    here: bool
+    """Whether the far end is at the same address as this one."""
+
+
+def ends_of(fileno: int) -> Ends | None:
+    """The ends of this socket; None where it is none, or cannot be connected to anything."""
+    try:
+        found = RealSocket(fileno=fileno)
+    except OSError:
+        return None
+    try:
+        if found.family not in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX):
+            return None
+        listens = bool(found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+        near, far = found.getsockname(), None
+        try:
+            far = found.getpeername()
+        except OSError:
+            if found.type != socket.SOCK_STREAM:
+                return None
+        if isinstance(near, tuple):
+            return Ends(listens, near[1], far and far[1], far is not None and far[0] == near[0])
+        return Ends(listens, near, far, True)
+    finally:
+        found.detach()
+
+
+def is_pipe_of_another(fileno: int) -> bool:
+    """Whether this is a pipe whose other end this process does not have."""
+    try:
+        if not stat.S_ISFIFO(os.fstat(fileno).st_mode):
+            return False
+        name = os.readlink(f"/proc/self/fd/{fileno}")
+        others = [one for one in os.listdir("/proc/self/fd") if one != str(fileno)]
+    except OSError:
+        return False
+    return not any(_link(f"/proc/self/fd/{one}") == name for one in others)
+
+
+def _link(path: str) -> str:
+    try:
+        return os.readlink(path)
+    except OSError:
+        return ""  # it has just been closed
 
 
 def unacknowledged(fileno: int) -> int:

@@ -65,6 +65,10 @@ class Unexpected(AssertionError):
     __module__ = "harness"  # its public home, and short in a summary
 
 
+_CLOSES_WITHIN_S = 1.0
+"""How long a server can take to close the connections of clients that have left, before the next script begins."""
+
+
 class NotRead(FenceFailed):
     """The server did not read what was sent before a split write."""
 
@@ -130,6 +134,8 @@ class Stage:
             stack.callback(self._kernel.close)
             self.server: RunningServer = stack.enter_context(self._target.start(self._spec, self.within_s))
             self.loop = self.server.loop
+            self.loop.moment_s = self.settle_s / MOMENTS
+            self.loop.unseen = ""  # of its start nothing remains
             self._fence = self._make_fence()
             stack.callback(self.close_clients)
             self.loop.restart_time()
@@ -170,6 +176,15 @@ class Stage:
             self.loop.settle()
         except NeverIdle as never_idle:
             raise TargetError(f"{self._target}: {never_idle}", self.server_output()) from never_idle
+        if self.server.outlives_scripts:
+            self._wait_until_closed()
+
+    def _wait_until_closed(self) -> None:
+        """Until the server has closed the connections, too: it may know the names of the clients for as long, and the next
+        script can use them."""
+        limit = self.loop.limits.limit(_CLOSES_WITHIN_S)
+        while any(map(_is_held, self._connections())) and not limit.over:
+            self.loop.pause(POLL_S)
 
     def _connections(self) -> list[Connection]:
         return [client.connection for client in self._clients.values()]
@@ -307,12 +322,15 @@ class Stage:
         self._margin_s = max(self._margin_s, self.now() - self._waited_s)
 
     def settle(self) -> None:
-        """Fail if any client has received something that was not expected, or the server's code raised an exception."""
+        """Fail if any client has received something that was not expected or lost its connection, or the server's code
+        raised an exception."""
         self.fence(self._clients.values())
         self.more_comes()
         for client in self._clients.values():
             if client.received:
                 raise self.unexpected(client, "")
+            if client.end in (End.CLOSED, End.RESET) and not client.left:
+                raise self.unexpected(client, "is connected")
         for error in self.take_errors():
             raise Unexpected(f"the server raised {error.text}\n{self.server_output()}")
 
@@ -357,7 +375,10 @@ class Stage:
         received = next(self.conversation.texts(client.received), "")
         first = expected.split("\n")[0]
         wanted = f"`{first}`" if first.startswith("<") else "the end of its connection"
-        if received and not expected:
+        lost = first == "is connected"
+        if lost:
+            what, expected = f"lost its connection, which is {client.end.value}", ""
+        elif received and not expected:
             what = f"received `{received}`, which was not expected"
         elif received:
             what = f"received `{received}` instead of {wanted}"
@@ -602,6 +623,12 @@ class Client:
         self._stage.loop.pause(limit.pause_s)
         self._stage.require_alive()
         return True
+
+
+def _is_held(connection: Connection) -> bool:
+    """Whether a process still holds the server's side of this connection."""
+    peer = connection.peer_state()
+    return peer is not None and peer.owned
 
 
 def _made(transport: Transport, address: SocketAddress, context: Callable[[], ssl.SSLContext]) -> Plain:

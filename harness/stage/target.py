@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -56,6 +57,15 @@ class ServerError:
         return cls(type(error).__name__, text, isinstance(error, OSError))
 
 
+def ends_the_process(error: BaseException | None) -> bool:
+    """Whether the server's own code raised this to end its process. A signal handler of the test run can raise the same in
+    the middle of that code."""
+    if not isinstance(error, SystemExit):
+        return False
+    handlers = {getattr(signal.getsignal(number), "__code__", None) for number in signal.valid_signals()}
+    return not any(frame.f_code in handlers for frame, _ in traceback.walk_tb(error.__traceback__))
+
+
 @dataclass(frozen=True, slots=True)
 class ServerSpec:
     """The requirements of a script, from its `server:` header, and the clock that the server must use."""
@@ -92,6 +102,8 @@ class RunningServer:
         """The exceptions that the server's code raised and did not handle since the last call, where that is known."""
         return ()
 
+    outlives_scripts = True
+    """Whether the next script can meet the same server."""
     answers_prove = True
     """Whether an answer to a fence line can prove anything: several processes deliver to each other in no order with it."""
     extra_quiet_s: float = 0.0

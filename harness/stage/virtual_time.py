@@ -3,7 +3,8 @@
 - Time moves only in `VirtualTime.advance` and `VirtualTime._advance_until`, one due timer after another, with everything
   settled in between.
 - Settled means: the loop is idle, no job that it handed to a thread is unfinished, and no byte is in flight or unread
-  between a client and the server. Threads that the server starts itself are not seen by any loop; `settle` says so.
+  between a client and the server. Threads that the server starts itself are not seen by any loop, nor what another process
+  is about to send to it; `settle` says so, and time then moves only when nothing has come for a moment.
 - A loop must be a `SteeredLoop` for this; `gevent_loop` and `asyncio_loop` each have one.
 
 Knows no loop, no scripts and no targets.
@@ -15,18 +16,19 @@ import heapq
 import io
 import os
 import sys
+import threading
 import time
 from abc import abstractmethod
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
 from typing import Generic, Protocol, TypeVar
 
 from harness.stage.connection import Connection, End
 from harness.stage.event_loop import EventLoop
 from harness.stage.fence import NeverIdle, hides_traceback
-from harness.stage.kernel import TcpState
-from harness.stage.threads import is_runnable, other_threads
+from harness.stage.kernel import Ends, TcpState, ends_of, is_pipe_of_another
+from harness.stage.threads import is_runnable, other_threads, own_children
 
 __tracebackhide__ = hides_traceback
 
@@ -41,6 +43,9 @@ SERVER_OUTPUT_CHARS = 64_000
 US = 1_000_000
 IN_FLIGHT_POLL_S = 0.0001
 """How often it is looked whether bytes in flight have arrived."""
+
+_PATIENT_MOMENTS = 20
+"""How many moments to wait while a server starts that waits for something outside its loop, before time moves on."""
 
 _GIVE_UP_ON_KERNEL_S = 1.0
 """How long the kernel can leave a connection half open or half closed before that counts as its final state."""
@@ -137,26 +142,128 @@ class ErrorLog(io.StringIO):
 # --- threads of the server's own ----------------------------------------------------------------------------
 
 
+A_THREAD, A_FORK = "a thread", "a process that the server forked"
+
+
 class ForeignThreads:
     """Knows which native threads have appeared since a stage began, besides those that its loop accounts for."""
 
     def __init__(self, accounted_for: Callable[[FrameType], bool]) -> None:
         self._accounted_for = accounted_for
-        self._before = frozenset(sys._current_frames())
+        known = {thread.ident: thread for thread in threading.enumerate()}
+        self._before = {ident: known.get(ident) for ident in sys._current_frames()}
 
     def any(self) -> bool:
         frames = sys._current_frames()
         return len(frames) > 1 and any(
-            not self._accounted_for(frames[ident]) for ident in frames.keys() - self._before
+            not self._accounted_for(frames[ident]) for ident in self._since(frames.keys())
         )
+
+    def _since(self, idents: Iterable[int]) -> list[int]:
+        """Those that have appeared since then. A thread that has ended leaves its number to the next one."""
+        for ident in [one for one, thread in self._before.items() if thread and not thread.is_alive()]:
+            del self._before[ident]
+        return [ident for ident in idents if ident not in self._before]
 
     def any_could_run(self) -> bool:
         """Whether any has appeared, and a thread of this process besides this one could run: on a busy machine it can hold
         a job that its frame does not show yet."""
-        if not sys._current_frames().keys() - self._before:
+        if not self._since(sys._current_frames()):
             return False
         time.sleep(0)  # lets go of the interpreter, and so wakes a thread that waits for it
         return any(map(is_runnable, other_threads()))
+
+
+class ForkedProcesses:
+    """Knows which processes the server has forked from this one and that still run."""
+
+    forks = 0
+    """How often this process was forked. Programs that are started without a copy of this one are not counted: what they
+    say comes through a pipe or a connection."""
+
+    def __init__(self) -> None:
+        self._forks_before = ForkedProcesses.forks
+        self._known = frozenset(own_children())
+
+    def any(self) -> bool:
+        if ForkedProcesses.forks == self._forks_before:
+            return False
+        return any(child not in self._known for child in own_children())
+
+
+def _note_fork() -> None:
+    ForkedProcesses.forks += 1
+
+
+os.register_at_fork(after_in_parent=_note_fork)
+
+
+@contextmanager
+def errors_of_threads(note: Callable[[BaseException], None]) -> Iterator[None]:
+    """Hand on the exceptions that end threads which are started while inside."""
+    before, outer = frozenset(threading.enumerate()), threading.excepthook
+
+    def hook(args: threading.ExceptHookArgs) -> None:
+        if args.thread in before or args.exc_value is None:
+            outer(args)
+        elif not isinstance(args.exc_value, SystemExit):
+            note(args.exc_value)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = outer
+
+
+# --- connections to other processes -------------------------------------------------------------------------
+
+
+class ForeignConnections:
+    """Knows which of the descriptors that a loop watches lead out of this process: nothing tells when something will come
+    from there."""
+
+    def __init__(self) -> None:
+        self._new: set[int] = set()
+        self._listening: set[object] = set()
+        """The ports and paths at which the loop listens."""
+        self._out: dict[int, Ends | None] = {}
+
+    def watch(self, fileno: int) -> None:
+        """Note that the loop watches this descriptor, which can be a new one under an old number."""
+        self._new.add(fileno)
+
+    def any(self) -> str:
+        """One of them, in words; empty where there is none."""
+        for fileno, ends in [*self._out.items()]:
+            if ends_of(fileno) != ends or (ends is None and not is_pipe_of_another(fileno)):
+                del self._out[fileno]
+                self._new.add(fileno)
+        if self._new:
+            found = {fileno: ends_of(fileno) for fileno in self._new}
+            self._new.clear()
+            self._listening.update(ends.near for ends in found.values() if ends and ends.listens)
+            self._out.update(
+                (fileno, ends) for fileno, ends in found.items() if self._leads_out(fileno, ends)
+            )
+        return next(map(_in_words, self._out.values()), "")
+
+    def _leads_out(self, fileno: int, ends: Ends | None) -> bool:
+        if ends is None:
+            return is_pipe_of_another(fileno)
+        if ends.listens or ends.near in self._listening:
+            return False
+        if ends.far is None:
+            return isinstance(ends.near, int) and ends.near > 0  # it is being connected
+        return bool(ends.far) and not (ends.here and ends.far in self._listening)
+
+
+def _in_words(ends: Ends | None) -> str:
+    if ends is None:
+        return "a pipe to another process"
+    if ends.far is None:
+        return "a connection that is being made"
+    return f"a connection to port {ends.far}" if isinstance(ends.far, int) else f"a connection to {ends.far}"
 
 
 # --- the event loop of a stage ------------------------------------------------------------------------------
@@ -179,15 +286,34 @@ class VirtualTime(EventLoop):
     def advance(self, seconds: float) -> None:
         loop = self._time
         until = loop.elapsed_us + round(seconds * US)
-        self._settle()
+        self._let_come()
         while (due := loop.next_due_us) is not None and due <= until:
             loop.fire_next()
-            self._settle()
+            self._let_come()
         loop.move_to(until)
 
+    def _let_come(self) -> None:
+        """Settle, and where something is at work that the loop does not see, until nothing has come for a moment."""
+        limit = self.limits.limit(self._within_s)
+        while not self.settle() and not limit.over:
+            before = self._came()
+            self.pause(self.moment_s)
+            if self._came() == before:
+                self._settle()
+                return
+
+    def _came(self) -> list[tuple[int, End]]:
+        return [(len(one.inbox) + len(one.held), one.end) for one in self._connections]
+
     def settle(self) -> bool:
-        self._settle()
-        return not self._works_unseen()
+        while True:
+            self._settle()
+            works = self._works_unseen()
+            if works:
+                self.unseen = works
+                return False
+            if not self._called_from_outside():
+                return True
 
     def _settle(self) -> None:
         """Run until the loop is idle and nothing is in flight at this virtual instant."""
@@ -212,15 +338,23 @@ class VirtualTime(EventLoop):
 
     def _advance_until(self, done: Callable[[], bool]) -> None:
         """Run the loop until this is true, and advance time as far as that needs."""
+        limit = self.limits.limit(self._within_s)
         while True:
-            self._settle()
-            if done():
-                return
-            if self._time.next_due_us is None:
+            unseen = not self.settle()
+            if not unseen and self._time.next_due_us is None and not done():
                 raise NeverIdle(
                     "", self._within_s, "waits for something that cannot come, while starting or stopping"
                 )
-            self._time.fire_next()
+            quiet = self.limits.limit(_PATIENT_MOMENTS * self.moment_s)
+            while unseen and not done() and not quiet.over:
+                self.pause(self.moment_s)
+                self._settle()
+            if done():
+                return
+            if self._time.next_due_us is not None:
+                self._time.fire_next()
+            elif limit.over:
+                raise NeverIdle("", self._within_s, f"waits for {self.unseen}, while starting or stopping")
 
     def _never_idle(self) -> NeverIdle:
         stuck = self._jobs_under_way()
@@ -242,8 +376,12 @@ class VirtualTime(EventLoop):
         """Whether a job that the loop handed to a thread has not yet returned."""
 
     @abstractmethod
-    def _works_unseen(self) -> bool:
-        """Whether threads or processes are at work that the loop cannot see."""
+    def _works_unseen(self) -> str:
+        """What is at work that the loop cannot see, such as a thread; empty if nothing is."""
+
+    @abstractmethod
+    def _called_from_outside(self) -> bool:
+        """Whether a thread, which can have ended since, has given the loop something to do after it was last idle."""
 
     @abstractmethod
     def _until_next_event(self) -> None:

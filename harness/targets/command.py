@@ -144,7 +144,8 @@ class Command(Target):
         )
         try:
             require_endpoints(spec, addresses)
-            yield _CommandServer(process, addresses, RealTime(spec.time_factor, lambda: (process.pid,)))
+            loop = RealTime(spec.time_factor, lambda: (process.pid,))
+            yield _CommandServer(process, addresses, loop, self._shared)
         finally:
             if not self._shared or not process.alive():
                 self._end(process)
@@ -279,9 +280,12 @@ def filled(command: str | Sequence[str], fill: Callable[[re.Match[str]], str]) -
 
 
 class _CommandServer(RunningServer):
-    def __init__(self, process: Process, addresses: Mapping[str, SocketAddress], loop: RealTime) -> None:
+    def __init__(
+        self, process: Process, addresses: Mapping[str, SocketAddress], loop: RealTime, shared: bool
+    ) -> None:
         super().__init__(loop, addresses)
         self.process = process
+        self.outlives_scripts = shared
 
     def alive(self, patience_s: float = 0.0) -> bool:
         return self.process.alive(patience_s)

@@ -220,6 +220,7 @@ class _Node:
 
 
 class _NodesServer(RunningServer):
+    outlives_scripts = False
     answers_prove = False
 
     def __init__(

@@ -36,7 +36,7 @@ class RawClient:
         self.expect_end(line, 1)
 
     def expect_end(self, line: str, count: int) -> None:
-        """Wait until this whole line has been received so many times."""
+        """Wait until this whole line has been received this many times."""
         while self.received.split(b"\n")[:-1].count(line.encode()) < count:
             self.receive()
 

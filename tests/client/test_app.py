@@ -70,7 +70,7 @@ def test_a_password_comes_from_the_environment_alone() -> None:
         (["localhost", "--no-keep-alive"], 0.0),
     ],
 )
-def test_the_client_keeps_itself_alive_unless_it_is_told_not_to(argv: list[str], seconds: float) -> None:
+def test_the_client_keeps_the_connection_alive_by_default(argv: list[str], seconds: float) -> None:
     assert begun(*argv)[1].keep_alive == seconds
 
 

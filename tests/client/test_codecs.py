@@ -566,7 +566,7 @@ def test_an_answer_of_line_is_recognised_by_what_was_asked(
     assert all(one is None for one in decoded[:-2])
 
 
-def test_what_happens_in_line_is_told_apart_from_answers() -> None:
+def test_events_in_line_are_distinguished_from_answers() -> None:
     codec = logged_in(LINE)
     lines = [
         b"TOPIC tea",
@@ -770,7 +770,7 @@ def test_a_port_suggests_a_dialect() -> None:
     assert [dialect_of_port(port) for port in (4000, 12345, 5000, 6667)] == [LINE, JSON, SLASH, LINE]
 
 
-def test_each_connection_has_a_codec_of_its_own() -> None:
+def test_each_connection_has_its_own_codec() -> None:
     first, second = LINE.client(), LINE.client()
     first.encode(Login("alice"))
     first.decode(b"USER bob")

@@ -21,7 +21,7 @@ from geventchat.client.conversation import (
 from geventchat.client.editor import Completions
 from geventchat.client.entries import FENCED_LINES
 from geventchat.client.options import Options
-from geventchat.client.outbox import MAX_UNDER_WAY
+from geventchat.client.outgoing_queue import MAX_UNDER_WAY
 from geventchat.client.sentences import rejection_text
 from geventchat.client.session import Plan
 from geventchat.client.window_list import MAX_WINDOWS
@@ -145,6 +145,15 @@ class Many:
 
     def titles(self) -> list[str]:
         return [window.title for window in self.talk.windows]
+
+
+def test_a_room_whose_people_are_not_listed_has_their_number() -> None:
+    many = Many(echoes_input=True)
+    many.type("/join dev")
+    (request,) = many.sent()
+    crowded = {**state(), "users": [], "user_count": 700}
+    shown = many.receive(type="entered", room="dev", ref=request["ref"], **crowded)
+    assert shown == ["👥 700 here", "💡 You are in dev."]
 
 
 def test_without_a_status_bar_it_is_said_which_window_is_the_current_one() -> None:
@@ -342,18 +351,21 @@ def test_in_line_tab_asks_who_has_come_and_completes_when_it_is_known() -> None:
     talk = run.session.conversation
     arrived: list[str] = []
     talk.people_arrived = lambda: arrived.append("people")
-    run.wait(10)
+    # The list of the login does not have somebody who has come just behind it.
+    run.wait(0.6)
     assert talk.complete("@bo") == Completions("@bo", [], complete=False)
     assert run.sent() == b"WHO\nPING end-of-users\n"
     run.receive("USER bob", "USER alice", "PONG end-of-users")
     assert arrived == ["people"]
     assert talk.complete("@bo") == Completions("@bo", ["@bob "])
     # The list is fresh: it is not asked for with every key.
+    run.wait(4)
+    talk.complete("@bo")
     assert run.sent() == b""
     assert talk.complete("/jo").candidates == ["/join "]
 
 
-def test_in_json_nobody_has_to_be_asked_for() -> None:
+def test_in_json_the_list_of_people_is_not_requested() -> None:
     many = Many()
     many.receive(type="user_joined", room="lobby", username="bob")
     assert many.talk.complete("b") == Completions("b", ["bob: "])
@@ -421,7 +433,7 @@ def test_direct_messages_have_a_window_and_are_seen_at_once() -> None:
     assert many.titles() == ["lobby"]
 
 
-def test_nobody_to_reply_to() -> None:
+def test_a_reply_needs_a_message_to_answer() -> None:
     assert Many().type("/reply hi") == ["❌ Nobody has written to you yet."]
 
 
@@ -854,6 +866,13 @@ def test_what_was_said_since_the_last_session_is_marked() -> None:
     assert many.talk.read_marks() == ReadMarks("e1", {"lobby": 10})
 
 
+def test_what_one_has_said_is_read() -> None:
+    many = Many()
+    many.say(1, "hello")
+    many.say(2, "hi bob", name="alice")
+    assert many.talk.read_marks() == ReadMarks("e1", {"lobby": 2})
+
+
 def test_marks_of_another_epoch_mean_nothing() -> None:
     many = Many(marks=ReadMarks("e0", {"lobby": 8}), rooms={"lobby": state(2)})
     many.say(3, "hello")
@@ -925,7 +944,7 @@ def test_an_action_is_a_text_that_everyone_can_read() -> None:
     assert many.run.entries()[-1] == "[12:00:00] bob: * eve nods"
 
 
-def test_who_is_ignored_is_not_seen_and_does_not_ring() -> None:
+def test_an_ignored_person_is_not_seen_and_does_not_ring() -> None:
     run = one_room()
     assert run.type("/ignore bob") == ["💡 You no longer see what bob writes. /unignore bob shows it again."]
     assert run.receive("MSG BOB alice!", "DM bob psst", "INFO bob invites you to dev") == []
@@ -937,7 +956,7 @@ def test_who_is_ignored_is_not_seen_and_does_not_ring() -> None:
     assert one_room(options=Options(ignore=("Bob",))).receive("MSG bob hi") == []
 
 
-def test_who_is_away_answers_each_person_once() -> None:
+def test_away_answers_each_person_once() -> None:
     run = one_room()
     run.type("/away at lunch")
     assert run.status == ["away"]
@@ -1024,7 +1043,7 @@ def test_a_command_of_a_room_is_about_the_room_that_is_shown() -> None:
     assert many.type("/kick bob") == ["❌ This is a conversation with one person. Go to a room first."]
 
 
-def test_who_is_writing_is_known_for_a_while() -> None:
+def test_typing_is_known_for_a_while() -> None:
     many = Many()
     many.receive(type="typing", room="lobby", username="bob")
     assert many.talk.writers() == ["bob"]

@@ -22,6 +22,7 @@ from geventchat.chat.commands import (
 )
 from geventchat.chat.passwords import Secret
 from geventchat.client.address import InvalidAddress, Target, parse_port, parse_target, split_address
+from geventchat.client.emoji import EMOJI
 from geventchat.client.input import (
     COMMANDS,
     MAX_MESSAGE_BYTES,
@@ -162,6 +163,8 @@ def test_a_text_that_is_too_long_for_a_line_is_sent_in_pieces_between_words() ->
 def test_codes_of_emoji_are_replaced_but_not_in_code() -> None:
     assert sendable((":wave:", "│ x :wave:"), emoji=True) == ["👋", "│ x :wave:"]
     assert sendable((":wave:",), emoji=False) == [":wave:"]
+    # As docs/client.md says.
+    assert len(EMOJI) > 300
 
 
 def test_every_command_is_in_the_help_can_be_completed_and_explains_itself() -> None:

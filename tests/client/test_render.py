@@ -73,7 +73,7 @@ def test_colour_adds_colour_and_nothing_else(shown: Entry, look: str) -> None:
     assert "\x1b[m" not in paint(spans)
 
 
-def test_what_is_no_terminal_gets_texts_as_they_were_written_and_what_is_read_out_without_marks() -> None:
+def test_a_pipe_gets_texts_as_written_and_a_screen_reader_without_markup() -> None:
     marked = entry(Kind.MESSAGE, "**no** `x` https://chat.example", name="alice", mention=True)
     for symbols, text in (("emoji", "alice: **no** `x` "), ("words", "Mention. alice: no `x` ")):
         look = bare(look_of(Options(symbols=symbols), {}, colour=False, links=True))

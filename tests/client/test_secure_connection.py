@@ -70,7 +70,7 @@ def test_a_certificate_of_an_unknown_authority_is_refused(secure_server: RealSer
     )
 
 
-def test_tls_to_a_plain_port_and_plain_text_to_one_with_tls_are_told_apart(
+def test_tls_to_a_plain_port_and_plain_text_to_a_tls_port_are_explained(
     secure_server: RealServer, pipe: Pipe
 ) -> None:
     plain, secure = secure_server.at("line"), secure_server.at("json+tls")

@@ -11,7 +11,7 @@ from geventchat.chat.passwords import Secret
 from geventchat.client.address import Address
 from geventchat.client.connection import Connected, ConnectFailed, SpeaksTls, Writable
 from geventchat.client.options import Options
-from geventchat.client.outbox import MAX_UNDER_WAY
+from geventchat.client.outgoing_queue import MAX_UNDER_WAY
 from geventchat.client.session import (
     CONNECT_TIMEOUT_S,
     DELIVERY_TIMEOUT_S,
@@ -1202,7 +1202,7 @@ def test_a_script_fails_when_a_line_was_refused() -> None:
     assert run.exit_code is ExitCode.FAILED
 
 
-def test_an_interrupted_script_has_an_exit_code_of_its_own() -> None:
+def test_an_interrupted_script_has_its_own_exit_code() -> None:
     run = online(interactive=False)
     run.happen(Interrupted())
     assert run.receive("Goodbye!") == []

@@ -193,7 +193,7 @@ def test_a_paste_is_text_and_none_of_it_is_lost(
     # The same without marks, as from a terminal that has none.
     alice.expect_at_cursor("alice>")
     alice.type("/quit\rand the rest\r")
-    alice.expect_at_cursor("and the rest")
+    alice.expect("and the rest")
     alice.type(f"{CTRL_C}still here\r")
     carol.expect("MSG alice still here")
 
@@ -303,6 +303,33 @@ def test_colour_title_and_links_are_used_on_a_terminal(
     assert alice.raw.count(b"\a") == 1
 
 
+def test_notifications_and_the_mouse_are_off_until_they_are_set(
+    server: RealServer, terminal: Open, raw_client: LogIn
+) -> None:
+    carol = raw_client("carol")
+    alice = online(terminal(server.at("line"), "--name", "alice", rows=10), "alice")
+    carol.send("MSG alice: one")
+    alice.expect("] carol: alice: one")
+    alice.type("/set notify osc9\r")
+    alice.expect("notify = osc9")
+    carol.send("MSG alice: two")
+    alice.expect_output(b"\x1b]9;geventchat: carol in lobby: alice: two\x1b\\")
+    alice.type("/set notify osc777\r")
+    alice.expect("notify = osc777")
+    carol.send("DM alice three; four")
+    alice.expect_output("\x1b]777;notify;carol;carol → you: three; four\x1b\\".encode())
+    assert (alice.raw.count(b"\x1b]9;"), alice.raw.count(b"\x1b]777;")) == (1, 1)
+    assert b"\x1b[?1000h" not in alice.raw
+    alice.type("/set mouse on\r")
+    alice.expect_output(b"\x1b[?1000h")
+    alice.expect("mouse = on")
+    alice.type("\x1b[<64;1;1M")
+    alice.expect("scrolled up: PageDown")
+    alice.type("/q\r")
+    assert alice.exit_code() == 0
+    assert alice.raw.rindex(b"\x1b[?1000l") > alice.raw.rindex(b"\x1b[?1000h")
+
+
 @pytest.mark.parametrize(
     ("arguments", "variables"), [(["--plain"], {}), ([], {"TERM": "dumb"}), (["--screen-reader"], {})]
 )
@@ -365,7 +392,7 @@ def test_the_history_lasts_longer_than_the_session_and_has_no_passwords(
     assert path.read_text() == "worth repeating\n/q\n"
 
 
-def test_a_file_of_settings_is_read_and_one_that_cannot_be_written_is_no_obstacle(
+def test_settings_are_read_and_a_history_that_cannot_be_written_does_not_matter(
     server: RealServer, terminal: Open, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")
@@ -380,8 +407,14 @@ def test_a_file_of_settings_is_read_and_one_that_cannot_be_written_is_no_obstacl
     alice.wait_for(lambda: "zoe: hi" in alice.lines(), "a message without a time")
 
 
-def test_a_refused_connection_is_one_line(terminal: Open) -> None:
-    alice = terminal("127.0.0.1:1", "--name", "alice")
+@pytest.mark.parametrize(
+    ("columns", "lines"),
+    [
+        (120, ["❌ Connection refused by 127.0.0.1:1."]),
+        (30, ["❌ Connection refused by", "   127.0.0.1:1."]),
+    ],
+)
+def test_a_refused_connection_is_one_sentence(terminal: Open, columns: int, lines: list[str]) -> None:
+    alice = terminal("127.0.0.1:1", "--name", "alice", columns=columns)
     assert alice.exit_code() == 1
-    alice.expect("❌ Connection refused by 127.0.0.1:1.")
-    assert len(alice.lines()) == 1
+    assert alice.lines() == lines

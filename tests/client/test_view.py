@@ -157,7 +157,7 @@ def test_completions_and_a_search_are_shown_in_the_status_bar() -> None:
     assert screen.rows()[-2] == " search: x\ufffd"
 
 
-def test_who_is_writing_is_in_the_status_bar() -> None:
+def test_typing_is_in_the_status_bar() -> None:
     screen = Screen()
     screen.many.receive(type="typing", room="lobby", username="bob")
     assert screen.rows()[-2].endswith("bob is writing")

@@ -33,6 +33,7 @@ from tests.fire import (
     slow_readers,
     soak,
     tls,
+    upgrade_kills,
     upgrades,
     websockets,
 )
@@ -87,6 +88,10 @@ def _upgrades(args: argparse.Namespace) -> Figures:
     run = upgrades.upgrades(args.clients, args.rate, args.times, bool(args.stored))
     assert run.longest_ms <= args.bar, f"a pause of {run.longest_ms} ms: {run}"
     return asdict(run)
+
+
+def _upgrade_kills(args: argparse.Namespace) -> Figures:
+    return dict(upgrade_kills.kills(args.rounds, args.seed))
 
 
 def _tls_memory(args: argparse.Namespace) -> Figures:
@@ -348,6 +353,13 @@ def main() -> int:
         times=10,
         stored=0,
         bar=500.0,
+    )
+    scenario(
+        "upgrade-kills",
+        _upgrade_kills,
+        "kills or stops one of two programs while one replaces the other",
+        rounds=100,
+        seed=1,
     )
     scenario("logins", _logins, "logins in a row", logins=10_000)
     scenario("reconnects", _reconnects, "everyone breaks off and comes back", clients=2_000, times=10)

@@ -1,7 +1,7 @@
 """Programs that replace each other while thousands chat: no connection is lost, and no line is lost, doubled or reordered.
 
 In each room the first person speaks and the second notes when it hears what. One person over WebSocket is in each room, and
-in every fifth one over TLS, who is told to connect again, and resumes. One person reads nothing, and another is in the middle
+in every fifth one over TLS, who has to connect again, and resumes. One person reads nothing, and another is in the middle
 of a line the whole time. One of the new programs fails when it has taken everything over.
 """
 
@@ -12,7 +12,6 @@ import os
 import shlex
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -26,15 +25,13 @@ from typing import Any
 from geventchat.admin.protocol import encode
 from tests.certificates import made_certificate
 from tests.fire.clients import Client, ClientPool, State, log_in
-from tests.fire.process import ROOT, ServerProcess
+from tests.fire.process import ServerProcess
 from tests.patience import HANG_S
 from tests.tls_client import MemoryClient, client_context
 
-# People in a room: so many receive each message but one.
+# People in a room: all but one of them receive each message.
 _ROOM = 20
 _SECURE_EVERY = 5
-# Chat before the first upgrade and after each, so that each is felt by itself.
-_BETWEEN_S = 1.0
 # More than the kernel takes for someone who reads nothing, and less than what counts as being behind.
 _UNREAD = 80, 3_900
 _SECURE = "json+tls"
@@ -350,15 +347,24 @@ def _server(clients: int, folder: Path, stored: bool) -> Iterator[tuple[ServerPr
             yield server, path
             assert "fault" not in server.log(), server.log()[-4_000:]
         finally:
-            with suppress(AssertionError):
-                os.kill(int(_ask(path, "status")["pid"]), signal.SIGKILL)
+            with suppress(AssertionError, OSError):
+                os.kill(_ask(path, "status")[0]["pid"], signal.SIGKILL)
 
 
-def _ask(path: str, *words: str) -> Any:
-    command = [sys.executable, "-m", "geventchat", "admin", *words, f"--admin-socket={path}", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=HANG_S, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+def _ask(path: str, act: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """What an act of an operator answers, and its rows."""
+    rows: list[dict[str, Any]] = []
+    with socket.socket(socket.AF_UNIX) as asking:
+        asking.settimeout(HANG_S)
+        asking.connect(path)
+        asking.sendall(encode({"act": act}))
+        with asking.makefile("rb") as lines:
+            for line in lines:
+                answer = json.loads(line)
+                rows += answer.get("rows", ())
+                if "done" in answer:
+                    return answer["done"], rows
+    raise AssertionError(f"{act} has no answer")
 
 
 def _upgrade(path: str, chat: Chat, python: str = "") -> dict[str, Any]:
@@ -385,32 +391,35 @@ def _broken_program(folder: Path) -> str:
     return str(path)
 
 
-def upgrades(clients: int, per_s: float, times: int, stored: bool) -> Upgraded:
-    """`clients` chat in rooms and say `per_s` messages each second, while the program is replaced so many times."""
+def upgrades(clients: int, per_s: float, times: int, stored: bool, between_s: float = 1.0) -> Upgraded:
+    """`clients` chat in rooms and say `per_s` messages each second, while the program is replaced this many times.
+
+    Between two upgrades they chat for `between_s`, so that each is felt by itself.
+    """
     with (
         tempfile.TemporaryDirectory() as folder,
         _server(clients, Path(folder), stored) as (server, path),
         ClientPool() as pool,
     ):
         chat = Chat(pool, server, clients, per_s)
-        waiting = {one["name"]: one["waiting_bytes"] for one in _ask(path, "who")}
+        waiting = {one["name"]: one["waiting_bytes"] for one in _ask(path, "who")[1]}
         assert waiting["r0-2"], "nothing waits for the one who reads nothing"
-        chat.go_on_for(_BETWEEN_S)
+        chat.go_on_for(between_s)
         usual_ms = median(chat.take_latencies())
         pauses, felt, failed_ms = [], [], 0.0
         for number in range(times):
             is_broken = number == times // 2
             answer = _upgrade(path, chat, _broken_program(Path(folder)) if is_broken else "")
-            chat.go_on_for(_BETWEEN_S)
+            chat.go_on_for(between_s)
             felt_ms = round(max(chat.take_latencies()) - usual_ms, 1)
             if is_broken:
                 assert "division by zero" in answer["error"]["message"], answer
                 failed_ms = felt_ms
             else:
-                pauses.append(answer["done"]["pause_ms"])
+                pauses.append(round(1000 * answer["done"]["pause_s"]))
                 felt.append(felt_ms)
         received = chat.check()
-        assert _ask(path, "status")["connections"] == clients
+        assert _ask(path, "status")[0]["connections"] == clients
         return Upgraded(
             clients,
             len(chat.pages),

@@ -233,7 +233,7 @@ def test_what_cannot_be_a_password_is_a_wrong_one(scene, text: str):
 @pytest.mark.parametrize(
     ("error", "reported"), [(HasherFull("full"), 0), (HashingFailed("?"), 1), (DamagedHash("?"), 1)]
 )
-def test_what_cannot_be_verified_is_no_failure(scene, error: Exception, reported: int):
+def test_what_cannot_be_verified_is_not_a_failure(scene, error: Exception, reported: int):
     registered(scene, "alice").do(Quit())
     client = scene.connect()
     scene.hasher.error = error

@@ -73,5 +73,5 @@ def test_a_range_that_is_typed(typed: str, network: str, shown: str):
         "10.0.0.0/8 ",
     ],
 )
-def test_what_is_no_range(typed: str):
+def test_what_is_not_a_range(typed: str):
     assert parse_network(typed) is None

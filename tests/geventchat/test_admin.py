@@ -1,4 +1,4 @@
-"""The admin socket: what each act does, who can ask, and that a bad peer holds up nobody."""
+"""The admin socket: what each act does, who can ask, and that a bad peer never delays others."""
 
 from __future__ import annotations
 
@@ -557,6 +557,10 @@ def test_lists_are_tables_or_json(answering: Any, capsys: Any, tmp_path: Path):
     (tmp_path / "s").unlink()
     assert main(["rooms", "--json", *answering(data)]) == 0
     assert json.loads(capsys.readouterr().out) == [row]
+    (tmp_path / "s").unlink()
+    status = encode({"done": {"pid": 7, "started_ms": 1_234_567_890_000, "memory_bytes": 12_345_678}})
+    assert main(["status", *answering(status)]) == 0
+    assert capsys.readouterr().out == ("pid: 7\nstarted: 2009-02-13T23:31:30Z\nmemory bytes: 12,345,678\n")
 
 
 def test_an_address_is_shown_as_it_is_written():

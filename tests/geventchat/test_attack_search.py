@@ -251,7 +251,7 @@ def test_the_same_seed_tries_the_same_attacks(tmp_path: Path, jobs: int):
     assert attacks(5, "a") != attacks(6, "c")
 
 
-def test_what_is_exceeded_only_once_is_no_finding(tmp_path: Path):
+def test_a_bound_exceeded_only_once_is_not_a_finding(tmp_path: Path):
     tried: list[Attack] = []
 
     def once(attack: Attack) -> Measured:

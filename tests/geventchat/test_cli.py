@@ -32,6 +32,7 @@ from tests.geventchat.processes import (
     running,
 )
 from tests.patience import HANG_S, until
+from tests.ports import free_port
 
 
 def log_in(port: int, name: bytes = b"alice") -> socket.socket:
@@ -452,8 +453,7 @@ def close_standard_streams() -> None:
 
 
 def test_a_server_without_standard_streams_serves_and_stops():
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     with running(str(port), stdout=None, stderr=None, preexec_fn=close_standard_streams) as server:
         deadline = time.monotonic() + HANG_S
         while True:

@@ -75,7 +75,7 @@ def test_the_place_of_a_message_stays_everyone_is_notified_and_the_act_is_noted(
     assert "secret" not in repr(list(scene.room("dev").log.since(0)))
 
 
-def test_deleting_again_is_answered_alike_and_is_no_act():
+def test_deleting_again_has_the_same_answer_and_is_not_an_act():
     scene = ModeratedChat()
     alice = scene.login("alice", "dev")
     alice.do(Say(["secret"]))

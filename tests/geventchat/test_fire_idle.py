@@ -22,7 +22,7 @@ def test_idle_clients_are_disconnected_at_the_microsecond_and_their_names_are_fr
 
 
 def test_an_idle_client_costs_little() -> None:
-    # It is less than 10 KB.
+    # 10,560 with Python 3.11.
     assert idle_memory(5_000) < MOST_BYTES
 
 

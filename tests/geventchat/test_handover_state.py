@@ -9,12 +9,13 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import gevent
+import gevent.event
 import pytest
 from gevent import socket
 
 from geventchat import Config, Limits, Listen, Server
 from geventchat.chat.chat import Chat
-from geventchat.chat.events import Announcement, Departure, Left, Said
+from geventchat.chat.events import Announcement, Departure, Joined, Left, Said
 from geventchat.chat.guessing import Guessing, _Counters
 from geventchat.chat.history import History, RoomLog
 from geventchat.chat.message_keys import MessageKeys
@@ -39,15 +40,16 @@ from geventchat.net.sniffing import Sniffer
 from geventchat.net.turns import Turns
 from geventchat.net.waiter import Waiter
 from geventchat.rate import TokenBucket
+from geventchat.services.passwords import Cost, Hasher, derive_here
 from geventchat.services.storage.memory import MemoryStorage
 from tests.patience import HANG_S
 
 LISTEN = tuple(Listen(scheme, "127.0.0.1", 0) for scheme in ("line", "json", "slash"))
 
 
-def make(**limits: Any) -> Server:
+def make(hasher: Callable[[], Hasher] = Hasher, **limits: Any) -> Server:
     config = Config(listen=LISTEN, limits=Limits(linger_s=0, **limits))
-    return Server(config, log=lambda event, **fields: None)
+    return Server(config, log=lambda event, **fields: None, hasher=hasher())
 
 
 def through_json(one: Any) -> Any:
@@ -416,6 +418,99 @@ def test_version_2_of_json_moves_with_its_rooms_keys_and_what_it_has_missed(worl
     robot.send('{"type": "chat", "room": "dev", "message": "hi", "key": "k1", "ref": "2"}\n')
     assert json.loads(robot.hear()) == {"type": "ok", "ref": "2", "room": "dev", "id": 1}
     assert welcome["epoch"] == world.server.context.chat.epoch
+
+
+def test_a_history_moves_ahead_of_the_rest(world: World):
+    with world_of(history_messages=6) as world:
+        alice = world.login("alice")
+
+        def say(*numbers: int) -> None:
+            for number in numbers:
+                assert alice.ask(f"MSG {number}\nPING") == "PONG"
+
+        def history() -> list[str]:
+            alice.send("HISTORY\nPING\n")
+            lines = [alice.hear()]
+            while lines[-1] != "PONG":
+                lines.append(alice.hear())
+            return [line.rpartition(" ")[2] for line in lines if " alice" in line]
+
+        say(1, 2, 3)
+        world.replace(meanwhile=lambda: say(4, 5))
+        assert history() == ["1", "2", "3", "4", "5"]
+        # Some of what was handed over is dropped meanwhile, and then all of it.
+        world.replace(meanwhile=lambda: say(6, 7, 8))
+        assert history() == ["3", "4", "5", "6", "7", "8"]
+        world.replace(meanwhile=lambda: say(*range(9, 20)))
+        assert history() == ["14", "15", "16", "17", "18", "19"]
+        # A text that is deleted meanwhile.
+        lobby = world.server.context.chat.lobby
+        world.replace(meanwhile=lambda: lobby.delete(16, 0))
+        assert "16" not in history()
+        world.replace()
+        assert [one for one in history() if one.isdigit()] == ["14", "15", "17", "18", "19"]
+
+
+def test_the_entries_of_a_log_that_someone_follows_move_ahead_and_are_dropped_later(world: World):
+    log, limits = RoomLog(), 100
+    joined = Joined("dev", "bob", 1)
+    log.follow()
+    for event in (Said("dev", "alice", ("a",), 1, 1), joined):
+        log.add(event)
+    ahead = through_json(log.ahead())
+    log.unfollow()
+    log.add(Said("dev", "alice", ("b",), 2, 1))
+    copy = RoomLog()
+    copy.take_ahead(ahead)
+    copy.take_state(through_json(log.to_state()))
+    assert [one.text for one in copy.before(9, limits)] == ["a", "b"]
+    assert list(copy.since(0)) == list(log.since(0))
+
+
+def test_a_room_that_is_due_to_be_deleted_moves_with_its_owner(world: World):
+    alice = world.login("alice")
+    for room in ("dev", "lobby"):
+        alice.send(f"JOIN {room}\n")
+        while alice.hear() != "OK":
+            pass
+    room = world.server.context.chat.rooms.find("dev")
+    assert room is not None
+    assert room.owner is not None
+    world.server.context.chat.rooms._empty_since[room] -= 1e6
+    world.replace()
+    assert alice.ask("PING") == "PONG"
+    assert world.server.context.chat.rooms.find("dev") is None
+
+
+def test_a_password_that_is_being_hashed_is_hashed_again(world: World):
+    gate = Gate()
+
+    def derive(password: bytes, salt: bytes, cost: Cost) -> bytes:
+        gate.hashes += 1
+        gate.opened.wait()
+        return derive_here(password, salt, Cost(1, 1, 1))
+
+    with world_of(hasher=lambda: Hasher(derive=derive)) as world:
+        alice = world.login("alice")
+        gate.opened.set()
+        assert alice.ask("REGISTER correct-horse") == "OK"
+        alice.send("QUIT\n")
+        assert alice.hear() == "Goodbye!"
+        gate.opened.clear()
+        client = world.connect()
+        client.send("LOGIN alice correct-horse\nPING\n")
+        while gate.hashes < 2:
+            gevent.sleep(0)
+        world.replace()
+        gate.opened.set()
+        assert [client.hear(), client.hear()] == ["OK", "PONG"]
+        assert gate.hashes == 3
+
+
+class Gate:
+    def __init__(self) -> None:
+        self.opened = gevent.event.Event()
+        self.hashes = 0
 
 
 def test_what_only_the_memory_has_moves(world: World):

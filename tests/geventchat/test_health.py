@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import random
 import re
 import signal
 import socket
@@ -21,14 +19,7 @@ import pytest
 from tests.certificates import made_certificate
 from tests.geventchat.processes import called, environment, port_of, ready_lines, run, running
 from tests.patience import HANG_S
-
-
-def free_port() -> int:
-    """A free port outside the range from which the kernel assigns ports."""
-    for port in random.sample(range(10_000, 32_000), 100):
-        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port
-    raise AssertionError("a hundred ports in a row were in use")
+from tests.ports import free_port
 
 
 def assert_healthy(ended: subprocess.CompletedProcess[str], address: str, state: str = "answers") -> None:

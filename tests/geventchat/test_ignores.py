@@ -282,7 +282,7 @@ def saved_ignored(scene: ModeratedChat, account: str) -> tuple[str, ...]:
     return records[-1].ignored if records else ()
 
 
-def test_an_account_goes_on_ignoring_accounts_and_nobody_else(scene):
+def test_an_account_continues_to_ignore_accounts_and_no_one_else(scene):
     alice = scene.login("alice", account=True)
     scene.login("bob", account=True)
     guest = scene.login("guest")

@@ -135,7 +135,7 @@ def test_only_integers_are_integers(request_: dict[str, object], field: str, val
 
 
 @pytest.mark.parametrize("value", [True, False], ids=repr)
-def test_a_truth_value_is_no_last_id_of_a_room(value: bool):
+def test_a_truth_value_is_not_the_last_id_of_a_room(value: bool):
     for rooms in ({"lobby": value}, {"lobby": {"after": value}}):
         request = {"type": "join", "v": 2, "username": "al", "rooms": rooms}
         assert read(request, logged_in=False) == invalid("after")

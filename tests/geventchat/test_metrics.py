@@ -1,4 +1,4 @@
-"""Metrics: what they count, that labels are few, that nobody is held up, and that dashboards ask for what exists."""
+"""Metrics: what they count, that labels are few, that no client is delayed, and that dashboards ask for what exists."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from harness.report.text import report
 from tests.app import serve
 from tests.geventchat.model import chat
 
-MODELS = [chat.LineChat, chat.JsonChat, chat.SlashChat, chat.Chat, chat.ModeratedChat]
+MODELS = [chat.LineChat, chat.JsonChat, chat.SlashChat, chat.Chat, chat.ModeratedChat, chat.AccountChat]
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
@@ -46,8 +46,9 @@ def test_the_conversations_cover_what_clients_can_do() -> None:
         assert words in played, words
 
 
-def test_what_is_decided_in_a_room_lasts_in_long_conversations() -> None:
-    made = generate(chat.ModeratedChat, InProcess(serve), range(1, 11), moves=120)
+@pytest.mark.parametrize("model", [chat.ModeratedChat, chat.AccountChat], ids=lambda model: model.__name__)
+def test_what_is_decided_lasts_in_long_conversations(model: type[chat.Chat]) -> None:
+    made = generate(model, InProcess(serve), range(1, 11), moves=120)
     assert made.difference is None, styled_text.plain(report(made.difference))
 
 
@@ -60,6 +61,17 @@ def test_the_conversations_about_a_room_cover_what_people_do_there() -> None:
         "is no longer banned", "ERR muted", "You are muted.", "only people with voice", "has voice", "ERR wrong-key",
         "ERR invitation-required", "invites you to dev", " owns dev", "ERR no-such-message", ": (deleted)", "ERR not-permitted",
         "Usage: /kick", "ERR too-many-rooms", "You ignore ", "ERR key-too-long",
+    ):  # fmt: skip
+        assert words in played, words
+
+
+def test_the_conversations_about_accounts_cover_what_people_do_with_them() -> None:
+    played = "".join(line for seed in range(50) for line in conversation(chat.AccountChat, seed, 120).source)
+    for words in (
+        "is your name now", "ERR name-reserved", "Passwords have 8-128 characters.", "ERR password-required", "Wrong password.",
+        "ERR too-many-attempts", "INFO logged-in-elsewhere", "You have logged in elsewhere.", "is offline, message kept",
+        "Your password is changed.", "Your tokens are useless now.", "You ignore ", "ERR not-permitted", "ERR invalid-username",
+        "You are logged in already.", "[DM from ", "DM ann ",
     ):  # fmt: skip
         assert words in played, words
 

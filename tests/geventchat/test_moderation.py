@@ -661,7 +661,7 @@ def test_a_removed_client_can_be_in_many_rooms(scene, alice, carol, op):
 
 
 @pytest.mark.parametrize("everywhere", [True, False], ids=["on the server", "in the room"])
-def test_someone_who_is_muted_reaches_nobody_by_inviting_or_giving_reasons(scene, alice, bob, op, everywhere):
+def test_a_muted_person_reaches_no_one_by_inviting_or_giving_reasons(scene, alice, bob, op, everywhere):
     carol = scene.login("carol")
     if not everywhere:
         op.enters("dev")
@@ -701,14 +701,14 @@ def test_every_act_is_noted_with_who_did_it(scene, alice, bob, op):
     ]
 
 
-def test_what_is_refused_and_what_is_asked_is_no_act(scene, alice, bob):
+def test_refusals_and_questions_are_not_acts(scene, alice, bob):
     for command in (Kick("nobody"), ListBans(), Lift(BAN, "nobody")):
         alice.do(command)
     bob.do(Kick("alice"))
     assert scene.storage.acts_noted == []
 
 
-def test_what_changes_nothing_is_no_act(scene, alice, bob):
+def test_what_changes_nothing_is_not_an_act(scene, alice, bob):
     carol = scene.login("carol", "dev", account=True)
     for command in (
         SetPrivate(on=True),

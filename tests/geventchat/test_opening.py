@@ -243,7 +243,7 @@ def test_a_stop_ends_those_who_shake_hands():
         assert simulation.logged["shutdown"] == 1
 
 
-def test_everyone_is_told_why_the_server_stops():
+def test_everyone_learns_why_the_server_stops():
     with server() as simulation:
         client = TlsClient(simulation).shake_hands()
         client.say("LOGIN alice")

@@ -19,7 +19,7 @@ def second(command: int, family: int, more: bytes) -> bytes:
 
 
 def read(data: bytes, most: int = 10_000) -> tuple[str | None, bytes]:
-    """The source, and what follows the header, if at most so many bytes come at a time."""
+    """The source, and what follows the header, if at most this many bytes come at a time."""
     reader = HeaderReader()
     while reader.wanted:
         if not data:

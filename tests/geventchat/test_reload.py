@@ -208,7 +208,7 @@ def test_a_ban_list_removes_whom_it_concerns_and_an_empty_one_lets_them_back(ser
         ("10.0.0.0/33", "line 1: '10.0.0.0/33'"),
     ],
 )
-def test_a_line_that_is_no_ban_is_named(text: str, wrong: str):
+def test_a_line_that_is_not_a_ban_is_named(text: str, wrong: str):
     with pytest.raises(ValueError, match=f"^{wrong} is neither a name nor an address$"):
         read_ban_list(text, 0, 9)
 

@@ -51,7 +51,7 @@ def test_an_empty_room_is_deleted_after_a_while():
     assert list(rooms) == [rooms.lobby, second]
 
 
-def test_rooms_that_are_due_together_count_for_nobody_and_are_deleted_a_few_at_a_time():
+def test_rooms_that_are_due_together_no_longer_count_and_are_deleted_a_few_at_a_time():
     rooms, clock = rooms_of(Limits(empty_room_s=10, rooms=1_001))
     for number in range(1_000):
         room = rooms.create(parse_room_name(f"r{number}"))

@@ -327,7 +327,7 @@ def test_addresses_are_read(text: str, listen: Listen):
     assert read_listen(str(listen)) == listen
 
 
-def test_a_service_can_have_a_host_of_its_own(monkeypatch: pytest.MonkeyPatch):
+def test_a_service_can_have_its_own_host(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(SERVICES, "inside", ServiceDefaults(9000, "127.0.0.1"))
     local = Listen("inside", "127.0.0.1", 9000)
     assert [read_listen(text) for text in ("inside://", "inside://:9000")] == [local, local]

@@ -28,6 +28,7 @@ from geventchat.services.storage.directory import CannotOpenStorage
 from geventchat.services.storage.sqlite import SqliteStorage
 from tests.geventchat.processes import ready_lines, run, running
 from tests.geventchat.storage_worlds import LOBBY, TIMEOUT_S, Disk, account, act, ban, say, texts
+from tests.patience import until
 
 STOPPED, RESUMED, LOST = LogEvent.HISTORY_STOPPED, LogEvent.HISTORY_RESUMED, LogEvent.HISTORY_LOST
 
@@ -651,6 +652,54 @@ def test_it_works_beside_gevents_loop_without_patches(tmp_path: Path):
         jobs = [hub.threadpool.spawn(storage.after, "lobby", 0, 10) for _ in range(3)]
         assert {len(job.get(timeout=TIMEOUT_S)) for job in jobs} == {2 * id}
     assert storage.close(TIMEOUT_S)
+
+
+# --- When another process takes over ---
+
+
+def test_a_storage_goes_on_after_the_other_process_had_begun(disk: Disk):
+    storage = disk.open()
+    epoch = storage.load().epoch
+    storage.save(LOBBY)
+    say(storage, 1, "before")
+    storage.suspend()
+    lock = os.dup(storage.lock or 0)
+    other = SqliteStorage(disk.path, Limits(), disk.clock, lambda event, **fields: None, print, lock=lock)
+    other._directory.take_over()
+    other._write_run()
+    # It ends here, and has not written what it has read.
+    storage.resume()
+    assert (disk.path / "lock").read_text() == f"{os.getpid()}\n"
+    # More than are reserved at once, so that both the database and the mark change.
+    for id, text in ((2, "after"), (2 * schema.AHEAD_IDS, "much later"), (4 * schema.AHEAD_IDS, "latest")):
+        say(storage, id, text)
+        storage.acts(1)
+    disk.killed(storage)
+    storage = disk.open()
+    assert storage.load().epoch == epoch
+    assert [text for _, text in texts(storage)] == ["before", "after", "much later", "latest"]
+
+
+def test_a_storage_that_rests_too_late_goes_on(disk: Disk, monkeypatch: pytest.MonkeyPatch):
+    storage = disk.open()
+    storage.save(LOBBY)
+
+    def without_patience(*attempts: Callable[[], None]) -> None:
+        with monkeypatch.context() as patched, disk._at_work:
+            patched.setattr("geventchat.services.storage.writer._ANSWER_S", 0.0)
+            patched.setattr("geventchat.services.storage.writer._POLL_S", 0.01)
+            for attempt in attempts:
+                with pytest.raises(StorageUnavailable, match="has not answered"):
+                    attempt()
+
+    without_patience(storage.suspend, storage.resume)
+    say(storage, 1, "kept")
+    assert texts(storage) == [(1, "kept")]
+    without_patience(storage.suspend)
+    assert until(lambda: storage._writer._rested)
+    storage.resume()
+    say(storage, 2, "too")
+    assert texts(storage) == [(1, "kept"), (2, "too")]
 
 
 # --- A full disk ---

@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
+import select
 import shlex
 import signal
 import socket
 import ssl
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Thread
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from geventchat import Config, Listen, Server
+from geventchat.admin.protocol import encode
+from geventchat.clock import SystemClock
+from geventchat.daemon import Process
+from geventchat.handover import Buffers, HandoverFailed, Successor
+from geventchat.services.storage.schema import MIGRATIONS
+from geventchat.settings import resolve
 from tests.certificates import made_certificate
 from tests.geventchat.processes import called, environment, ready_lines, running
 from tests.patience import HANG_S, until
 
-CODE = "from geventchat.cli import main; raise SystemExit(main())"
+ROOT = str(Path(__file__).resolve().parents[2])
+START = "from geventchat.cli import main; raise SystemExit(main())"
 
 
 class Client:
@@ -41,7 +53,9 @@ class Client:
         self.socket.sendall(text.encode())
 
     def hear(self) -> str:
-        return self.lines.readline().decode().rstrip("\n")
+        line = self.lines.readline().decode()
+        assert line.endswith("\n"), "the connection is lost"
+        return line[:-1]
 
     def ask(self, line: str) -> str:
         self.send(line + "\n")
@@ -69,15 +83,19 @@ class World:
         self._clients.append(client)
         return client
 
-    def connect_to(self, path: Path) -> socket.socket:
-        sock = socket.socket(socket.AF_UNIX)
-        sock.connect(str(path))
-        return sock
-
     def admin(self, *words: str) -> tuple[int, str]:
         """The exit code of an act, and what it prints."""
         done = called("admin", *words, "--admin-socket", self._path)
         return done.returncode, done.stdout + done.stderr
+
+    def ask_and_go(self, **request: str) -> socket.socket:
+        """A connection on which this has been asked, and whose answer is never read."""
+        asking = socket.socket(socket.AF_UNIX)
+        asking.settimeout(HANG_S)
+        asking.connect(self._path)
+        asking.sendall(encode(request))
+        assert b"progress" in asking.recv(1000)
+        return asking
 
     @property
     def pid(self) -> int:
@@ -97,10 +115,10 @@ class World:
         assert code == 0, out
         assert self.pid != before
 
-    def fail_to_upgrade(self, python: str) -> str:
+    def fail_to_upgrade(self, python: str = "") -> str:
         """What is said of a program that cannot take over; the old one goes on."""
         before = self.pid
-        code, out = self.admin("upgrade", "--python", python)
+        code, out = self.admin("upgrade", *(("--python", python) if python else ()))
         assert code == 1, out
         assert self.pid == before
         return out
@@ -113,14 +131,12 @@ class World:
 
 
 @contextmanager
-def world_of(folder: Path, *words: str) -> Iterator[World]:
+def world_of(folder: Path, *words: str, code: str = START, **more: str) -> Iterator[World]:
     admin = ("--admin-socket", str(folder / "admin"))
     # The pipes of the first process are also those of the others; standard error is not read.
     log = (folder / "log").open("w")
-    with (
-        log,
-        running("0", "--host", "127.0.0.1", "--idle-timeout", "0", *admin, *words, stderr=log) as server,
-    ):
+    options = ("0", "--host", "127.0.0.1", "--idle-timeout", "0", *admin, *words)
+    with log, running(*options, program=("-c", code), stderr=log, env=more) as server:
         world = World(server, folder / "admin")
         try:
             yield world
@@ -128,26 +144,55 @@ def world_of(folder: Path, *words: str) -> Iterator[World]:
             world.close()
 
 
-def program(folder: Path, code: str) -> str:
-    """An interpreter that runs this before `geventchat`: another version of it."""
+def program(folder: Path, code: str, *options: str) -> str:
+    """An interpreter that runs this in place of `geventchat`."""
     path = folder / "python"
-    shell = f'#!/bin/sh\nshift 2\nexec {sys.executable} -c {shlex.quote(code + CODE)} "$@"\n'
-    path.write_text(shell)
+    command = shlex.join([sys.executable, *options, "-c", code])
+    path.write_text(f'#!/bin/sh\nshift 2\nexec {command} "$@"\n')
     path.chmod(0o755)
     return str(path)
 
 
 # --- Those who notice nothing ----------------------------------------------------------------------------------------
 
+SETTINGS = """
+    listen = [{listen}]
+    tls-cert = "{made.cert}"
+    tls-key = "{made.key}"
+"""
+
+
+def settings(path: Path, *listen: str) -> None:
+    made = made_certificate()
+    path.write_text(SETTINGS.format(made=made, listen=", ".join([f'"{one}"' for one in listen])))
+
 
 def test_nobody_loses_a_line_while_the_program_is_replaced_again_and_again(tmp_path: Path):
-    data = ("--data", str(tmp_path / "data"))
-    with world_of(tmp_path, *data, "--listen", "slash://127.0.0.1:0", "--rate", "0") as world:
-        speaker, listener, typist = (world.connect(name=name) for name in ("ann", "ben", "cat"))
+    client = pytest.importorskip("websockets.sync.client")
+    config = tmp_path / "chat.toml"
+    kept = [f"line+unix://{tmp_path}/chat", "web://127.0.0.1:0", "line+tls://127.0.0.1:0"]
+    settings(config, "slash://127.0.0.1:0", *kept)
+    virtual = tmp_path / "virtual/bin/python"
+    virtual.parent.mkdir(parents=True)
+    virtual.symlink_to(sys.executable)
+    # So that it finds the packages of this one.
+    (tmp_path / "virtual/pyvenv.cfg").write_text((Path(sys.prefix) / "pyvenv.cfg").read_text())
+    (tmp_path / "virtual/lib").symlink_to(Path(sys.prefix) / "lib")
+    notified = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    notified.bind(str(tmp_path / "notify"))
+    data = ("--data", str(tmp_path / "data"), "--config", str(config), "--rate", "0")
+    with (
+        notified,
+        world_of(tmp_path, *data, NOTIFY_SOCKET=str(tmp_path / "notify")) as world,
+    ):
+        speaker, listener, typist, asker = (world.connect(name=name) for name in ("ann", "ben", "cat", "eve"))
         # Reads nothing before the end.
         sleeper = world.connect(name="dan")
         slash = world.connect("slash")
-        for one in (speaker, listener, typist, sleeper):
+        tls = ssl.create_default_context()
+        tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
+        secret = world.connect("line+tls", "sue", tls.wrap_socket)
+        for one in (speaker, listener, typist, asker, sleeper):
             one.send("JOIN dev\n")
             while one.hear() != "OK":
                 pass
@@ -161,94 +206,207 @@ def test_nobody_loses_a_line_while_the_program_is_replaced_again_and_again(tmp_p
                 speaker.send(f"MSG {said}\n")
                 said += 1
 
-        talking = Thread(target=speak)
-        talking.start()
+        answers: list[list[str]] = []
+
+        def ask() -> None:
+            # Long answers, one of which is being sent at any moment.
+            while not over.wait(0.01):
+                answers.append([asker.ask("HISTORY\nWHO\nPING")])
+                while answers[-1][-1] != "PONG":
+                    answers[-1].append(asker.hear())
+
+        threads = [Thread(target=speak), Thread(target=ask)]
+        for thread in threads:
+            thread.start()
         try:
-            world.upgrade()
-            assert "has ended" in world.fail_to_upgrade("/bin/true")
-            world.upgrade()
-            os.kill(before := world.pid, signal.SIGUSR2)
-            assert until(lambda: world.pid != before)
+            with client.connect(
+                f"ws://127.0.0.1:{world.ports['web']}/ws", open_timeout=HANG_S, close_timeout=0
+            ) as page:
+                page.send('{"type": "join", "v": 2, "username": "wes", "rooms": {"dev": null}}')
+                assert json.loads(page.recv(HANG_S))["type"] == "welcome"
+                world.upgrade(str(virtual))
+                new = world.pid
+                assert Path(f"/proc/{new}/cmdline").read_bytes().startswith(bytes(virtual))
+                assert secret.lines.read().decode().splitlines()[-1] == "INFO server-shutdown"
+                said_to_systemd = heard_by_systemd(notified)
+                assert f"MAINPID={new}" in said_to_systemd
+                assert said_to_systemd.count("READY=1") == 2
+                page.send('{"type": "chat", "room": "dev", "message": "still here"}')
+                settings(config, kept[0])
+                assert "no longer have web://, and it has clients" in world.fail_to_upgrade()
+                settings(config, *kept)
+                os.kill(new, signal.SIGUSR2)
+                assert until(lambda: world.is_replaced(new))
+            # The address that the settings no longer have is closed; who is there stays.
+            assert until(lambda: is_refused(world.ports["slash"]))
+            assert slash.ask("/help")
+            with socket.socket(socket.AF_UNIX) as local:
+                local.connect(str(tmp_path / "chat"))
         finally:
             over.set()
-            talking.join()
+            for thread in threads:
+                thread.join()
+        # Each is complete, and comes once.
+        for answer in answers:
+            people = [line for line in answer if line.startswith("USER ")]
+            assert len(people) == 5 + ("USER wes" in people) == len(set(people)), people
         typist.send(" the rest\n")
         expected = [f"MSG ann {number}" for number in range(said)]
         for one in (listener, sleeper):
-            heard = [one.hear() for _ in range(said + 1)]
-            while len(said_here := [line for line in heard if line.startswith("MSG ")]) < said + 1:
-                heard.append(one.hear())
-            assert "MSG cat half of a line, and the rest" in said_here
-            assert [line for line in said_here if line.startswith("MSG ann ")] == expected
-        assert slash.ask("/help")
+            heard: list[str] = []
+            while len(heard) < said + 2:
+                if (line := one.hear()).startswith("MSG "):
+                    heard.append(line)
+            heard.remove("MSG cat half of a line, and the rest")
+            heard.remove("MSG wes still here")
+            assert heard == expected
 
 
-def test_websockets_move_and_those_with_tls_are_told_to_connect_again(tmp_path: Path):
-    client = pytest.importorskip("websockets.sync.client")
-    made = made_certificate()
-    tls = ("--listen", "line+tls://127.0.0.1:0", "--tls-cert", str(made.cert), "--tls-key", str(made.key))
-    with world_of(tmp_path, "--listen", "web://127.0.0.1:0", *tls) as world:
-        context = ssl.create_default_context()
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        secret = world.connect("line+tls", "sue", context.wrap_socket)
-        ann = world.connect(name="ann")
-        with client.connect(f"ws://127.0.0.1:{world.ports['web']}/ws", open_timeout=HANG_S) as page:
-            page.send('{"type": "join", "v": 2, "username": "wes"}')
-            heard = [json.loads(page.recv(HANG_S)) for _ in range(1)]
-            world.upgrade()
-            page.send('{"type": "chat", "room": "lobby", "message": "still here"}')
-            while "still here" not in (line := ann.hear()):
-                assert line, heard
-            assert line == "MSG wes still here"
-        rest = secret.lines.read().decode().splitlines()
-        assert "INFO server-shutdown" in rest
+def heard_by_systemd(notified: socket.socket) -> list[str]:
+    lines: list[str] = []
+    while select.select([notified], [], [], 0)[0]:
+        lines += notified.recv(1000).decode().splitlines()
+    return lines
+
+
+def is_refused(port: int) -> bool:
+    with socket.socket() as asking:
+        return asking.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
+
+
+def test_a_program_goes_on_alone_when_the_one_that_asked_for_it_has_gone(tmp_path: Path):
+    with world_of(tmp_path) as world:
+        ann, ben = world.connect(name="ann"), world.connect(name="ben")
+        before = world.pid
+        world.ask_and_go(act="upgrade").close()
+        assert until(lambda: not Path(f"/proc/{before}/cmdline").read_bytes())
+        for number in range(20):
+            ann.send(f"MSG {number}\n")
+            assert ben.hear() == f"MSG ann {number}"
 
 
 # --- Those who cannot take over --------------------------------------------------------------------------------------
 
-BROKEN = {
-    "does not start": ("raise SystemExit(7); ", "exit code 7"),
-    "another state": (
-        "import geventchat.handover as one; one.STATE_VERSION = 99; ",
-        "version 99 of the state",
-    ),
-    "understands nothing": (
-        "import geventchat.server as one; one.Server._take_over = lambda self, handed: 1 / 0; ",
-        "division by zero",
-    ),
-    "ends when it has the state": (
-        "import os, geventchat.handover as one; one.Predecessor.understood = lambda self: os._exit(9); ",
-        "exit code 9",
-    ),
+# A program that speaks the protocol of the handover, until something happens to it.
+FAKE = """
+import os, pathlib, sys, time
+sys.path.insert(0, {root!r})
+import geventchat.handover as one
+old = one.Predecessor.find(os.environ)
+hello = {hello}
+"""
+STEPS = (
+    "",
+    "old.prepare(hello)",
+    "list(old.receive().parts)",
+    "old.understood()",
+)
+OTHERS = {
+    "raise SystemExit(7)": "exit code 7",
+    "one.STATE_VERSION = 99; old.prepare(hello)": "version 99 of the state",
+    "old.prepare({'data': '/elsewhere'})": "another data directory",
+    "old._socket.sendall(b'x\\n'); time.sleep(99)": "does not answer",
+    "old._socket.sendall(b'[]\\n'); time.sleep(99)": "version None of the state",
 }
+# It fails as late as it can, when it has begun to write.
+LATE = f"import geventchat.server as one; one.Server._listen = lambda self: 1 / 0; {START}"
+# A server whose patience ends when a program that it waits for says in a file that it hangs.
+IMPATIENT = f"""
+import os, sys, time
+import geventchat.handover as one
+class Time:
+    monotonic = staticmethod(lambda: time.monotonic() + 99 * os.path.exists({{hangs!r}}))
+one.time = Time
+one._UNDERSTOOD_S = one._SERVING_S = 0.2
+{START}
+"""
 
 
 def test_programs_that_cannot_take_over_change_nothing(tmp_path: Path):
-    data = ("--data", str(tmp_path / "data"))
-    with world_of(tmp_path, *data, "--listen", f"line+unix://{tmp_path}/chat") as world:
+    data, hangs = tmp_path / "data", tmp_path / "hangs"
+    said: list[str] = []
+
+    def attempt(world: World, python: str, why: str) -> None:
+        ann.send("MSG begun, ")
+        assert why in world.fail_to_upgrade(python)
+        said.append(f"done: {why}")
+        ann.send(f"{said[-1]}\n")
+        assert ben.hear() == f"MSG ann begun, {said[-1]}"
+        assert not Path(f"/proc/{world.pid}/task/{world.pid}/children").read_text()
+
+    def fake(steps: int, end: str) -> str:
+        code = FAKE.format(root=ROOT, hello={"data": str(data), "database": len(MIGRATIONS)})
+        # Without installed packages, in half the time.
+        return program(tmp_path, code + "\n".join([*STEPS[: steps + 1], end]), "-S")
+
+    with world_of(tmp_path, "--data", str(data), code=IMPATIENT.format(hangs=str(hangs))) as world:
         ann, ben = world.connect(name="ann"), world.connect(name="ben")
-        for code, why in BROKEN.values():
-            ann.send("MSG begun, ")
-            assert why in world.fail_to_upgrade(program(tmp_path, code))
-            ann.send(f"done: {why}\n")
-            assert ben.hear() == f"MSG ann begun, done: {why}"
-            world.connect_to(tmp_path / "chat").close()
-        # A sound one can.
-        world.upgrade()
-        assert ben.ask("HISTORY").endswith("ann begun, done: exit code 7")
-        world.connect_to(tmp_path / "chat").close()
-
-
-def test_a_program_with_other_addresses_closes_those_that_are_gone(tmp_path: Path):
-    settings = tmp_path / "chat.toml"
-    settings.write_text('listen = ["slash://127.0.0.1:0"]\n')
-    with world_of(tmp_path, "--config", str(settings)) as world:
+        for steps in range(len(STEPS)):
+            attempt(world, fake(steps, f"pathlib.Path({str(hangs)!r}).touch(); time.sleep(99)"), "within")
+            hangs.unlink(missing_ok=True)
+    with world_of(tmp_path, "--data", str(data)) as world:
+        ann, ben = world.connect(name="ann"), world.connect(name="ben")
+        for steps in range(len(STEPS)):
+            attempt(world, fake(steps, "os._exit(9)"), "exit code 9")
+        for end, why in OTHERS.items():
+            attempt(world, fake(0, end), why)
+        attempt(world, str(tmp_path / "nowhere"), "cannot start")
+        attempt(world, program(tmp_path, LATE), "division by zero")
+    # What was said is kept, and goes on with its ids.
+    with world_of(tmp_path, "--data", str(data)) as world:
+        assert until(lambda: "epoch=kept" in (tmp_path / "log").read_text())
         ann = world.connect(name="ann")
-        settings.write_text("greeting = 'new'\n")
-        world.upgrade()
-        assert ann.ask("PING") == "PONG"
-        with pytest.raises(ConnectionRefusedError):
-            world.connect("slash")
+        heard = [ann.ask("HISTORY"), *(ann.hear() for _ in said[1:])]
+        assert [line.partition("begun, ")[2] for line in heard] == said
+
+
+def test_an_upgrade_makes_way_for_another_a_reload_and_a_stop(tmp_path: Path):
+    go = tmp_path / "go"
+    wait = f"import os, time\nwhile not os.path.exists({str(go)!r}): time.sleep(0.01)\n"
+    with world_of(tmp_path) as world:
+        slow = program(tmp_path, wait + START)
+        asking = world.ask_and_go(act="upgrade", python=slow)
+        assert "is being upgraded" in world.admin("upgrade")[1]
+        assert world.admin("reload")[0] == 0
+        go.touch()
+        with asking, asking.makefile("rb") as lines:
+            assert b"the settings have been read again meanwhile" in lines.readline()
+        go.unlink()
+        # One that waits for this does not keep the server from stopping.
+        world.ask_and_go(act="upgrade", python=slow).close()
+
+
+def test_the_word_to_go_decides_which_program_serves_when_the_old_one_is_killed():
+    server = Server(Config(listen=(Listen("line", "127.0.0.1", 0),)), log=lambda event, **fields: None)
+    with server:
+        words = ["0", "--host", "127.0.0.1"]
+        ends, serves = (Successor(sys.executable, words, time.sleep) for _ in range(2))
+        try:
+            for successor in (ends, serves):
+                successor.hello()
+                successor.prepare([])
+                buffers = Buffers()
+                successor.hand_over(server.to_parts(buffers.keep), buffers)
+            serves._send({"go": True})
+            # As if the old process were killed.
+            for successor in (ends, serves):
+                successor._socket.close()
+            assert ends._process.wait(HANG_S) == 1
+            # The event loop of the old one does not run.
+            client = Client(server.addresses["line"][1])
+            assert client.ask("PING") == "ERR must-login-first"
+            client.close()
+        finally:
+            ends.end()
+            serves.end()
+
+
+def test_a_server_that_is_being_stopped_hands_nothing_over():
+    server: Any = SimpleNamespace(unready="stopping")
+    nothing: Any = None
+    process = Process(server, resolve({}, {}, None), dict, (), nothing, nothing, SystemClock())  # type: ignore[arg-type]
+    with pytest.raises(HandoverFailed, match="being stopped"):
+        process._hand_over(nothing)
 
 
 def test_the_first_process_of_a_container_stays_and_says_why(tmp_path: Path):
@@ -256,17 +414,8 @@ def test_the_first_process_of_a_container_stays_and_says_why(tmp_path: Path):
     if subprocess.run([*words, "true"], capture_output=True, check=False).returncode:
         pytest.skip("no namespaces here")
     admin = str(tmp_path / "admin")
-    command = [
-        *words,
-        sys.executable,
-        "-m",
-        "geventchat",
-        "0",
-        "--host",
-        "127.0.0.1",
-        "--admin-socket",
-        admin,
-    ]
+    options = ["0", "--host", "127.0.0.1", "--admin-socket", admin]
+    command = [*words, sys.executable, "-m", "geventchat", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment()) as server:
         try:
             ready_lines(server)

@@ -187,7 +187,7 @@ def test_one_token_can_be_revoked_and_the_others_stay():
     ]
 
 
-def test_nobody_visits_under_a_name_that_is_reserved_meanwhile():
+def test_no_one_visits_under_a_name_that_is_reserved_meanwhile():
     scene = Scene(Disk(replace(RECORD, key="admin", name="admin")))
     session, visitor = scene.connect()
     scene.chat.handle(session, Post(TOKEN, "hi", "lobby"))

@@ -364,7 +364,7 @@ def test_pings_do_not_keep_an_idle_client_connected_and_messages_do():
         assert bob.client.state is State.OPEN
 
 
-def test_an_unfinished_message_is_no_activity_either():
+def test_an_unfinished_message_is_not_activity_either():
     with web(idle_s=10) as server:
         alice = Socket(server)
         alice.join("alice")

@@ -182,7 +182,7 @@ def test_a_connection_that_ended_without_a_close_frame_gets_none():
 
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 65_535, 65_536])
-def test_each_line_is_sent_as_a_text_message_of_its_own(size: int):
+def test_each_line_is_its_own_text_message(size: int):
     line = b"x" * size
     assert sent(WebSocketFraming.wrap(line + b"\n")) == [(Opcode.TEXT, line)]
     assert sent(WebSocketFraming.wrap(b"one\n" + line + b"\n")) == [

@@ -313,7 +313,7 @@ def test_a_script_fails_over_an_exception_unless_it_expects_it() -> None:
     assert not played(script + "the server raises ValueError\n", aio.late).passed
 
 
-def test_an_exception_that_the_server_handles_is_no_error(stage: Stage) -> None:
+def test_an_exception_that_the_server_handles_is_not_an_error(stage: Stage) -> None:
     alice = stage.client("alice")
     alice.send("HANDLED")
     alice.expect("done")
@@ -321,7 +321,7 @@ def test_an_exception_that_the_server_handles_is_no_error(stage: Stage) -> None:
     assert stage.server_output() == ""
 
 
-def test_an_exception_that_the_server_asks_for_later_is_no_error() -> None:
+def test_an_exception_that_the_server_asks_for_later_is_not_an_error() -> None:
     script = "alice> KEEP\nalice< done\nwait 5s\nalice> ASK\nalice< this task crashes when asked to\n"
     assert played(script, aio.late).passed
 

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+import threading
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
+import gevent
 import pytest
+from gevent.server import StreamServer
 
-from harness import Grade, InProcess, InProcessAsyncio, Outcome, Stage, parse, play
+from harness import Grade, InProcess, InProcessAsyncio, Outcome, ServerSpec, Stage, parse, play
 from harness.explore import explore, report
 from harness.interception.interceptor import AcceptedConnection
 from harness.interception.schedule import Schedule
 from harness.report.styled_text import plain
 from harness.report.text import report as verdict_report
+from harness.stage.virtual_time import ForeignThreads
 from tests.harness.servers import aio, aio_fragile, fragile, late
 
 
@@ -99,6 +111,277 @@ def test_waiting_60_s_takes_no_real_time(stage: Stage) -> None:
     stage.wait(60)
     assert stage.now() - before == 60
     assert time.monotonic() - began < 30
+
+
+# --- what no loop sees --------------------------------------------------------------------------------------
+
+GIVES_UP_S = 0.1
+"""How long the servers below wait for their back end, in their own time. It takes longer, in real time."""
+
+
+@pytest.fixture
+def back_end() -> Iterator[str]:
+    """The port of something that is not on the server's loop, and echoes each line after a while."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def echo() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                sock, _ = listener.accept()
+                with sock, sock.makefile("rb") as lines:
+                    for line in lines:
+                        time.sleep(1.5 * GIVES_UP_S)
+                        sock.sendall(line)
+
+    thread = threading.Thread(target=echo)
+    thread.start()
+    yield str(listener.getsockname()[1])
+    listener.shutdown(socket.SHUT_RDWR)
+    thread.join()
+    listener.close()
+
+
+class GeventRelay:
+    """Passes lines on to a port, or to a second listener of its own."""
+
+    def __init__(self, spec: ServerSpec) -> None:
+        self._back = spec.options.get("back")
+        self._own, self._front = (StreamServer(("127.0.0.1", 0), one) for one in (self._echo, self._relay))
+
+    def start(self) -> None:
+        self._own.start()
+        self._front.start()
+        self.addresses = {"": self._front.address}
+
+    def _relay(self, sock: Any, address: object) -> None:
+        port = int(self._back) if self._back else self._own.address[1]
+        with gevent.Timeout(GIVES_UP_S, False), gevent.socket.create_connection(("127.0.0.1", port)) as back:
+            for line in sock.makefile("rb"):
+                back.sendall(line)
+                sock.sendall(back.recv(100))
+
+    def _echo(self, sock: Any, address: object) -> None:
+        while data := sock.recv(100):
+            sock.sendall(data)
+
+    def stop(self) -> None:
+        self._front.stop()
+        self._own.stop()
+
+
+@contextlib.asynccontextmanager
+async def asyncio_relay(spec: ServerSpec) -> AsyncIterator[asyncio.Server]:
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.closing(writer):
+            while data := await reader.read(100):
+                writer.write(data)
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        port = int(spec.options.get("back", own.sockets[0].getsockname()[1]))
+        answers, questions = await asyncio.open_connection("127.0.0.1", port)
+        with contextlib.closing(writer), contextlib.closing(questions):
+            while line := await reader.readline():
+                questions.write(line)
+                writer.write(await asyncio.wait_for(answers.readline(), GIVES_UP_S))
+
+    own = await asyncio.start_server(echo, "127.0.0.1", 0)
+    async with own, await asyncio.start_server(relay, "127.0.0.1", 0) as front:
+        yield front
+
+
+RELAYS = {"gevent": InProcess(GeventRelay), "asyncio": InProcessAsyncio(asyncio_relay)}
+
+
+@pytest.mark.parametrize("name", RELAYS)
+def test_what_another_process_sends_is_waited_for_and_time_stands_still_meanwhile(
+    name: str, back_end: str
+) -> None:
+    script = parse(f"server: back={back_end}\nsettle: 20ms\n\nann> hello\nann< hello\n")
+    verdict = play(script, RELAYS[name])
+    assert verdict.passed, plain(verdict_report(verdict))
+    assert verdict.grade is Grade.SETTLED
+    at_work = f"a connection to port {back_end} was at work outside the server's loop"
+    assert f"(settled: {at_work}, so the harness waited" in plain(verdict_report(verdict))
+    wrong = parse(f"server: back={back_end}\nsettle: 20ms\nwithin: 500ms\n\nann> hello\nann< hullo\n")
+    assert f"hint  {at_work}" in plain(verdict_report(play(wrong, RELAYS[name])))
+
+
+@pytest.mark.parametrize("name", RELAYS)
+def test_a_connection_of_the_server_to_itself_leaves_the_fence_exact(name: str) -> None:
+    verdict = play(parse("ann> hello\nann< hello\nann closes\n"), RELAYS[name])
+    assert verdict.passed, plain(verdict_report(verdict))
+    assert verdict.grade is Grade.EXACT
+
+
+class GeventCommands:
+    """Does what its clients say, as `asyncio_commands` does."""
+
+    def __init__(self, act: Callable[[bytes, Callable[[bytes], None], Callable[..., object]], None]) -> None:
+        self._act = act
+
+    def __call__(self, spec: ServerSpec) -> StreamServer:
+        def talk(sock: Any, address: object) -> None:
+            loop = gevent.get_hub().loop
+
+            def from_thread(function: Callable[..., object], *arguments: object) -> None:
+                loop.run_callback_threadsafe(gevent.spawn, function, *arguments)
+
+            for line in sock.makefile("rb"):
+                self._act(line, sock.sendall, from_thread)
+
+        return StreamServer(("127.0.0.1", 0), talk)
+
+
+def asyncio_commands(act: Callable[[bytes, Callable[[bytes], None], Callable[..., object]], None]) -> Any:
+    async def serve(spec: ServerSpec) -> asyncio.Server:
+        async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with contextlib.closing(writer):
+                while line := await reader.readline():
+                    act(line, writer.write, asyncio.get_running_loop().call_soon_threadsafe)
+
+        return await asyncio.start_server(talk, "127.0.0.1", 0)
+
+    return serve
+
+
+ACTING = {
+    "gevent": lambda act: InProcess(GeventCommands(act)),
+    "asyncio": lambda act: InProcessAsyncio(asyncio_commands(act)),
+}
+
+
+@pytest.mark.parametrize("name", ACTING)
+def test_an_exception_that_ends_a_thread_of_the_server_fails_the_run(name: str) -> None:
+    def act(line: bytes, write: Callable[[bytes], None], from_thread: object) -> None:
+        write(line)
+        threading.Thread(target=int, args=(line,)).start()
+
+    target = ACTING[name](act)
+    assert play(parse("ann> 1\nann< 1\n"), target).passed
+    verdict = play(parse("settle: 20ms\n\nann> one\nann< one\n"), target)
+    assert verdict.outcome is Outcome.FAILED
+    text = plain(verdict_report(verdict))
+    assert "the server raised ValueError" in text
+    assert "in run" in text
+    expected = parse("settle: 20ms\n\nann> one\nann< one\nthe server raises ValueError\n")
+    assert play(expected, target).passed
+
+
+@pytest.mark.parametrize("name", ACTING)
+def test_a_server_that_exits_does_not_end_the_run(name: str) -> None:
+    """A test run that ends with status 0 would look as if everything had passed."""
+
+    def act(line: bytes, write: Callable[[bytes], None], from_thread: object) -> None:
+        sys.exit(0)
+
+    verdict = play(parse("ann> hello\nann receives nothing\n"), ACTING[name](act))
+    assert verdict.outcome is Outcome.FAILED
+    assert "the server raised SystemExit" in plain(verdict_report(verdict))
+
+
+@pytest.mark.parametrize("name", ACTING)
+def test_a_signal_handler_that_exits_ends_the_run(name: str) -> None:
+    def act(line: bytes, write: Callable[[bytes], None], from_thread: object) -> None:
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: sys.exit(3))
+    try:
+        with pytest.raises(SystemExit):
+            play(parse("ann> hello\nann receives nothing\n"), ACTING[name](act))
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.mark.parametrize("name", ACTING)
+def test_time_stops_for_a_thread_and_the_grade_says_so(name: str) -> None:
+    """A thread that has ended by the end of the turn has had less time than the script says."""
+
+    def act(line: bytes, write: Callable[[bytes], None], from_thread: Callable[..., object]) -> None:
+        def work() -> None:
+            time.sleep(0.01)
+            from_thread(write, b"worked\n")
+
+        later = gevent.spawn_later if name == "gevent" else asyncio.get_running_loop().call_later
+        later(1, threading.Thread(target=work).start)
+        later(1.5, write, b"half a second later\n")
+
+    script = parse("settle: 1s\n\nann> work\nwait 2s\nann< worked\nann< half a second later\n")
+    verdict = play(script, ACTING[name](act))
+    assert verdict.passed, plain(verdict_report(verdict))
+    assert (verdict.grade, verdict.unseen) == (Grade.SETTLED, "a thread")
+
+
+@pytest.mark.parametrize("name", ACTING)
+def test_what_a_thread_leaves_behind_when_it_ends_is_part_of_the_turn(name: str) -> None:
+    given: list[Any] = []
+
+    def act(line: bytes, *given_here: Any) -> None:
+        given.extend(given_here)
+
+    with Stage(ACTING[name](act)) as stage:
+        ann = stage.client("ann")
+        ann.send("hello")
+        write, from_thread = given
+        look = stage.loop._threads.any
+
+        def ends_before_the_look() -> bool:
+            if not left:
+                left.append(threading.Thread(target=from_thread, args=(write, b"left\n")))
+                left[0].start()
+                left[0].join()
+            return look()
+
+        left: list[threading.Thread] = []
+        stage.loop._threads.any = ends_before_the_look
+        ann.expect("left")
+        assert stage.grade is Grade.EXACT
+
+
+@pytest.mark.parametrize("name", ACTING)
+def test_a_process_that_the_server_forks_is_waited_for(name: str) -> None:
+    children: list[int] = []
+
+    def act(line: bytes, write: Callable[[bytes], None], from_thread: object) -> None:
+        heard, said = os.pipe()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of threads: this child uses none
+            child = os.fork()
+        if not child:
+            time.sleep(0.2)
+            os.write(said, line)
+            os._exit(0)
+        os.close(said)
+        if line == b"read\n":
+            write(os.read(heard, 100))
+            os.waitpid(child, 0)
+        else:
+            children.append(child)
+        os.close(heard)
+
+    script = parse("settle: 20ms\n\nann> other\nann receives nothing\n")
+    verdict = play(script, ACTING[name](act))
+    assert verdict.passed, plain(verdict_report(verdict))
+    assert (verdict.grade, verdict.unseen) == (Grade.SETTLED, "a process that the server forked")
+    os.waitpid(children.pop(), 0)
+    verdict = play(parse("ann> read\nann< read\n"), ACTING[name](act))
+    assert (verdict.passed, verdict.grade) == (True, Grade.EXACT)
+
+
+def test_a_thread_is_seen_that_has_the_number_of_one_that_has_ended() -> None:
+    ended = threading.Event()
+    first = threading.Thread(target=ended.wait)
+    first.start()
+    threads = ForeignThreads(lambda frame: False)
+    ended.set()
+    first.join()
+    ended.clear()
+    second = threading.Thread(target=ended.wait)
+    second.start()
+    assert threads.any()
+    threads._before[second.ident or 0] = first  # if the numbers happen to differ
+    assert threads.any()
+    ended.set()
+    second.join()
 
 
 # --- schedules ----------------------------------------------------------------------------------------------

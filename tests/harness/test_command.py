@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import textwrap
@@ -14,9 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from harness import Address, Command, Fence, ServerSpec, Stage, TargetError, UnsupportedSpec
+from harness import Address, Command, Fence, ServerSpec, Stage, TargetError, UnsupportedSpec, parse, play
+from harness.report.styled_text import plain
+from harness.report.text import report
 from harness.targets.command import claimed_port
 from tests.patience import HANG_S, killed_at_the_end, until
+from tests.ports import free_port
 
 SERVER = Path(__file__).parent / "servers" / "threaded.py"
 PYTHON = f"{shlex.quote(sys.executable)} -S"
@@ -37,9 +39,7 @@ def until_gone(pid: int) -> bool:
 
 def test_no_two_harnesses_choose_the_same_port(monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise each would find a server that listens, and one of them the other's."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     monkeypatch.setattr("harness.targets.command._PORTS", range(port, port + 1))
     other = (
         "import sys; from harness import Command, Stage; import harness.targets.command as command\n"
@@ -262,6 +262,33 @@ def test_each_script_gets_a_new_server_unless_it_is_shared() -> None:
     assert "restart" not in shared.features
 
 
+def test_a_shared_server_has_noticed_that_the_clients_of_one_script_left_when_the_next_begins() -> None:
+    program = """
+        import socketserver, time
+        taken = set()
+        class Talk(socketserver.StreamRequestHandler):
+            def handle(self):
+                for line in self.rfile:
+                    self.wfile.write(b"taken\\n" if line in taken else b"yours\\n")
+                    taken.add(line)
+                time.sleep(0.1)
+                taken.clear()
+        socketserver.ThreadingTCPServer(("127.0.0.1", {port}), Talk).serve_forever()
+    """
+    shared = Command([sys.executable, "-S", "-c", textwrap.dedent(program)], shared=True)
+    script = parse("alice> alice\nalice< yours\n")
+    try:
+        for _ in range(3):
+            verdict = play(script, shared)
+            assert verdict.passed, plain(report(verdict))
+        with Stage(shared) as stage:
+            host, port = stage.address(None)
+        assert play(script, Address(host, port)).passed
+        assert play(script, Address(host, port)).passed
+    finally:
+        shared.close()
+
+
 def test_much_output_does_not_block_the_server_and_its_end_is_kept() -> None:
     program = """
         import socket, time
@@ -295,9 +322,7 @@ def test_an_address_is_used_and_left_running() -> None:
 
 
 def test_a_refused_connection_is_not_an_error() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    with Stage(Address("127.0.0.1", port)) as stage:
+    with Stage(Address("127.0.0.1", free_port())) as stage:
         alice = stage.client("alice")
         alice.connect()
         assert alice.end.value == "refused"

@@ -250,6 +250,19 @@ def test_a_long_line_is_cut_around_the_first_difference(columns: int) -> None:
     assert f"ann< {line.replace('good', 'evil')}" in text  # what is there to be pasted is whole
 
 
+@pytest.mark.parametrize("columns", [80, None])
+def test_a_line_of_a_million_characters_is_no_long_report(columns: int | None) -> None:
+    line = "x" * 1_000_000
+    verdict, _ = reported(f"ann> say\nann< {line}y\n", {"say": f"{line}\N{COLLISION SYMBOL}"})
+    text = plain(report(verdict, columns))
+    assert len(text) < 50_000
+    received, expected, caret = text.splitlines()[1:4]
+    at = caret.index("^")
+    assert received[at] == "\N{COLLISION SYMBOL}"
+    assert expected[at] == "y"
+    assert text.endswith("\n  to accept what was received, 1 line, use `harness update`\n")
+
+
 def test_a_long_line_that_is_missing_is_cut_at_its_end() -> None:
     verdict, _ = reported(f"ann> say\nann< ok\nann< {'long ' * 200}end\n", {"say": "ok"})
     text = plain(report(verdict, 80))

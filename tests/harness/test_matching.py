@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from harness import InProcess, Outcome, parse, play
+from harness import InProcess, Outcome, Verdict, parse, play
 from harness.language.expansion import expand
 from harness.language.validation import Turn, validate
 from harness.playing.comparison import TurnExpectations, align_turn, choices_of, match_any_way, match_turn
@@ -25,6 +25,7 @@ NAMES = "ann> NAME ann\nbob> NAME bob\n"
         ("ID 1 | hi | OK 2", "in any order:\n    bob<~ ID ${x}\n    bob< hi\nbob<~ OK ${x}\n"),
         ("ID 1 | OK 2", "optional bob< hi\nbob<~ ID ${x}\nbob<~ OK ${x}\n"),
         ("ID 1 | OK 2", "either:\n    bob<~ ID ${x}\n    bob<~ OK ${x}\nor:\n    bob< hi\n"),
+        ("ID 2 | ID 1", "in any order:\n    bob<~ ID ${x}\n    bob< ID 1\nbob<~ ID ${x}\n"),
         ("ID 1 | OK 2", "bob receives any lines until ID ${x}\nin any order:\n    bob<~ OK ${x}\n"),
     ],
 )
@@ -32,8 +33,49 @@ def test_a_name_has_one_value_in_all_lines_of_a_turn(received: str, expected: st
     verdict = play(parse(f"{NAMES}ann> bob: {received}\n{expected}"), InProcess(serve))
     assert verdict.outcome is Outcome.FAILED
     assert verdict.failures[0].kind in (FailureKind.DIFFERENT, FailureKind.MISSING)
-    same = received.replace("2", "1")
+    same = received.replace("2", "1") + (" | ID 1" if "ID 2" in received else "")
     assert play(parse(f"{NAMES}ann> bob: {same}\n{expected}"), InProcess(serve)).passed
+
+
+def test_an_optional_line_does_not_take_the_place_of_the_same_one_that_has_to_come() -> None:
+    assert free("hi | B", "optional hi", "hi", "B").passed
+    assert free("hi | B | hi", "optional hi", "hi", "B").passed
+    assert free("B", "optional hi", "hi", "B").outcome is Outcome.FAILED
+
+
+def test_a_thousand_clients_match_and_those_that_do_not_agree_do_not() -> None:
+    turn = validate(expand(parse("c1..c1000 connects\nc1..c1000<~ hi ${n:int}\n"))).turns[0]
+    received = {f"c{n}": b"hi 7\n" for n in range(1, 1001)}
+    _, found = match_any_way(turn, received, {}, b"\n", lambda expected: 0)
+    assert found is not None
+    assert (found.bindings, len(found.entries)) == ({"n": "7"}, 1000)
+    _, found = match_any_way(turn, {**received, "c1000": b"hi 8\n"}, {}, b"\n", lambda expected: 0)
+    assert found is None
+
+
+def free(lines: str, *expected: str) -> Verdict:
+    steps = ""
+    for one in expected:
+        optional, line = ("optional ", one[9:]) if one.startswith("optional ") else ("", one)
+        steps += f"    {optional}bob{'<~' if '$' in line else '<'} {line}\n"
+    return play(parse(f"{NAMES}ann> bob: {lines}\nin any order:\n{steps}"), InProcess(serve))
+
+
+def test_many_lines_in_a_free_order_are_no_long_search() -> None:
+    names, said = [f"${{n{one}}} says hi" for one in range(11)], [f"{one} says hi" for one in range(12)]
+    verdict = free(" | ".join(said), *names, "3 says hi")
+    assert verdict.passed
+    assert {one.name: one.value for one in verdict.turns[-1].bindings}["n3"] == "4"
+    assert free(" | ".join(said), *names, "x says hi").outcome is Outcome.FAILED
+
+
+def test_a_search_that_would_last_for_ever_is_an_error_of_the_script() -> None:
+    names = [f"${{n{one}}} says hi" for one in range(11)]
+    verdict = free(
+        " | ".join([*(f"{one} says hi" for one in range(11)), "both 0 11"]), *names, "both ${n0} ${n1}"
+    )
+    assert verdict.outcome is Outcome.SCRIPT_ERROR
+    assert "<script>:4:1: the ways in which this turn can go have too many combinations" in verdict.reason
 
 
 # --- random turns -------------------------------------------------------------------------------------------

@@ -141,7 +141,10 @@ def test_a_session_of_three_terminals_is_recorded_and_passes(
             two.leaves()
             one.shows("INFO bob disconnected\n")
             output = ended(proxy, how)
-        assert f"written: {out}, with everything that was sent: passwords, too" in output
+        assert (
+            f"written: {out}; passwords after LOGIN and the like are replaced, other secrets are not"
+            in output
+        )
         text = out.read_text()
         for line in (
             "alice> LOGIN alice", "alice< OK", "carol< MSG alice hello there", r"bob>> MSG trailing space \n",
@@ -406,6 +409,65 @@ def test_the_time_of_day_becomes_a_capture_and_other_numbers_do_not() -> None:
     assert written(log_of(Connected(1), received(Sent(1, b"x y\n"), c1=answer))) == [
         "client1> x y",
         'client1<~ {"timestamp": ${_:int}, "id": 1234567890, "ms": ${_:int}, "cost": "$$5"}',
+    ]
+
+
+def test_passwords_are_replaced_by_others_of_the_same_length() -> None:
+    session = log_of(
+        Connected(1),
+        Sent(1, b"LOGIN alice\n"),
+        Sent(1, b"REGISTER  correct horse\n"),
+        Sent(1, b"MSG a horse\n"),
+        Sent(1, b"PASSWORD correct-horse another-one\n"),
+        received(Sent(1, b"/login alice correct horse\r\n"), c1=b"ERR correct horse is wrong\n"),
+        Sent(1, b'{"username": "alice", "password": "correct horse", "new": "\\"quoted\\"", "token": ""}\n'),
+        Sent(1, b"register short\n"),
+    )
+    assert written(session) == [
+        "alice> LOGIN alice",
+        "alice> REGISTER  1-secretxxxxx",
+        "alice> MSG a horse",
+        "alice> PASSWORD 2-secretxxxxx 3-secretxxx",
+        r"alice>> /login alice 1-secretxxxxx\r\n",
+        "alice< ERR 1-secretxxxxx is wrong",
+        "",
+        'alice> {"username": "alice", "password": "1-secretxxxxx", "new": "4-secretxx", "token": ""}',
+        "alice> register 5-sec",
+    ]
+
+
+def test_a_password_that_is_sent_in_pieces_is_replaced() -> None:
+    pieces = log_of(
+        Connected(1), Connected(2), Sent(1, b"LOGIN alice sec"), Sent(2, b"x\n"), Sent(1, b"ret\nPING\n")
+    )
+    text = "\n".join(written(pieces))
+    assert "sec" not in text.replace("-sec", "")
+    assert "ret" not in text
+    assert text.endswith(r"\nPING\n")
+
+
+def test_a_token_becomes_a_capture_that_is_sent_again() -> None:
+    token = b"gct_" + 43 * b"A"
+    session = log_of(
+        Connected(1),
+        received(Sent(1, b"TOKEN\n"), c1=b"TOKEN " + token + b"\n"),
+        received(Sent(1, b"TOKEN\n"), c1=b'{"token": "' + token[:-1] + b'B", "at": 1700000001}\n'),
+        Sent(1, b"LOGIN alice " + token + b"\n"),
+        Sent(1, b'{"username": "alice", "token": "' + token[:-1] + b'B"}\n'),
+        Sent(1, b"LOGIN alice " + token[:-1] + b"C\n"),
+        Sent(1, b'{"token": "' + token[:-1] + b'D"}\n'),
+    )
+    assert written(session) == [
+        "alice> TOKEN",
+        "alice<~ TOKEN ${token1}",
+        "",
+        "alice> TOKEN",
+        'alice<~ {"token": "${token2}", "at": ${_:int}}',
+        "",
+        "alice>~ LOGIN alice ${token1}",
+        'alice>~ {"username": "alice", "token": "${token2}"}',
+        "alice> LOGIN alice 1-secret" + 39 * "x",
+        'alice> {"token": "2-secret' + 39 * "x" + '"}',
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from harness import (
     Outcome,
     PlayOptions,
     ScriptError,
+    ServerSpec,
     Stage,
     Verdict,
     check,
@@ -152,6 +154,43 @@ def test_a_part_of_a_line_before_a_close_gives_the_same_verdict_each_time() -> N
     steps = LOGINS + "ann>> MSG hi\\nMSG h\nann closes\nbob< MSG ann hi\nbob< INFO ann left\n"
     found = {played(steps, "echoes", header="fence: PING -> PONG\n\n")[0].outcome for _ in range(12)}
     assert found == {Outcome.FAILED}  # ann receives an OK
+
+
+def impatient(spec: ServerSpec) -> StreamServer:
+    def talk(sock: Any, address: object) -> None:
+        with gevent.Timeout(30, False), suppress(ConnectionResetError):
+            for line in sock.makefile("rb"):
+                sock.sendall(line)
+
+    return StreamServer(("127.0.0.1", 0), talk)
+
+
+@pytest.mark.parametrize("leaves", ["closes", "aborts", "closes\nann connects\nann> hi\nann< hi"])
+def test_a_client_that_has_lost_its_connection_cannot_leave_unnoticed(leaves: str) -> None:
+    verdict = play(parse(f"ann> hi\nann< hi\nwait 60s\nann {leaves}\n"), InProcess(impatient))
+    assert verdict.outcome is Outcome.FAILED
+    assert verdict.failures[0].kind is FailureKind.LOST_CONNECTION
+    assert play(parse(f"ann> hi\nann< hi\nwait 29s\nann {leaves}\n"), InProcess(impatient)).passed
+
+
+def test_a_client_whose_connection_may_have_ended_can_leave() -> None:
+    either = "ann> hi\neither:\n    ann< hi\nor:\n    ann< hi\n    ann is closed\n"
+    assert play(parse(f"{either}wait 60s\nann closes\nann connects\n"), InProcess(impatient)).passed
+
+
+def test_a_conversation_in_python_notices_that_a_connection_was_lost() -> None:
+    with Stage(InProcess(impatient)) as stage:
+        ann, bob = stage.clients("ann", "bob")
+        ann.connect()
+        bob.connect()
+        stage.wait(29)
+        stage.settle()
+        bob.close()
+        stage.wait(1)
+        with pytest.raises(AssertionError, match="ann lost its connection, which is closed"):
+            stage.settle()
+        ann.expect_closed()
+        stage.settle()
 
 
 def test_what_a_client_does_after_it_has_left_waits_for_its_leaving() -> None:

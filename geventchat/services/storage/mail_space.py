@@ -22,7 +22,7 @@ class MailSpace:
         self.used = sum(self._senders.values())
 
     def change(self, sender: str, size: int) -> None:
-        """This sender takes so many bytes more, or less if it is negative."""
+        """Count this many bytes more for this sender, or fewer if negative."""
         self.used += size
         left = self._senders.get(sender, 0) + size
         if left:

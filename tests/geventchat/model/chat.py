@@ -21,16 +21,35 @@ from harness.language.steps import (
     as_receive,
     is_literal,
 )
-from tests.geventchat.model.dialects import JSON, LINE, NEIGHBOURS, SLASH, Dialect, LineDialect, SlashDialect
+from tests.geventchat.model.accounts import AccountRooms
+from tests.geventchat.model.dialects import (
+    HOLDERS,
+    JSON,
+    LINE,
+    NEIGHBOURS,
+    SLASH,
+    Dialect,
+    LineDialect,
+    SlashDialect,
+)
 from tests.geventchat.model.moderation import ModeratedRooms
-from tests.geventchat.model.requests import MAX_LINE, MAX_OWNED, MAX_ROOMS, EnterRoom, Line, Login
+from tests.geventchat.model.requests import (
+    MAX_LINE,
+    MAX_OWNED,
+    MAX_ROOMS,
+    PASSWORDS,
+    EnterRoom,
+    Line,
+    Login,
+    Register,
+    Request,
+)
 from tests.geventchat.model.rooms import Member
 
 CLIENTS = ("a", "b", "c", "d")
 START_S = 1_234_567_890
 LOGIN_S = 60
 _US = 1_000_000
-_PAUSES_US = (1 * _US, 10 * _US, 30 * _US, 59_999_000, 60 * _US, 3600 * _US)
 
 
 class Client(Member):
@@ -63,13 +82,17 @@ class Chat:
     """The client that acts next; None when time passes."""
     ways: Sequence[str] = ("line", "line", "line", "line", "cut", "crlf", "two", "part", "end")
     """How a client sends its next line, if it does not hang up."""
+    pauses_us: Sequence[int] = (1 * _US, 10 * _US, 30 * _US, 59_999_000, 60 * _US, 3600 * _US)
 
     def __init__(self) -> None:
         self._clients: dict[str, Client] = {}
         self._gone: list[Client] = []
-        self._rooms = ModeratedRooms(MAX_ROOMS, MAX_OWNED)
+        self._rooms = self._new_rooms()
         self._now_us = 0
         self._ended: list[Step] = []
+
+    def _new_rooms(self) -> ModeratedRooms:
+        return ModeratedRooms(MAX_ROOMS, MAX_OWNED)
 
     @property
     def header(self) -> dict[str, str]:
@@ -154,6 +177,12 @@ class Chat:
         if client.label in self._clients:
             self._handle(client, second)
 
+    def _request(self, label: str, request: Request, text: str) -> Iterator[Step]:
+        client = self._clients[label]
+        client.untouched = False
+        yield Send(label, text.rstrip())
+        self._handle(client, Line(text.encode(), request))
+
     def _handle(self, client: Client, line: Line) -> None:
         client.active_us = self._now_us
         if self._rooms.handle(client, line.request, self._now_ms):
@@ -178,7 +207,7 @@ class Chat:
         Which of two at the same moment sees the other leave is undefined, so time stops just before such a moment.
         """
         began = self._now_us
-        until = began + pick(_PAUSES_US)
+        until = began + pick(self.pauses_us)
         while (due := self._next_due()) is not None and due[0] <= until:
             self._now_us, idle = due
             if len(idle) > 1:
@@ -255,8 +284,38 @@ class ModeratedChat(Chat):
         room = NEIGHBOURS.rooms[0]
         yield from self._request(label, EnterRoom(room), self._clients[label].dialect.enter(room.typed))
 
-    def _request(self, label: str, request: EnterRoom | Login, text: str) -> Iterator[Step]:
-        client = self._clients[label]
-        client.untouched = False
-        yield Send(label, text.rstrip())
-        self._handle(client, Line(text.encode(), request))
+
+class AccountChat(Chat):
+    """A few people register, come back, take over their names and write to each other while they are away."""
+
+    dialects = (LineDialect(HOLDERS, idle_s=None), SlashDialect(HOLDERS))
+    labels = CLIENTS * 4 + ("",)
+    ways = ("line",) * 20 + ("cut", "crlf", "end")
+    # Behind wrong passwords one waits for 2, 4, 8 … seconds, and at most for a quarter of an hour.
+    pauses_us = (1 * _US, 2 * _US, 3_999_000, 10 * _US, 60 * _US, 900 * _US)
+
+    @property
+    def header(self) -> dict[str, str]:
+        return {"server": f"{super().header['server']} idle=0"}
+
+    def move(self, pick: Pick) -> Iterator[Step]:
+        if not self._accounts.accounts:
+            for label, name in zip(CLIENTS, HOLDERS.names[:2], strict=False):
+                yield from self._connect(label, pick)
+                yield from self._request(label, Login(name), self._clients[label].dialect.login(name.typed))
+                yield from self._received()
+                words = self._clients[label].dialect.register(PASSWORDS[0].typed)
+                yield from self._request(label, Register(PASSWORDS[0]), words)
+                yield from self._received()
+        yield from super().move(pick)
+
+    def _new_rooms(self) -> AccountRooms:
+        self._accounts = AccountRooms()
+        return self._accounts
+
+    def _handle(self, client: Client, line: Line) -> None:
+        super()._handle(client, line)
+        replaced, self._accounts.replaced = self._accounts.replaced, []
+        for holder in replaced:
+            assert isinstance(holder, Client)
+            self._disconnect(holder, Ending.CLOSED)

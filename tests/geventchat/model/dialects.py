@@ -19,11 +19,13 @@ from tests.geventchat.model.requests import (
     MAX_LINE,
     NAMES,
     NOT_UTF8,
+    PASSWORDS,
     ROOMS,
     TEXTS,
     AskHistory,
     AskTopic,
     Blank,
+    ChangePassword,
     Delete,
     DirectMessage,
     EnterRoom,
@@ -46,7 +48,9 @@ from tests.geventchat.model.requests import (
     Ping,
     Quit,
     Refusal,
+    Register,
     Request,
+    RevokeTokens,
     Sanction,
     Say,
     SetKey,
@@ -87,6 +91,7 @@ class Dialect(Protocol):
     def direct_message(self, to: str, text: str) -> str: ...
     def who(self) -> str: ...
     def enter(self, room: str) -> str: ...
+    def register(self, password: str) -> str: ...
     def ping(self) -> str: ...
     def quit(self) -> str: ...
 
@@ -108,6 +113,8 @@ class Dialect(Protocol):
     def bans(self, bans: Sequence[tuple[str, int | None, str]]) -> str: ...
     def kicked(self, room: str, reason: str, now_in: str) -> str: ...
     def invited(self, room: str, by: str) -> str: ...
+    def message_kept(self, to: str) -> str: ...
+    def replaced(self) -> str: ...
     def goodbye(self) -> str: ...
     def idle_notice(self) -> str: ...
 
@@ -133,6 +140,8 @@ class People:
     invalid_names: tuple[Name, ...] = INVALID_NAMES
     rooms: tuple[Name, ...] = (*ROOMS, *ROOMS, *INVALID_ROOMS)
     kinds: tuple[str, ...] = (*_KINDS, "help", *_ROOM_KINDS)
+    passwords: tuple[Text, ...] = ()
+    """What a login can carry behind its name."""
 
 
 ANYONE = People()
@@ -155,6 +164,50 @@ NEIGHBOURS = People(
         *["moderate"] * 15,
     ),
 )
+
+# A few people who have accounts, in the lobby.
+HOLDERS = People(
+    names=(*NAMES[:2], *NAMES[:2], NAMES[3], NAMES[4]),
+    invalid_names=(),
+    kinds=(
+        "say",
+        "who",
+        "quit",
+        "quit",
+        "login",
+        "token",
+        *["ignore", "register", "change"] * 3,
+        *["direct"] * 15,
+    ),
+    passwords=PASSWORDS,
+)
+
+
+def _account_request(kind: str, pick: Pick, people: People) -> tuple[str, Request] | None:
+    """The word, the arguments and the meaning of a request about accounts, as `line` and `slash` spell it."""
+    match kind:
+        case "register":
+            first = pick(PASSWORDS)
+            usage = Misused("/register <password>")
+            return pick(((f"REGISTER {first.typed}", Register(first)), ("register", usage)))
+        case "change":
+            usage = Misused("/password <old> <new>")
+            first, second = pick(PASSWORDS), pick(PASSWORDS)
+            old, new = first.typed.strip(), second.typed.strip()
+            request = ChangePassword(first, second)
+            return pick((*[(f"Password {old} {new}", request)] * 3, (f"PASSWORD {old} {new} x", usage)))
+        case "token":
+            usage = Misused("/token [revoke]")
+            return pick((("TOKEN Revoke", RevokeTokens()), ("token please", usage)))
+        case "ignore":
+            who, on = pick(people.names), pick((True, True, False))
+            return f"{'' if on else 'UN'}IGNORE {who.typed}", Ignore(who, on)
+    return None
+
+
+def _login_request(pick: Pick, people: People, name: Name) -> tuple[str, Login]:
+    password = pick((None, None, *people.passwords)) if people.passwords else None
+    return (name.typed if password is None else f"{name.typed} {password.typed}"), Login(name, password)
 
 
 def _utc(time_ms: int) -> str:
@@ -303,6 +356,12 @@ class LineDialect:
         Refusal.KEY_TOO_LONG: "key-too-long",
         Refusal.NO_SUCH_MESSAGE: "no-such-message",
         Refusal.INVALID_ARGUMENT: "invalid-argument",
+        Refusal.PASSWORD_REQUIRED: "password-required",
+        Refusal.WRONG_PASSWORD: "wrong-password",
+        Refusal.WEAK_PASSWORD: "weak-password",
+        Refusal.NAME_RESERVED: "name-reserved",
+        Refusal.TOO_MANY_ATTEMPTS: "too-many-attempts",
+        Refusal.MAILBOX_FULL: "mailbox-full",
     }
     _HELP = """\
 HELP LOGIN name [password] - enter the chat
@@ -338,10 +397,13 @@ OK
         kind = _kind(pick, logged_in, people.kinds)
         if (about_rooms := _room_request(kind, pick, people)) is not None:
             return _line(*about_rooms)
+        if (about_accounts := _account_request(kind, pick, people)) is not None:
+            return _line(*about_accounts)
         match kind:
             case "login":
                 name = pick((*people.names, *people.names, *people.invalid_names))
-                return _line(f"{pick(('LOGIN', 'login', 'LogIn'))} {name.typed}", Login(name))
+                words, login = _login_request(pick, people, name)
+                return _line(f"{pick(('LOGIN', 'login', 'LogIn'))} {words}", login)
             case "say":
                 text = pick(TEXTS)
                 return _line(f"{pick(('MSG', 'msg'))} {text.typed}", Say(text))
@@ -379,6 +441,9 @@ OK
 
     def enter(self, room: str) -> str:
         return f"JOIN {room}\n"
+
+    def register(self, password: str) -> str:
+        return f"REGISTER {password}\n"
 
     def ping(self) -> str:
         return "PING\n"
@@ -442,6 +507,12 @@ OK
 
     def invited(self, room: str, by: str) -> str:
         return f"INFO {by} invites you to {room}\n"
+
+    def message_kept(self, to: str) -> str:
+        return f"INFO {to} is offline, message kept\n"
+
+    def replaced(self) -> str:
+        return "INFO logged-in-elsewhere\n"
 
     def goodbye(self) -> str:
         return "Goodbye!\n"
@@ -550,6 +621,9 @@ class JsonDialect:
     def enter(self, room: str) -> str:
         raise AssertionError("this version does not know rooms")
 
+    def register(self, password: str) -> str:
+        raise AssertionError("this version has no accounts")
+
     def ping(self) -> str:
         return _object(type="ping")
 
@@ -608,6 +682,12 @@ class JsonDialect:
     def invited(self, room: str, by: str) -> str:
         return ""
 
+    def message_kept(self, to: str) -> str:
+        raise AssertionError("this version has no accounts")
+
+    def replaced(self) -> str:
+        raise AssertionError("this version has no accounts")
+
     def goodbye(self) -> str:
         return _object(type="goodbye")
 
@@ -663,6 +743,13 @@ class SlashDialect:
         Refusal.KEY_TOO_LONG: "[error] Key too long.",
         Refusal.NO_SUCH_MESSAGE: "[error] No message {}. Use /ids to see the ids.",
         Refusal.INVALID_ARGUMENT: "Usage: {}",
+        Refusal.ALREADY_LOGGED_IN: "[error] You are logged in already.",
+        Refusal.PASSWORD_REQUIRED: "[error] Password required: /login NAME PASSWORD",
+        Refusal.WRONG_PASSWORD: "[error] Wrong password.",
+        Refusal.WEAK_PASSWORD: "[error] Passwords have 8-128 characters.",
+        Refusal.NAME_RESERVED: "[error] This name is reserved already.",
+        Refusal.TOO_MANY_ATTEMPTS: "[error] Too many attempts. Try again later.",
+        Refusal.MAILBOX_FULL: "[error] The mailbox of '{}' is full.",
     }
     _HELP = """\
 === Commands ===
@@ -705,6 +792,9 @@ class SlashDialect:
     def random_line(self, pick: Pick, logged_in: bool) -> Line:
         """Before login every line is a name."""
         people = self._people
+        if people.passwords and pick((True, False) if not logged_in else (False,) * 9 + (True,)):
+            words, login = _login_request(pick, people, pick(people.names))
+            return _line(f"{pick(('/login', '/Login'))} {words}", login)
         if not logged_in:
             if pick((True, True, True, False)):
                 name = pick((*people.names, *people.names, *people.invalid_names, *self._COMMANDS_AS_NAMES))
@@ -717,6 +807,8 @@ class SlashDialect:
                 count = words.partition(" ")[2]
                 words, request = f"ids {count}".rstrip(), AskHistory(request.limit, with_ids=True)
             return _line(f"/{words}", request)
+        if (about_accounts := _account_request(kind, pick, people)) is not None:
+            return _line(f"/{about_accounts[0]}", about_accounts[1])
         match kind:
             case "say":
                 text = pick((*self._SAYABLE, Text("x" * MAX_LINE, "x" * MAX_LINE)))
@@ -758,6 +850,9 @@ class SlashDialect:
 
     def enter(self, room: str) -> str:
         return f"/join {room}\n"
+
+    def register(self, password: str) -> str:
+        return f"/register {password}\n"
 
     def ping(self) -> str:
         return "/ping\n"
@@ -823,6 +918,12 @@ class SlashDialect:
 
     def invited(self, room: str, by: str) -> str:
         return f"[info] {by} invites you to {room}: /join {room}\n"
+
+    def message_kept(self, to: str) -> str:
+        return f"[info] {to} is offline, message kept.\n"
+
+    def replaced(self) -> str:
+        return "[error] You have logged in elsewhere.\n"
 
     def goodbye(self) -> str:
         return "Disconnecting...\n"

@@ -36,6 +36,12 @@ class Refusal(Enum):
     KEY_TOO_LONG = auto()
     NO_SUCH_MESSAGE = auto()
     INVALID_ARGUMENT = auto()
+    PASSWORD_REQUIRED = auto()
+    WRONG_PASSWORD = auto()
+    WEAK_PASSWORD = auto()
+    NAME_RESERVED = auto()
+    TOO_MANY_ATTEMPTS = auto()
+    MAILBOX_FULL = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +65,8 @@ class Text:
 @dataclass(frozen=True, slots=True)
 class Login:
     name: Name
+    password: Text | None = None
+    """`shown` is what it comes to; empty if no password can be like this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +200,22 @@ class Ignore:
 
 
 @dataclass(frozen=True, slots=True)
+class Register:
+    password: Text
+
+
+@dataclass(frozen=True, slots=True)
+class ChangePassword:
+    old: Text
+    new: Text
+
+
+@dataclass(frozen=True, slots=True)
+class RevokeTokens:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
 class Misused:
     """A known command without what it needs; `usage` is how `slash` shows it."""
 
@@ -271,6 +295,9 @@ Request = (
     | Malformed
     | RoomRequest
     | ModerationRequest
+    | Register
+    | ChangePassword
+    | RevokeTokens
 )
 
 
@@ -366,4 +393,15 @@ TEXTS = (
     Text("left\u200eright", "leftright"),
     Text("\u05e9\u05dc\u05d5\u05dd\u200e!", "\u05e9\u05dc\u05d5\u05dd\u200e!"),
 )
+# As typed into a login: what is not shown does not count, and a character can be typed in several ways.
+PASSWORDS = (
+    Text("first-password", "first-password"),
+    Text(" first-\u200bpassword ", "first-password"),
+    Text("caf\u00e9-au-lait", "caf\u00e9-au-lait"),
+    Text("cafe\u0301-au-lait", "caf\u00e9-au-lait"),
+    Text("another-password", "another-password"),
+    Text("seven77", ""),
+)
+MAX_MAIL_OF_SENDER = 10
+MAIL_MS = 30 * 86_400_000
 NOT_UTF8 = b"caf\xe9"

@@ -124,10 +124,10 @@ class Hub:
                     sock.sendall(b"ERR unknown\n")
                 if "prompts" in self.options:
                     sock.sendall(b"> ")
-        if name:
-            with self.lock:
-                del self.people[name]
-            self.tell_others(name, f"INFO {name} left", "departures")
+            if name:  # before the end, after which another script can begin
+                with self.lock:
+                    del self.people[name]
+                self.tell_others(name, f"INFO {name} left", "departures")
 
     def tell_others(self, name: str, text: str, option: str) -> None:
         if "hub" in self.options or option in self.options:

@@ -1,6 +1,6 @@
 """The messages that were typed and are not confirmed. Pure: it decides what can be sent, and sends nothing.
 
-Invariants of Outbox:
+Invariants of OutgoingQueue:
 - A message that was typed waits, is under way, or is decided: said, refused, or dropped by command.
 - Messages are sent in the order in which they were typed, and at most MAX_UNDER_WAY are unanswered.
 - A message that was under way when the connection ended is doubtful. It is sent again only where nothing is said twice: with
@@ -22,7 +22,7 @@ MAX_UNDER_WAY = 16
 MAX_WAITING = 20_000
 
 
-class Outbox:
+class OutgoingQueue:
     """The messages of one client."""
 
     def __init__(self) -> None:
@@ -113,7 +113,7 @@ class Outbox:
         self._under_way.clear()
 
     def hold_doubtful(self) -> int:
-        """Nobody can find out whether they were said; how many wait for a decision now."""
+        """Leave doubtful messages to the user, since nothing shows whether they were said; returns how many there are."""
         doubtful = [outgoing for outgoing in self._waiting if outgoing.doubtful]
         for outgoing in doubtful:
             outgoing.held = True
