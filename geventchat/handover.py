@@ -33,7 +33,7 @@ from dataclasses import dataclass
 from typing import Any
 
 # Of the state, whatever its parts are: to be increased with each change to any of them.
-STATE_VERSION = 2
+STATE_VERSION = 3
 VARIABLE = "CHAT_UPGRADE_SOCKET"
 
 _READY_S = 30.0
