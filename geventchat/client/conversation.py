@@ -1093,7 +1093,9 @@ class Conversation:
             return
         listed = names[: shown_as.value]
         more = count - len(listed)
-        text = f"{count} here: {', '.join(listed)}" + (f" and {more} more" if more > 0 else "")
+        text = f"{count} here"
+        if listed:
+            text += f": {', '.join(listed)}" + (f" and {more} more" if more > 0 else "")
         self._entries.add(
             window if self._display.linear or shown_as is Shown.SHORT else self.current, Kind.PEOPLE, text
         )

@@ -147,6 +147,15 @@ class Many:
         return [window.title for window in self.talk.windows]
 
 
+def test_a_room_whose_people_are_not_listed_has_their_number() -> None:
+    many = Many(echoes_input=True)
+    many.type("/join dev")
+    (request,) = many.sent()
+    crowded = {**state(), "users": [], "user_count": 700}
+    shown = many.receive(type="entered", room="dev", ref=request["ref"], **crowded)
+    assert shown == ["👥 700 here", "💡 You are in dev."]
+
+
 def test_without_a_status_bar_it_is_said_which_window_is_the_current_one() -> None:
     many = Many(echoes_input=True)
     assert many.type("/join dev") == []

@@ -32,6 +32,7 @@ from tests.geventchat.processes import (
     running,
 )
 from tests.patience import HANG_S, until
+from tests.ports import free_port
 
 
 def log_in(port: int, name: bytes = b"alice") -> socket.socket:
@@ -189,6 +190,17 @@ def test_check_finds_what_keeps_a_certificate_from_being_used(tmp_path: Path):
     ended = run("--check", "--listen", f"line+tls://:6697?cert={missing}")
     assert (ended.returncode, ended.stdout) == (3, "")
     assert ended.stderr == f"geventchat: tls-cert: cannot read {missing}: No such file or directory\n"
+
+
+def test_check_finds_what_is_wrong_with_the_ban_list(tmp_path: Path):
+    bans = tmp_path / "bans"
+    bans.write_text("10.0.0.0/8\n10.0.0.0/33\n")
+    ended = called("--check", "--ban-list", str(bans))
+    assert (ended.returncode, ended.stdout) == (3, "")
+    assert (
+        ended.stderr
+        == f"geventchat: ban-list: {bans}: line 2: '10.0.0.0/33' is neither a name nor an address\n"
+    )
 
 
 def test_the_help_names_every_option_with_its_default_and_the_commands():
@@ -441,8 +453,7 @@ def close_standard_streams() -> None:
 
 
 def test_a_server_without_standard_streams_serves_and_stops():
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     with running(str(port), stdout=None, stderr=None, preexec_fn=close_standard_streams) as server:
         deadline = time.monotonic() + HANG_S
         while True:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import random
 import re
 import signal
 import socket
@@ -21,14 +19,7 @@ import pytest
 from tests.certificates import made_certificate
 from tests.geventchat.processes import called, environment, port_of, ready_lines, run, running
 from tests.patience import HANG_S
-
-
-def free_port() -> int:
-    """A free port outside the range from which the kernel assigns ports."""
-    for port in random.sample(range(10_000, 32_000), 100):
-        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port
-    raise AssertionError("a hundred ports in a row were in use")
+from tests.ports import free_port
 
 
 def assert_healthy(ended: subprocess.CompletedProcess[str], address: str, state: str = "answers") -> None:
@@ -87,6 +78,15 @@ def test_a_full_server_is_healthy(option: str, state: str):
             client.sendall(b"LOGIN alice\n")
             assert client.recv(100) == b"OK\n"
             assert_healthy(called("health", str(port)), f"127.0.0.1:{port}", state)
+
+
+def test_a_server_that_has_banned_the_address_of_the_check_is_healthy(tmp_path: Path):
+    bans = tmp_path / "bans"
+    bans.write_text("127.0.0.0/8\n")
+    with running("0", "--host", "127.0.0.1", "--ban-list", str(bans)) as server:
+        port = port_of(ready_lines(server)[0])
+        state = "answers, and has banned this address"
+        assert_healthy(called("health", str(port)), f"127.0.0.1:{port}", state)
 
 
 # --- Finding the server of a process ---------------------------------------------------------------------------------

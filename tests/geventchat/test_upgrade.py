@@ -89,7 +89,7 @@ class World:
         return done.returncode, done.stdout + done.stderr
 
     def ask_and_go(self, **request: str) -> socket.socket:
-        """A connection on which this has been asked, and whose answer nobody reads."""
+        """A connection on which this has been asked, and whose answer is never read."""
         asking = socket.socket(socket.AF_UNIX)
         asking.settimeout(HANG_S)
         asking.connect(self._path)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import textwrap
@@ -19,6 +18,7 @@ from harness.report.styled_text import plain
 from harness.report.text import report
 from harness.targets.command import claimed_port
 from tests.patience import HANG_S, killed_at_the_end, until
+from tests.ports import free_port
 
 SERVER = Path(__file__).parent / "servers" / "threaded.py"
 PYTHON = f"{shlex.quote(sys.executable)} -S"
@@ -39,9 +39,7 @@ def until_gone(pid: int) -> bool:
 
 def test_no_two_harnesses_choose_the_same_port(monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise each would find a server that listens, and one of them the other's."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     monkeypatch.setattr("harness.targets.command._PORTS", range(port, port + 1))
     other = (
         "import sys; from harness import Command, Stage; import harness.targets.command as command\n"
@@ -324,9 +322,7 @@ def test_an_address_is_used_and_left_running() -> None:
 
 
 def test_a_refused_connection_is_not_an_error() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    with Stage(Address("127.0.0.1", port)) as stage:
+    with Stage(Address("127.0.0.1", free_port())) as stage:
         alice = stage.client("alice")
         alice.connect()
         assert alice.end.value == "refused"

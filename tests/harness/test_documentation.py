@@ -35,6 +35,7 @@ from tests.harness.zoo import SERVERS
 from tests.harness.zoo.__main__ import _options as zoo_options
 from tests.independent.__main__ import SUITES
 from tests.patience import HANG_S, killed_at_the_end
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 TRANSCRIPTS, AUDIT, EXPLORE = "transcripts.md", "audit-and-compare.md", "explore-and-generate.md"
@@ -174,9 +175,8 @@ def test_the_recorder_writes_the_session_that_is_shown(shell, tmp_path):
     source = tmp_path / "chat.py"
     source.write_text(block(TRANSCRIPTS, *CHAT))
     target = Command([sys.executable, str(source), "{port}"])
-    with target.start(ServerSpec(), 60.0) as server, socket.create_server(("127.0.0.1", 0)) as found:
-        ports = {"4000": address_of(server.addresses, None)[1], "4001": found.getsockname()[1]}
-        found.close()
+    with target.start(ServerSpec(), 60.0) as server:
+        ports = {"4000": address_of(server.addresses, None)[1], "4001": free_port()}
         for words in (command, block(TARGETS, "harness record --connect").splitlines()[0]):
             for shown, own in ports.items():
                 words = words.replace(shown, str(own))

@@ -158,7 +158,7 @@ RELAYS = f"""{WORKS}
             elif not (data := ready.recv(4096)):
                 clients.remove(ready)
             elif data.startswith(b"MSG"):
-                works(0.2)
+                works(0.1)
                 for other in clients:
                     if other is not ready:
                         other.sendall(data)
@@ -196,7 +196,7 @@ def test_a_server_is_not_quiet_while_it_waits_for_a_processor(slow: Command) -> 
 
 def test_a_client_is_not_given_up_as_one_that_hears_nothing_while_the_server_waits_for_a_processor() -> None:
     script = (
-        "fence: MSG ${token} heard as MSG ${token}\nsettle: 500ms\n\nann> HI\nbob> HI\nann receives nothing\n"
+        "fence: MSG ${token} heard as MSG ${token}\nsettle: 250ms\n\nann> HI\nbob> HI\nann receives nothing\n"
     )
     with starved(RELAYS) as server:
         verdict = play(parse(script), server)

@@ -18,6 +18,7 @@ from harness.playing.verdict import FailureKind
 from harness.report import styled_text
 from harness.report.text import report
 from tests.harness.servers.talk import serve
+from tests.ports import free_port
 
 ROOM = "alice> LOGIN alice\nalice< OK\nbob> LOGIN bob\nbob< OK\n"
 TALK = f"{sys.executable} -m tests.harness.servers.talk {{port}} {{fault=none}}"
@@ -349,8 +350,7 @@ def test_a_port_that_is_none_is_a_failure_of_the_server(numbers, detail):
 
 
 def test_a_port_without_a_listener_refuses():
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        high, low = divmod(closed.getsockname()[1], 256)
+    high, low = divmod(free_port(), 256)
     steps = f"{PASSIVE}d connects to port 256*${{high}}+${{low}}\n"
     verdict = play(parse(steps), passive(f"{high},{low}"))
     assert [(one.kind, one.client) for one in verdict.failures] == [(FailureKind.REFUSED_ENTRY, "d")]
