@@ -34,7 +34,7 @@ from typing import Any
 from geventchat.clock import Clock
 
 # Of the state, whatever its parts are: to be increased with each change to any of them.
-STATE_VERSION = 2
+STATE_VERSION = 3
 VARIABLE = "CHAT_UPGRADE_SOCKET"
 
 _READY_S = 30.0

@@ -435,6 +435,14 @@ def test_a_socket_that_a_killed_server_has_left_is_replaced_and_one_of_a_running
     path.write_text("mine")
     with pytest.raises(CannotOpenSocket, match="another file is there"):
         AdminSocket(path, lambda request, by, at_once: iter(()), lambda event, **fields: None)
+    link = tmp_path / "link.sock"
+    for target in (path, tmp_path / "nowhere"):
+        # Nothing behind a link is opened, made or removed.
+        link.symlink_to(target)
+        with pytest.raises(CannotOpenSocket, match="another file is there"):
+            AdminSocket(link, lambda request, by: iter(()), lambda event, **fields: None)
+        link.unlink()
+    assert not (tmp_path / "nowhere").exists()
     with pytest.raises(CannotOpenSocket, match="No such file"):
         AdminSocket(
             tmp_path / "no" / "x", lambda request, by, at_once: iter(()), lambda event, **fields: None
