@@ -39,10 +39,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"geventchat: {error}", file=sys.stderr)
         return EXIT_CONFIGURATION
     if arguments.check:
+        from geventchat.ban_list import read_bans
         from geventchat.net.tls import Certificate
 
         try:
             config = settings.config
+            read_bans(config, 0)
             for listen in config.listen:
                 if listen.is_tls:
                     Certificate(*config.certificate_of(listen))

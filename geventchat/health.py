@@ -29,6 +29,7 @@ _HEALTHY = {
     b"Goodbye!": "answers",
     b"ERR server-full": "answers, and is full",
     b"ERR too-many-connections": "answers, and has too many connections from this address",
+    b"ERR banned": "answers, and has banned this address",
 }
 # How a greeting begins, if the server has one.
 _GREETING = b"INFO "

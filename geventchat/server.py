@@ -6,6 +6,7 @@ A program that embeds it also learns here what happens, and can speak and kick.
 from __future__ import annotations
 
 import secrets
+import select
 import socket
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -18,8 +19,8 @@ from typing import Any, TypeVar, cast
 import gevent
 from gevent.event import Event
 
+from geventchat.ban_list import read_bans
 from geventchat.chat.addresses import parse_address
-from geventchat.chat.bans import Ban, read_ban_list
 from geventchat.chat.chat import Chat
 from geventchat.chat.commands import Kick, ModerationCommand
 from geventchat.chat.credentials import Tools
@@ -74,6 +75,8 @@ T = TypeVar("T")
 
 # How many clients a part of what is handed over has: the next part is made while another process takes this one over.
 _CLIENTS_AT_ONCE = 100
+# How long those who have said something are served alone, before the next few of the others are.
+_BETWEEN_CLIENTS_S = 0.005
 
 # Where the program waits at gates: one queue beside those of the addresses.
 _PROGRAM = "program"
@@ -85,7 +88,6 @@ _IDLE_NOTICES = {
 }
 
 _Table = TypeVar("_Table", Config, Limits)
-_MOST_BAN_LIST_CHARACTERS = 4_194_304
 # The storage gets the rest of the shutdown time-out to write what is queued, and at least this.
 _LEAST_CLOSE_S = 0.3
 
@@ -98,22 +100,6 @@ def _kept(running: _Table, wanted: _Table) -> _Table:
     """The wanted settings, but for those that need a restart."""
     rows = [row for row in settings_of(wanted) if row.reload is Reload.RESTART]
     return replace(wanted, **{row.field: getattr(running, row.field) for row in rows})
-
-
-def _read_ban_list(config: Config, now_ms: int) -> list[Ban]:
-    """The bans in the file of bans. Raises ConfigError."""
-    if not config.ban_list:
-        return []
-    try:
-        with open(config.ban_list, encoding="utf-8") as file:
-            text = file.read(_MOST_BAN_LIST_CHARACTERS + 1)
-        if len(text) > _MOST_BAN_LIST_CHARACTERS:
-            raise ValueError(f"more than {_MOST_BAN_LIST_CHARACTERS:,} characters")
-        return read_ban_list(text, now_ms, config.limits.server_bans)
-    except OSError as error:
-        raise ConfigError("ban-list", f"ban-list: cannot read {config.ban_list}: {error.strerror}") from error
-    except ValueError as wrong:
-        raise ConfigError("ban-list", f"ban-list: {config.ban_list}: {wrong}") from wrong
 
 
 def _import_service(name: str) -> Any:
@@ -281,6 +267,7 @@ class Server:
         self._connections: dict[int, OpenConnection] = {}
         self._hangups: HangupWatch | None = None
         self._request_turns: InputTurns | None = None
+        self._origins = Origins((), map(read_origin, self.config.web_origins))
         self._address_log: AddressLog | None = None
         self._loop_delay: LoopDelay | None = None
         self._storage: Storage | None = None
@@ -315,7 +302,7 @@ class Server:
         hub = gevent.get_hub()
         limits = fit_to_descriptors(self.config.limits.without_rates())
         self._chat_limits = limits.chat
-        bans = _read_ban_list(self.config, int(1000 * self._clock.time()))
+        bans = read_bans(self.config, int(1000 * self._clock.time()))
         if limits.clients < self.config.limits.clients:
             self._log(LogEvent.CLIENT_LIMIT_LOWERED, asked=self.config.limits.clients, clients=limits.clients)
         log = AddressLog(
@@ -560,7 +547,7 @@ class Server:
         """
         config = replace(_kept(self.config, config), limits=_kept(self.config.limits, config.limits))
         operators = self._operators_of(config)
-        bans = _in_thread(partial(_read_ban_list, config, int(1000 * self._clock.time())))
+        bans = _in_thread(partial(read_bans, config, int(1000 * self._clock.time())))
         for certificate in self._certificates.values():
             # Tried first, because nothing may change if it is broken.
             Certificate(certificate.cert, certificate.key)
@@ -577,6 +564,7 @@ class Server:
         context.log.change(limits.address_log_lines_per_s, limits.address_burst_log_lines)
         chat.greeting = clean(config.greeting)
         chat.change_names(operators, self._reserved_of(config))
+        self._origins.listed = tuple(map(read_origin, config.web_origins))
         for service in map(_chat_service, self._services.values()):
             if isinstance(service, ChatService):
                 service.idle_s = self._idle_s(service.encoding.dialect)
@@ -706,14 +694,26 @@ class Server:
         """
         self.storage.begin()
         self._listen()
-        for connection in list(self._connections.values()):
-            assert isinstance(connection, Connection)
-            gevent.spawn_raw(connection.go_on)
         chat = self.context.chat
         for session in self._lost:
             chat.leave(session)
         self._lost.clear()
         chat.announce_departures()
+        gevent.spawn_raw(self._serve_again)
+
+    def _serve_again(self) -> None:
+        """Serve those who have said something at once, and the others little by little: that takes time for each of them."""
+        waiting = {one.fileno: one for one in self.connections}
+        with select.epoll() as spoken:
+            for descriptor in waiting:
+                spoken.register(descriptor, select.EPOLLIN)
+            while waiting:
+                for descriptor in dict.fromkeys(
+                    [*(one for one, _ in spoken.poll(0)), *islice(waiting, _CLIENTS_AT_ONCE)]
+                ):
+                    spoken.unregister(descriptor)
+                    gevent.spawn_raw(waiting.pop(descriptor).go_on)
+                gevent.sleep(_BETWEEN_CLIENTS_S)
 
     def administer(
         self, by: Name, room: str, command: ModerationCommand, timeout: float | None = None
@@ -894,9 +894,9 @@ class Server:
 
     def _make_web_service(self, context: ServerContext, notice: DisconnectNotice | None) -> Service:
         hosts = [listen.host or "" for listen, _ in self._addresses_to_serve() if listen.service == "web"]
-        origins = Origins(hosts, map(read_origin, self.config.web_origins))
+        self._origins = Origins(hosts, map(read_origin, self.config.web_origins))
         idle_s = self._idle_s(DIALECTS["json"])
-        service: Service = _import_service("web").web_service(context, idle_s, notice, origins)
+        service: Service = _import_service("web").web_service(context, idle_s, notice, self._origins)
         return service
 
     def _idle_s(self, dialect: Dialect) -> float:
@@ -914,6 +914,10 @@ class Server:
     def _on_connect(self, route: Route, context: ServerContext, sock: socket.socket, host: str) -> None:
         self._numbers = number = self._numbers + 1
         if route.service.is_internal:
+            if route.certificate is not None and len(self._connections) >= self._most_connections(context):
+                # Before its handshake the service does not bound it.
+                sock.close()
+                return
             accepted = Accepted(sock, host, number, None, self._on_closed)
             gevent.spawn_raw(self._add(route, context, sock, accepted).run)
             return
@@ -922,6 +926,10 @@ class Server:
         else:
             self._admit(route, context, sock, host, number)
 
+    def _most_connections(self, context: ServerContext) -> int:
+        """How many there can be with those that have no slot yet."""
+        return context.limits.clients + context.limits.lingering
+
     def _is_proxy(self, host: str) -> bool:
         address = parse_address(host) if self.config.proxy_from else None
         return address is not None and any(address in network for network in self.config.proxy_from)
@@ -929,7 +937,7 @@ class Server:
     def _read_proxy_header(
         self, route: Route, context: ServerContext, sock: socket.socket, proxy: str, number: int
     ) -> None:
-        if len(self._connections) >= context.limits.clients + context.limits.lingering:
+        if len(self._connections) >= self._most_connections(context):
             # They have no slots yet, but descriptors.
             full = NoticeReason.SERVER_FULL.value
             context.log.of_address(proxy, LogEvent.REFUSED, conn=number, address=proxy, reason=full)

@@ -1078,6 +1078,7 @@ class Config(_Checked):
         Group.ADDRESSES,
         "origins of the chat page besides localhost and the addresses that are listened on, separated by spaces or commas: what"
         " browsers have in front of the path, or the host name alone",
+        reload=Reload.AT_ONCE,
     )
     proxy_from: tuple[Network, ...] = setting(
         "proxy-from",

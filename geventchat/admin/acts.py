@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from datetime import datetime, timezone
 from itertools import islice
 from pathlib import Path
@@ -40,6 +41,7 @@ from geventchat.log import LEVELS, Log, LogEvent
 from geventchat.net.connection import Connection
 from geventchat.rate import Rate, TokenBucket
 from geventchat.server import Server
+from geventchat.settings import Listen
 
 # Whose acts these are in the audit log. No client can have the name.
 ACTOR = Name("geventchat admin", "")
@@ -148,7 +150,7 @@ class Acts:
         yield _done(
             pid=os.getpid(),
             started_ms=self._controls.started_ms,
-            listening=[f"{listen.scheme}://{host}:{port}" for listen, (host, port) in server.listening],
+            listening=[_place(listen, *bound) for listen, bound in server.listening],
             connections=server.clients,
             people=len(chat),
             rooms=len(chat.rooms),
@@ -343,6 +345,11 @@ def _rows(rows: Iterator[dict[str, Any]]) -> Iterator[Answer]:
         count += len(some)
         yield {"rows": some}
     yield _done(rows=count)
+
+
+def _place(listen: Listen, host: str, port: int) -> str:
+    bound = listen if listen.is_unix else replace(listen, host=host, port=port)
+    return f"{listen.scheme}://{bound.shown}"
 
 
 def _room(room: Room) -> dict[str, Any]:

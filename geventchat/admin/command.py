@@ -298,9 +298,12 @@ def _show(arguments: argparse.Namespace, done: dict[str, Any], rows: list[dict[s
         return show(json.dumps(rows if is_list else done, indent=2) + "\n")
     if is_list:
         return show(_table(rows))
-    # A time is shown as a date.
-    lines = [f"{key.removesuffix('_ms').replace('_', ' ')}: {_cell(key, done[key])}\n" for key in done]
-    return show("".join(lines) or "done\n")
+    return show("".join([f"{_label(key)}: {_cell(key, done[key])}\n" for key in done]) or "done\n")
+
+
+def _label(key: str) -> str:
+    # That is shown as a time.
+    return "started" if key == "started_ms" else key.replace("_", " ")
 
 
 def _table(rows: Iterable[dict[str, Any]]) -> str:
@@ -323,7 +326,7 @@ def _cell(key: str, value: Any) -> str:
             return "yes" if value else "no"
         case list():
             return " ".join(map(clean, map(str, value)))
-        case int() if key.endswith("_ms"):
+        case int() if key == "started_ms":
             return datetime.fromtimestamp(value / 1000, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
         case int() if key.endswith("_bytes") or key == "bytes":
             return f"{value:,}"

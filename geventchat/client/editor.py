@@ -192,9 +192,9 @@ class Editor:
                     self._line_ended = False
                     self._insert(text)
                 return []
-            case Paste(text, joined):
+            case Paste(text, joined, guessed=guessed):
                 self._end_search(keep=True)
-                self._paste(text, joined)
+                self._paste(text, joined, guessed=guessed)
                 return []
             case Key(name):
                 return self._key(name)
@@ -221,7 +221,7 @@ class Editor:
                 return []
 
     def _submit(self) -> list[Action]:
-        text, literal = self.text, self.literal
+        text, literal = self.text.rstrip("\n"), self.literal
         if not self.view.accepts(text):
             return []
         # From the history it comes back as typed, so that a slash would begin a command.
@@ -242,17 +242,17 @@ class Editor:
 
     # Pastes.
 
-    def _paste(self, text: str, joined: bool) -> None:
+    def _paste(self, text: str, joined: bool, *, guessed: bool = False) -> None:
         if self.view.hidden:
             self._insert(text.strip("\n").partition("\n")[0])
             return
         begins = joined or self.cursor == 0
         if self._line_ended and self.cursor == len(self.text):
             text = "\n" + text
-        self._line_ended = text.endswith("\n")
-        # The end of the last line is not the wish to send it.
-        text = _UNSAFE.sub("\ufffd", _expanded(text.removesuffix("\n")))
-        self._insert(text)
+        self._line_ended = text.endswith("\n") and not guessed
+        # The end of the last line is not the wish to send it. But if these lines were typed, the next one is not a part of it.
+        text = text if guessed else text.removesuffix("\n")
+        self._insert(_UNSAFE.sub("\ufffd", _expanded(text)))
         # A blank line can begin it that says nothing.
         if begins and self.text.strip():
             self.literal = True

@@ -97,11 +97,15 @@ class Text(NamedTuple):
 
 
 class Paste(NamedTuple):
-    """Text that was pasted, with newlines as line ends. `joined`: what was typed just before belongs to it."""
+    """Text that was pasted, with newlines as line ends. `joined`: what was typed just before belongs to it.
+
+    `guessed`: only its speed says that it was pasted. It can also have been typed while this program had to wait.
+    """
 
     text: str
     joined: bool = False
     truncated: bool = False
+    guessed: bool = False
 
 
 KeyEvent = Key | Text | Paste
@@ -220,7 +224,7 @@ class KeyReader:
         if self._burst is not None:
             joined = self._burst[0] == "\n"
             text, self._burst = "".join(self._burst), None
-            events.append(Paste(_with_newlines(text), joined, self._truncated))
+            events.append(Paste(_with_newlines(text), joined, self._truncated, guessed=True))
             self._truncated = False
 
     def _feed_escape(self, data: bytes, events: list[KeyEvent]) -> bytes:

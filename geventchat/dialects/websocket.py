@@ -96,7 +96,7 @@ def _accept(protocol: ServerProtocol, head: bytes) -> bytes:
 
 
 def _release(protocol: ServerProtocol) -> None:
-    """Let go of what leads back to a protocol that is not needed any more, so that it does not wait for the garbage collector."""
+    """Break the cycles of a protocol that is not needed any more: it would wait for the garbage collector."""
     protocol.parser.close()
     for error in (protocol.parser_exc, protocol.handshake_exc):
         if error is not None:

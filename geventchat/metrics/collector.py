@@ -115,6 +115,10 @@ class ServerCollector:
             connections.add_metric([dialect], number)
         yield connections
         yield _gauge(
+            "slots", "Clients of any kind that count for --max-clients.", context.admission.connected
+        )
+        yield _gauge("slots_max", "How many there can be.", context.limits.clients)
+        yield _gauge(
             "addresses", "Addresses that are remembered for their limits.", context.admission.addresses
         )
         yield _counter("accepted", "Connections that were accepted, refused ones included.", counts.accepted)

@@ -7,7 +7,6 @@ Invariants:
 
 from __future__ import annotations
 
-import socket
 from contextlib import suppress
 from typing import Any
 
@@ -15,6 +14,7 @@ from geventchat.chat.events import NoticeReason
 from geventchat.metrics.collector import ServerCollector, Watched
 from geventchat.net.loop_delay import LoopDelay
 from geventchat.net.service import Accepted
+from geventchat.net.transport import end_output, input_watcher
 from geventchat.net.waiter import CloseReason, ConnectionEnded, Waiter, closing_watcher
 from geventchat.web.http import BadRequest, Request, RequestReader, Response, error_response, written
 
@@ -24,7 +24,7 @@ REQUEST_S = 10.0
 HEAD_BYTES = 8_192
 _CHUNK_BYTES = 8_192
 _PAGE = "text/plain; version=0.0.4; charset=utf-8"
-_READ, _WRITE = 1, 2
+_WRITE = 2
 
 
 class MetricsService:
@@ -99,7 +99,7 @@ class MetricsConnection:
     def _serve(self) -> None:
         reader = RequestReader(HEAD_BYTES, 0)
         keep_alive = True
-        with closing_watcher(self._context.hub.loop.io(self._transport.fileno(), _READ)) as readable:
+        with closing_watcher(input_watcher(self._context.hub.loop, self._transport)) as readable:
             while keep_alive:
                 try:
                     request = reader.take()
@@ -120,7 +120,7 @@ class MetricsConnection:
                 now = self._context.clock.time()
                 self._send(written(response, now, keep_alive=keep_alive, is_head=is_head))
         with suppress(OSError):
-            self._transport.shutdown(socket.SHUT_WR)
+            end_output(self._transport)
 
     def _receive(self, readable: Any) -> bytes:
         """The next bytes; empty when the client has closed its side, or has sent nothing for too long."""

@@ -304,6 +304,7 @@ class Opening(_Early):
         if accepted.address is not None:
             self._context.admission.leave(accepted.address)
         self._release()
+        self._context.counts.closed[reason] += 1
         more = {"error": error} if error else {}
         self._log(
             LogEvent.DISCONNECTED,

@@ -247,6 +247,8 @@ class HttpConnection:
             reader.feed(chunk)
         if not has_read:
             self._wait_for_turn()
+        # What follows it is counted by whoever reads it.
+        self._context.counts.received_bytes += len(request.head) + len(request.body)
         now = self.waiter.note_activity()
         self._costs.charge(max(0, _LEAST_REQUEST_COST - len(request.head) - len(request.body)), now)
         self._costs.wait_for_bytes(self.waiter, now)
@@ -277,7 +279,9 @@ class HttpConnection:
     def _send_some(self, data: memoryview, writable: Any) -> int:
         """Send what fits, or wait until something does; returns the bytes that were sent."""
         try:
-            return self._transport.send(data)
+            sent = self._transport.send(data)
+            self._context.delivery.sent_bytes += sent
+            return sent
         except BlockingIOError:
             pass
         try:
@@ -383,6 +387,7 @@ class HttpConnection:
             self._transport.close()
             self._accepted.on_closed(self)
         if reason is not CloseReason.REFUSED:
+            self._context.counts.closed[reason] += 1
             self._context.log.of_address(
                 self._origin,
                 LogEvent.DISCONNECTED,

@@ -79,7 +79,7 @@ class Origins:
     def __init__(self, bound: Collection[str], listed: Iterable[ListedOrigin]) -> None:
         """`bound` are the hosts that it was told to listen on, `listed` the origins that the operator allows."""
         self._bound = frozenset(host.lower() for host in bound)
-        self._listed = tuple(listed)
+        self.listed = tuple(listed)
 
     def refuse(self, origin: str | None, host: str, local_host: Callable[[], str]) -> str | None:
         """Why a request with this origin and this host is refused; None if it is not. `local_host` is where it arrived."""
@@ -106,7 +106,7 @@ class Origins:
         name = name_of(host)
         if _is_loopback(name) or name.strip("[]") in self._bound:
             return None
-        if any(listed.includes(scheme, host) for listed in self._listed):
+        if any(listed.includes(scheme, host) for listed in self.listed):
             return None
         address = _address(name)
         if address is not None and address == _address(local_host().partition("%")[0]):

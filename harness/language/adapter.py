@@ -22,12 +22,23 @@ from pathlib import Path
 from harness.language.escapes import parse_bytes, render_bytes, unescape
 from harness.language.fences import Fence
 from harness.language.forms import header_line
-from harness.language.patterns import ANONYMOUS, Pattern, fill, match, parse_pattern, render_pattern
+from harness.language.patterns import (
+    ANONYMOUS,
+    TOKEN,
+    WILDCARD,
+    Pattern,
+    fill,
+    match,
+    parse_pattern,
+    render_pattern,
+)
 from harness.language.problems import LineError, ScriptError, ScriptProblem, columns_from
 from harness.language.steps import Ignore, Setting
 
 _SETTINGS = ("fence", "fence-after", "unfenced", "eol", "within", "settle", "start")
 _ARROW = " => "
+_A_TOKEN = "f0token0f"
+"""Stands for the token of a fence line while its answer is spelled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +143,7 @@ def parse_adapter(text: str, file: str = "<adapter>") -> Adapter:
         except LineError as wrong:
             problem = ScriptProblem(file, number, wrong.column + 1, wrong.message, wrong.expected, line)
             raise ScriptError(problem) from None
-    _check_fence(adapter, seen, text.splitlines())
-    return adapter
+    return _with_spelled_fence(adapter, seen, text.splitlines())
 
 
 _LISTS = ("greets", "prompts", "sends", "receives", "ignore")
@@ -178,20 +188,32 @@ def _read_spelling(value: str, sent: bool, number: int) -> Spelling:
     return Spelling(pattern, becomes, sent, number)
 
 
-def _check_fence(adapter: Adapter, lines: Mapping[str, int], source: list[str]) -> None:
-    """An answer that is changed or ignored would never come."""
-    for answer in adapter.fence.replies if adapter.fence else ():
-        line = unescape(answer.replace("${token}", "f1")).decode("utf-8", "replace").rstrip("\r\n")
+def _with_spelled_fence(adapter: Adapter, lines: Mapping[str, int], source: list[str]) -> Adapter:
+    """The adapter whose fence knows how its answers are spelled for a script; an answer that is ignored would never come."""
+    fence = adapter.fence
+    if fence is None:
+        return adapter
+    spelled = []
+    for answer in fence.replies:
+        line = unescape(answer.replace(TOKEN, _A_TOKEN)).decode("utf-8", "replace").rstrip("\r\n")
         ignored = any(match(one.pattern, line, {}) is not None for one in adapter.ignore)
-        if ignored or respelled(adapter.receives, line)[0] != line:
+        other, spelling = respelled(adapter.receives, line)
+        if ignored or (spelling and (WILDCARD in answer or answer.count(TOKEN) != other.count(_A_TOKEN))):
             number = lines["fence"]
             raise ScriptError(
                 ScriptProblem(
                     adapter.file,
                     number,
                     1,
-                    f"the answer {answer!r} is also spelled differently or ignored",
-                    "an answer that `receives` and `ignore` leave alone",
+                    f"the answer {answer!r} is also {'ignored' if ignored else 'spelled differently'}",
+                    "an answer that `ignore` leaves alone, and `receives` too if it has a ${_}, or loses its ${token}",
                     source[number - 1],
                 )
             )
+        spelled.append(_escaped(other).replace(_A_TOKEN, TOKEN) if spelling else answer)
+    changed = replace(fence, spelled=tuple(spelled))
+    return replace(adapter, settings=tuple(changed if one is fence else one for one in adapter.settings))
+
+
+def _escaped(line: str) -> str:
+    return line.replace("\\", "\\\\")

@@ -37,6 +37,8 @@ class Fence:
     heard: str = ""
     """How the others hear it."""
     refusals: tuple[str, ...] = ()
+    spelled: tuple[str, ...] = field(default=(), compare=False, kw_only=True, repr=False)
+    """The answers and refusals as an adapter spells them for the script, if one does."""
     line: int = field(default=0, compare=False, kw_only=True, repr=False)
     """The line of the file that says so, or 0."""
 
@@ -83,8 +85,8 @@ class Fence:
 
     @property
     def replies(self) -> tuple[str, ...]:
-        """Everything that its sender can receive."""
-        return self.answers + self.refusals
+        """Everything that its sender can receive, as a script sees it."""
+        return self.spelled or self.answers + self.refusals
 
     def wire(self, token: str) -> bytes:
         """The question as it is sent, without a line end."""

@@ -77,7 +77,7 @@ from harness.playing.verdict import (
     accepts_end,
 )
 from harness.stage.connection import End, SocketTimeout, UnsupportedAction
-from harness.stage.fence import FenceFailed, Grade, NeverIdle, NoFenceAnswer
+from harness.stage.fence import FenceFailed, FenceLineSent, Grade, NeverIdle, NoFenceAnswer
 from harness.stage.rules import TakenLine
 from harness.stage.stage import Client, NotRead, Stage
 from harness.stage.target import NoSuchConnection, ServerError, TargetError, UnsupportedSpec
@@ -183,8 +183,8 @@ class Execution:
             raised=raised,
             not_raised=() if interruption else not_raised,
             interruption=interruption,
-            fence_lines=self._stage.take_fence_lines(),
-            taken=self._take_taken(),
+            fence_lines=(fence_lines := self._stage.take_fence_lines()),
+            taken=self._take_taken(fence_lines),
         )
         if interruption is None and found is None and self.overtaken is None and report.as_expected:
             raise AssertionError(f"turn {turn.number} does not match, and nothing in it is wrong")
@@ -195,8 +195,14 @@ class Execution:
             )
         return report
 
-    def _take_taken(self) -> tuple[TakenLine, ...]:
-        """What rules took and an adapter changed in this turn."""
+    def _take_taken(self, fence_lines: Iterable[FenceLineSent]) -> tuple[TakenLine, ...]:
+        """What rules took and an adapter changed in this turn, without the answers to fence lines."""
+        answers = [(one.client, one.answer) for one in fence_lines if one.answer is not None]
+        for at in reversed(range(len(self._taken))):
+            one = (self._taken[at].client, self._taken[at].instead)
+            if one in answers:
+                answers.remove(one)
+                del self._taken[at]
         taken = tuple(self._taken)
         self._taken.clear()
         return taken
@@ -635,9 +641,12 @@ class Execution:
         )
 
     def _may_still_come(self, expected: TurnExpectations) -> bool:
-        """Whether something expected is missing at a client that is still connected."""
+        """Whether something expected is missing at a client that is still connected, or the rest of what is optional."""
         for name, items in expected.lines.items():
             client = self._clients[name]
+            begun = client.received and not client.received.endswith(b"\n")
+            if client.end is End.OPEN and begun and any(item.optional for item in items):
+                return True
             entries, _ = align(items, client.received, self._known, self._stage.eol)
             if client.end is End.OPEN and any(not entry.matches and entry.expected for entry in entries):
                 return True

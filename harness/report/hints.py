@@ -79,6 +79,17 @@ def _taken_literally(failure: Failure, turn: TurnReport, verdict: Verdict) -> It
             yield f"{action.client} sent `{found[0]}` as it stands; `{action.client}>~` sends its value"
 
 
+def _sent_in_pieces(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[str]:
+    spelled = {
+        one.client
+        for earlier in verdict.turns
+        for one in earlier.taken
+        if isinstance(one.rule, Spelling) and one.rule.sent
+    }
+    if any(action.client in spelled and action.text.startswith(">> ") for action in turn.actions):
+        yield "what `>>` sends is sent as it is: an adapter puts whole lines in other words"
+
+
 def _silence(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[str]:
     step = failure.expected.step if failure.expected is not None else None
     if failure.kind is FailureKind.MISSING and isinstance(step, Receive) and step.text == "nothing":
@@ -356,6 +367,7 @@ _HINTS: tuple[Callable[[Failure, TurnReport, Verdict], Iterator[str]], ...] = (
     _line_end,
     _no_line_end,
     _taken_literally,
+    _sent_in_pieces,
     _silence,
     _greeting,
     _encoding,

@@ -28,6 +28,7 @@ from harness.stage.event_loop import Reader
 from harness.stage.fence import hides_traceback
 from harness.stage.target import ServerError, ends_the_process
 from harness.stage.virtual_time import (
+    A_FORK,
     A_THREAD,
     IN_FLIGHT_POLL_S,
     START_MONOTONIC_S,
@@ -35,6 +36,7 @@ from harness.stage.virtual_time import (
     ErrorLog,
     ForeignConnections,
     ForeignThreads,
+    ForkedProcesses,
     TimerHeap,
     VirtualTime,
 )
@@ -434,6 +436,7 @@ class AsyncioTime(VirtualTime):
         self._own_threads = ForeignThreads(_in_a_pool)
         self._limit = self.limits.limit(math.inf)
         self._woken = False
+        self._forked = ForkedProcesses()
         self._activity_when_idle = 0
 
     def reader(self, fileno: int) -> Reader:
@@ -529,7 +532,9 @@ class AsyncioTime(VirtualTime):
     def _works_unseen(self) -> str:
         if self._loop.children_alive:
             return "a subprocess"
-        return A_THREAD if self._threads_work() else self._loop.sockets.any()
+        return (
+            A_THREAD if self._threads_work() else A_FORK if self._forked.any() else self._loop.sockets.any()
+        )
 
     def _called_from_outside(self) -> bool:
         return self._loop.activity != self._activity_when_idle

@@ -23,6 +23,15 @@ def threads_of(processes: Iterable[int]) -> Iterator[str]:
             yield thread
 
 
+def own_children() -> Iterator[int]:
+    """The processes that this one has started and that still run."""
+    folder = f"/proc/{os.getpid()}/task"
+    for name in _names(folder):
+        for child in _read(f"{folder}/{name}/children").split():
+            if not is_halted(f"/proc/{int(child)}"):
+                yield int(child)
+
+
 def other_threads() -> Iterator[str]:
     """The threads of this process besides the one that asks."""
     folder, own = f"/proc/{os.getpid()}/task", str(threading.get_native_id())

@@ -28,7 +28,7 @@ from harness.stage.connection import Connection, End
 from harness.stage.event_loop import EventLoop
 from harness.stage.fence import NeverIdle, hides_traceback
 from harness.stage.kernel import Ends, TcpState, ends_of, is_pipe_of_another
-from harness.stage.threads import is_runnable, other_threads
+from harness.stage.threads import is_runnable, other_threads, own_children
 
 __tracebackhide__ = hides_traceback
 
@@ -142,7 +142,7 @@ class ErrorLog(io.StringIO):
 # --- threads of the server's own ----------------------------------------------------------------------------
 
 
-A_THREAD = "a thread"
+A_THREAD, A_FORK = "a thread", "a process that the server forked"
 
 
 class ForeignThreads:
@@ -172,6 +172,30 @@ class ForeignThreads:
             return False
         time.sleep(0)  # lets go of the interpreter, and so wakes a thread that waits for it
         return any(map(is_runnable, other_threads()))
+
+
+class ForkedProcesses:
+    """Knows which processes the server has forked from this one and that still run."""
+
+    forks = 0
+    """How often this process was forked. Programs that are started without a copy of this one are not counted: what they
+    say comes through a pipe or a connection."""
+
+    def __init__(self) -> None:
+        self._forks_before = ForkedProcesses.forks
+        self._known = frozenset(own_children())
+
+    def any(self) -> bool:
+        if ForkedProcesses.forks == self._forks_before:
+            return False
+        return any(child not in self._known for child in own_children())
+
+
+def _note_fork() -> None:
+    ForkedProcesses.forks += 1
+
+
+os.register_at_fork(after_in_parent=_note_fork)
 
 
 @contextmanager

@@ -121,6 +121,26 @@ def test_what_looks_like_markup_is_text(server: ChatServer, open_page: OpenPage)
     alice.wait_for(MARKUP[1])
 
 
+def test_names_of_people_and_rooms_that_look_like_markup_are_text_wherever_they_are_shown(
+    server: ChatServer, open_page: OpenPage
+):
+    harmful = "<img src=x onerror='window.harmed = true'>"
+    alice = open_page(server)
+    alice.log_in(harmful, within="byId('login-error').textContent")
+    alice.log_in("alice")
+    for command in ("join", "msg", "kick", "invite"):
+        alice.page.run("byId('hint').textContent = ''; byId('message').value = ''")
+        alice.say(f"/{command} {harmful} {harmful}")
+        alice.page.wait(
+            "byId('hint').textContent || [...conversations.keys()].some((one) => one.includes('<'))"
+        )
+    alice.page.run("showFinder()")
+    alice.page.type(harmful)
+    alice.page.wait("byId('finder').innerText.includes('<img')")
+    assert alice.page.run("document.querySelectorAll('img:not([src$=\".png\"])').length") == 0
+    assert alice.page.run("window.harmed") is None
+
+
 def test_a_page_resumes_after_a_restart_without_gaps_and_says_nothing_twice(
     tmp_path: Path, open_page: OpenPage
 ):

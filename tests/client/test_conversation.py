@@ -21,7 +21,7 @@ from geventchat.client.conversation import (
 from geventchat.client.editor import Completions
 from geventchat.client.entries import FENCED_LINES
 from geventchat.client.options import Options
-from geventchat.client.outbox import MAX_UNDER_WAY
+from geventchat.client.outgoing_queue import MAX_UNDER_WAY
 from geventchat.client.sentences import rejection_text
 from geventchat.client.session import Plan
 from geventchat.client.window_list import MAX_WINDOWS
@@ -145,6 +145,15 @@ class Many:
 
     def titles(self) -> list[str]:
         return [window.title for window in self.talk.windows]
+
+
+def test_a_room_whose_people_are_not_listed_has_their_number() -> None:
+    many = Many(echoes_input=True)
+    many.type("/join dev")
+    (request,) = many.sent()
+    crowded = {**state(), "users": [], "user_count": 700}
+    shown = many.receive(type="entered", room="dev", ref=request["ref"], **crowded)
+    assert shown == ["👥 700 here", "💡 You are in dev."]
 
 
 def test_without_a_status_bar_it_is_said_which_window_is_the_current_one() -> None:

@@ -259,6 +259,18 @@ def test_a_paste_in_two_pieces_loses_nothing() -> None:
     assert desk.press("page-up") == [Requested("page-up")]
 
 
+def test_lines_that_were_perhaps_typed_at_once_keep_their_last_end() -> None:
+    """As on a link that stood still: what is typed next is not glued to the last of them."""
+    desk = Desk()
+    desk.editor.handle(Paste("one\ntwo\n", guessed=True))
+    assert desk.line == "one\ntwo\n|"
+    desk.type("three")
+    assert desk.press("enter") == [Submitted("one\ntwo\nthree", literal=True)]
+    desk.editor.handle(Paste("one\ntwo\n", guessed=True))
+    assert desk.press("enter") == [Submitted("one\ntwo", literal=True)]
+    assert desk.editor.history[-1] == "one\ntwo"
+
+
 def test_a_paste_of_a_few_lines_does_not_ask() -> None:
     desk = Desk()
     desk.paste("1\n2\n3\n4\n5\n")

@@ -134,8 +134,8 @@ def test_a_paste_has_a_limit_and_says_that_it_was_cut() -> None:
 
 
 def test_lines_in_one_burst_are_a_paste() -> None:
-    assert read(b"/quit\rrest\r") == [Paste("/quit\nrest\n")]
-    assert read(b"\tif x:\n\t\treturn\n") == [Paste("\tif x:\n\t\treturn\n")]
+    assert read(b"/quit\rrest\r") == [Paste("/quit\nrest\n", guessed=True)]
+    assert read(b"\tif x:\n\t\treturn\n") == [Paste("\tif x:\n\t\treturn\n", guessed=True)]
 
 
 def test_a_paste_in_several_pieces_is_one() -> None:
@@ -144,7 +144,7 @@ def test_a_paste_in_several_pieces_is_one() -> None:
     assert typist.send(b"ne\r", HELD_S / 2) == [Text("ne")]
     assert typist.send(b"second\rthi", HELD_S / 2) == []
     assert typist.send(b"rd\r", HELD_S / 2) == []
-    assert typist.wait() == [Paste("\nsecond\nthird\n", joined=True)]
+    assert typist.wait() == [Paste("\nsecond\nthird\n", joined=True, guessed=True)]
 
 
 def test_a_line_that_is_typed_at_once_is_a_line() -> None:
@@ -175,4 +175,4 @@ def test_a_key_behind_a_held_enter_ends_the_burst() -> None:
     typist = Typist()
     typist.send(b"hi\r")
     assert typist.send(b"\x03", 0.001) == [Key("enter"), Key("ctrl-c")]
-    assert read(b"a\rb\x1b[A") == [Paste("a\nb"), Key("up")]
+    assert read(b"a\rb\x1b[A") == [Paste("a\nb", guessed=True), Key("up")]

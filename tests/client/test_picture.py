@@ -122,7 +122,7 @@ def test_a_film_shows_each_moment_in_its_time_and_draws_what_stays_once(svg: Mod
     assert film.drawing.count("4s step-end infinite") == 2
 
 
-@pytest.mark.parametrize("script", ["session", "rooms", "failure"])
+@pytest.mark.parametrize("script", ["session", "rooms", "failure", "web"])
 def test_a_script_finds_what_it_imports(svg: ModuleType, script: str) -> None:
     pytest.importorskip("tests.browser.chromium")
     try:

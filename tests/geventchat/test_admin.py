@@ -264,6 +264,8 @@ def test_questions_list_everything_in_pieces_and_are_not_audited(world: World):
     }
     assert [(row["room"], row["people"]) for row in world.do("rooms")["rows"]] == [("lobby", 0), ("dev", 1)]
     status = world.do("status")
+    host, port = world.server.addresses["json"]
+    assert f"json://{host}:{port}" in status["listening"]
     assert (status["people"], status["more"], status["pid"]) == (1, 1, os.getpid())
     assert world.do("log-level") == {"level": "info", "rows": []}
     assert world.do("backup", file="/nowhere/x")["message"] == "the server has no data directory (--data DIR)"
@@ -433,6 +435,14 @@ def test_a_socket_that_a_killed_server_has_left_is_replaced_and_one_of_a_running
     path.write_text("mine")
     with pytest.raises(CannotOpenSocket, match="another file is there"):
         AdminSocket(path, lambda request, by, at_once: iter(()), lambda event, **fields: None)
+    link = tmp_path / "link.sock"
+    for target in (path, tmp_path / "nowhere"):
+        # Nothing behind a link is opened, made or removed.
+        link.symlink_to(target)
+        with pytest.raises(CannotOpenSocket, match="another file is there"):
+            AdminSocket(link, lambda request, by: iter(()), lambda event, **fields: None)
+        link.unlink()
+    assert not (tmp_path / "nowhere").exists()
     with pytest.raises(CannotOpenSocket, match="No such file"):
         AdminSocket(
             tmp_path / "no" / "x", lambda request, by, at_once: iter(()), lambda event, **fields: None
@@ -551,6 +561,18 @@ def test_lists_are_tables_or_json(answering: Any, capsys: Any, tmp_path: Path):
     status = encode({"done": {"pid": 7, "started_ms": 1_234_567_890_000, "memory_bytes": 12_345_678}})
     assert main(["status", *answering(status)]) == 0
     assert capsys.readouterr().out == ("pid: 7\nstarted: 2009-02-13T23:31:30Z\nmemory bytes: 12,345,678\n")
+
+
+def test_an_address_is_shown_as_it_is_written():
+    listen = (Listen("line", "::1", 0), Listen("json", "127.0.0.1", 0))
+    with Server(Config(listen=listen), log=lambda event, **fields: None) as server:
+        (_, (_, port)), _ = server.listening
+        assert World(server).do("status")["listening"][0] == f"line://[::1]:{port}"
+
+
+def test_times_are_times_and_how_long_something_took_is_not(answering: Any, capsys: Any):
+    assert main(["upgrade", *answering(encode({"done": {"pid": 7, "pause_ms": 20, "started_ms": 0}}))]) == 0
+    assert capsys.readouterr().out == "pid: 7\npause ms: 20\nstarted: 1970-01-01T00:00:00Z\n"
 
 
 def test_without_a_server_the_command_says_so(tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch):

@@ -192,6 +192,17 @@ def test_check_finds_what_keeps_a_certificate_from_being_used(tmp_path: Path):
     assert ended.stderr == f"geventchat: tls-cert: cannot read {missing}: No such file or directory\n"
 
 
+def test_check_finds_what_is_wrong_with_the_ban_list(tmp_path: Path):
+    bans = tmp_path / "bans"
+    bans.write_text("10.0.0.0/8\n10.0.0.0/33\n")
+    ended = called("--check", "--ban-list", str(bans))
+    assert (ended.returncode, ended.stdout) == (3, "")
+    assert (
+        ended.stderr
+        == f"geventchat: ban-list: {bans}: line 2: '10.0.0.0/33' is neither a name nor an address\n"
+    )
+
+
 def test_the_help_names_every_option_with_its_default_and_the_commands():
     shown = called("--help", COLUMNS="1000").stdout
     for row in SETTINGS.values():

@@ -80,6 +80,15 @@ def test_a_full_server_is_healthy(option: str, state: str):
             assert_healthy(called("health", str(port)), f"127.0.0.1:{port}", state)
 
 
+def test_a_server_that_has_banned_the_address_of_the_check_is_healthy(tmp_path: Path):
+    bans = tmp_path / "bans"
+    bans.write_text("127.0.0.0/8\n")
+    with running("0", "--host", "127.0.0.1", "--ban-list", str(bans)) as server:
+        port = port_of(ready_lines(server)[0])
+        state = "answers, and has banned this address"
+        assert_healthy(called("health", str(port)), f"127.0.0.1:{port}", state)
+
+
 # --- Finding the server of a process ---------------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from contextlib import suppress
 
 import pytest
 
@@ -213,10 +214,8 @@ def test_a_reader_that_has_refused_is_in_no_cycle():
     try:
         broken = reader(b"GET /\r\n")
         for _ in range(2):
-            try:
+            with suppress(BadRequest):
                 broken.take()
-            except BadRequest as error:
-                assert error.status == 400
         del broken
         assert gc.collect() == 0
     finally:

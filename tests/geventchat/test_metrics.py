@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from ipaddress import ip_network
 from pathlib import Path
@@ -18,11 +19,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from geventchat import Config, ConfigError, Limits, Listen, Server
 from geventchat.chat.events import NoticeReason, Rejection
 from geventchat.dialects.words import error_word
+from geventchat.log import LogEvent
 from geventchat.metrics import service as metrics_service
 from geventchat.metrics.collector import LOGIN_FAILURES, REFUSALS
 from geventchat.net.loop_delay import BOUNDS_S, INTERVAL_S, LoopDelay
+from tests.certificates import made_certificate
 from tests.geventchat.virtual_time import virtual_time
 from tests.patience import HANG_S
+from tests.tls_client import MemoryClient, client_context
 
 DEPLOY = Path(__file__).resolve().parents[2] / "docs/deploy"
 
@@ -127,6 +131,40 @@ EXPECTED = {
 }
 
 
+def test_clients_of_every_kind_are_counted_as_the_log_counts_them():
+    cert, key = map(str, made_certificate())
+    listen = tuple(Listen(scheme, "127.0.0.1", 0) for scheme in ("line", "line+tls", "web", "metrics"))
+    ended: Counter[str] = Counter()
+
+    def log(event: LogEvent, /, **fields: object) -> None:
+        if event is LogEvent.DISCONNECTED:
+            ended[str(fields["reason"])] += 1
+
+    config = Config(listen=listen, tls_cert=cert, tls_key=key, limits=Limits(linger_s=0))
+    with Server(config, log=log) as server:
+        world = World(server)
+        answered = 0
+        requests = [b"GET /missing HTTP/1.0\r\n\r\n", b"NONSENSE\r\n"]
+        for scheme, said in [
+            ("line", b"QUIT\n"),
+            ("line+tls", b"QUIT\n"),
+            *(("web", one) for one in requests),
+        ]:
+            sock, lines = world.connect(scheme)
+            sock.sendall(said)
+            answered += len(lines.read()) * (scheme != "line+tls")
+        world.connect("web")
+        while sum(ended.values()) < 4:
+            gevent.sleep(0.01)
+        values = world.values()
+        counted = {reason: values[f"geventchat_closed_total{{reason={reason}}}"] for reason in ended}
+        assert counted == ended == {"quit": 1, "no_tls": 1, "closed": 1, "protocol": 1}
+        assert (values["geventchat_slots"], values["geventchat_slots_max"]) == (1, 10_000)
+        assert values["geventchat_received_bytes_total"] == len("QUIT\n") + len(requests[0])
+        assert values["geventchat_sent_bytes_total"] == answered
+        world.close()
+
+
 def test_names_begin_with_that_of_the_program_and_every_label_is_known_beforehand(world: World):
     before = set(world.values())
     assert all(name.startswith("geventchat_") for name in before)
@@ -177,6 +215,29 @@ def test_a_server_that_is_full_can_still_be_watched_by_a_bounded_number_of_clien
     sock, lines = silent[0]
     sock.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
     assert lines.read().endswith(b"ok\n")
+
+
+def test_metrics_are_served_over_tls_to_a_bounded_number_of_clients():
+    cert, key = map(str, made_certificate())
+    listen = (Listen("metrics+tls", "127.0.0.1", 0),)
+    config = Config(listen=listen, tls_cert=cert, tls_key=key, limits=Limits(clients=5, lingering=3))
+    with Server(config, log=lambda event, **fields: None) as server:
+        world = World(server)
+        client = MemoryClient(client_context())
+        sock, _ = world.connect("metrics+tls")
+        sock.sendall(client.take())
+        while not client.secure:
+            client.feed(sock.recv(65_536))
+        # A request in one segment with the end of the handshake.
+        sock.sendall(client.take() + client.send(b"GET /healthz HTTP/1.0\r\n\r\n"))
+        while not client.ended:
+            client.feed(sock.recv(65_536))
+        assert client.received.endswith(b"ok\n")
+        sock.close()
+        silent = [world.connect("metrics+tls") for _ in range(8)]
+        assert world.connect("metrics+tls")[1].read() == b""
+        assert server.clients == len(silent)
+        world.close()
 
 
 def test_no_header_of_a_proxy_is_expected_from_a_program_that_asks_for_metrics():

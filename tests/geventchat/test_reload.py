@@ -27,6 +27,7 @@ OTHER: dict[str, Any] = {
     "idle_notice": IdleNotice.NONE,
     "reserved_names": ("me", "ann"),
     "log_messages": True,
+    "web_origins": ("chat.example",),
     "ban_list": "",
     "proxy_from": (ip_network("192.0.2.0/24"),),
 }
@@ -63,6 +64,7 @@ def state(server: Server) -> dict[str, Any]:
         "log": context.log._regained,
         "networks": networks.connections,
         "greeting": chat.greeting,
+        "origins": server._origins.listed,
         "names": (chat.operators, chat.reserved_names, chat._visits._reserved),
         "look-alikes": chat._look_alikes._held.keys(),
         "bans": [(one.name, one.account, one.network) for one in chat.bans_of(chat.lobby)],

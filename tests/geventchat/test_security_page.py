@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 from dataclasses import fields
 from pathlib import Path
@@ -42,3 +43,19 @@ def test_every_limit_is_in_the_table_with_its_default(limit: str):
     value = f"{getattr(Limits(), limit):,.0f}"
     for row in stating:
         assert re.search(rf"(?<![\d,]){value}(?![\d,])", row[2]), f"{limit} is {value}: {row[2]}"
+
+
+CONSTANT, MODULE = re.compile(r"`(_?[A-Z][A-Z_]+)`"), re.compile(r"`([\w/]+)\.py`")
+WITH_CONSTANTS = [row for row in ROWS if CONSTANT.search(row[1])]
+
+
+@pytest.mark.parametrize("row", WITH_CONSTANTS, ids=[row[0] for row in WITH_CONSTANTS])
+def test_every_constant_in_the_table_is_in_its_module_and_has_the_value(row: list[str]):
+    paths = MODULE.findall(row[1])
+    assert paths, f"no module is named: {row[1]}"
+    modules = [importlib.import_module(f"geventchat.{path.replace('/', '.')}") for path in paths]
+    for name in CONSTANT.findall(row[1]):
+        values = [getattr(module, name) for module in modules if hasattr(module, name)]
+        assert values, f"{name} is in none of {paths}"
+        for value in values:
+            assert re.search(rf"(?<![\d,]){value:,.0f}(?![\d,])", row[2]), f"{name} is {value}: {row[2]}"

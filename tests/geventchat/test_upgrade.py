@@ -89,7 +89,7 @@ class World:
         return done.returncode, done.stdout + done.stderr
 
     def ask_and_go(self, **request: str) -> socket.socket:
-        """A connection on which this has been asked, and whose answer nobody reads."""
+        """A connection on which this has been asked, and whose answer is never read."""
         asking = socket.socket(socket.AF_UNIX)
         asking.settimeout(HANG_S)
         asking.connect(self._path)
@@ -312,11 +312,13 @@ OTHERS = {
 LATE = f"import geventchat.server as one; one.Server._listen = lambda self: 1 / 0; {START}"
 # A server whose patience ends when a program that it waits for says in a file that it hangs.
 IMPATIENT = f"""
-import os, sys, time
+import os
 import geventchat.handover as one
-class Time:
-    monotonic = staticmethod(lambda: time.monotonic() + 99 * os.path.exists({{hangs!r}}))
-one.time = Time
+countdown = one.Successor._countdown
+def impatient(self, within_s):
+    left_s = countdown(self, within_s)
+    return lambda: left_s() - 99 * os.path.exists({{hangs!r}})
+one.Successor._countdown = impatient
 one._UNDERSTOOD_S = one._SERVING_S = 0.2
 {START}
 """
@@ -380,7 +382,7 @@ def test_the_word_to_go_decides_which_program_serves_when_the_old_one_is_killed(
     server = Server(Config(listen=(Listen("line", "127.0.0.1", 0),)), log=lambda event, **fields: None)
     with server:
         words = ["0", "--host", "127.0.0.1"]
-        ends, serves = (Successor(sys.executable, words, time.sleep) for _ in range(2))
+        ends, serves = (Successor(sys.executable, words, time.sleep, SystemClock()) for _ in range(2))
         try:
             for successor in (ends, serves):
                 successor.hello()

@@ -10,6 +10,7 @@ import socket
 import sys
 import threading
 import time
+import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -334,6 +335,36 @@ def test_what_a_thread_leaves_behind_when_it_ends_is_part_of_the_turn(name: str)
         stage.loop._threads.any = ends_before_the_look
         ann.expect("left")
         assert stage.grade is Grade.EXACT
+
+
+@pytest.mark.parametrize("name", ACTING)
+def test_a_process_that_the_server_forks_is_waited_for(name: str) -> None:
+    children: list[int] = []
+
+    def act(line: bytes, write: Callable[[bytes], None], from_thread: object) -> None:
+        heard, said = os.pipe()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of threads: this child uses none
+            child = os.fork()
+        if not child:
+            time.sleep(0.2)
+            os.write(said, line)
+            os._exit(0)
+        os.close(said)
+        if line == b"read\n":
+            write(os.read(heard, 100))
+            os.waitpid(child, 0)
+        else:
+            children.append(child)
+        os.close(heard)
+
+    script = parse("settle: 20ms\n\nann> other\nann receives nothing\n")
+    verdict = play(script, ACTING[name](act))
+    assert verdict.passed, plain(verdict_report(verdict))
+    assert (verdict.grade, verdict.unseen) == (Grade.SETTLED, "a process that the server forked")
+    os.waitpid(children.pop(), 0)
+    verdict = play(parse("ann> read\nann< read\n"), ACTING[name](act))
+    assert (verdict.passed, verdict.grade) == (True, Grade.EXACT)
 
 
 def test_a_thread_is_seen_that_has_the_number_of_one_that_has_ended() -> None:

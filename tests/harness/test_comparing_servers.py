@@ -390,7 +390,12 @@ def test_a_greeting_that_comes_too_late_is_received() -> None:
         ("prompts: >\\q\n", "x:1:11: unknown escape"),
         (
             "ignore: ${_}\nfence: PING -> PONG\n",
-            "x:2:1: the answer 'PONG' is also spelled differently or ignored",
+            "x:2:1: the answer 'PONG' is also ignored",
+        ),
+        ("receives: OK ${_} => OK\nfence: NO -> OK ${_}\n", "x:2:1: the answer 'OK ${_}' is also spelled"),
+        (
+            "receives: OK ${_} => OK\nfence: NO -> OK ${token}\n",
+            "x:2:1: the answer 'OK ${token}' is also spelled",
         ),
         ("title: x\n", "unknown key 'title'"),
         ("ignores: x\n", "expected: perhaps ignore"),

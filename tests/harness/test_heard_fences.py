@@ -344,6 +344,29 @@ def test_a_message_that_looks_like_a_fence_line_is_a_message() -> None:
     assert (verdict.passed, verdict.grade) == (True, Grade.HEARD), text
 
 
+@pytest.mark.parametrize("answer", ["PING -> PONG", "PING ${token} -> PONG ${token}"])
+def test_an_answer_can_be_a_line_that_an_adapter_spells(answer: str) -> None:
+    adapter = parse_adapter(
+        f"fence: {answer}\nfence-after: LOGIN\nsends: ping${{x}} => PING${{x}}\nsends: ping => PING\n"
+        "receives: PONG ${x} => pong \\ ${x}\nreceives: PONG => pong\n"
+    )
+    for asked, said in (("ping", "pong"), ("ping me", "pong \\ me")):
+        steps = logins("ann", "bob") + f"ann> {asked}\nann< {said}\nbob> ping\nbob< pong\n"
+        verdict, text = played(steps, "", adapter=adapter)
+        assert (verdict.passed, verdict.grade) == (True, Grade.ANSWERED), text
+        assert text.strip() == "passed <script>, 4 lines respelled"
+        assert not played(steps.replace(f"< {said}", "< pang"), header="within: 500ms\n", adapter=adapter)[
+            0
+        ].passed
+
+
+def test_what_is_sent_in_pieces_is_not_put_in_other_words() -> None:
+    adapter = parse_adapter("sends: ping => PING\nreceives: PONG => pong\n")
+    steps = "ann> ping\nann< pong\nann>> pi\nann>> ng\\n\nann< pong\n"
+    _, text = played(steps, header="within: 500ms\nsettle: 20ms\n", adapter=adapter)
+    assert "hint  what `>>` sends is sent as it is: an adapter puts whole lines in other words" in text
+
+
 def test_an_adapter_sees_no_fence_line() -> None:
     adapter = parse_adapter(
         f"fence: {FENCE}\nfence-after: LOGIN\nsends: SAY ${{text}} => MSG ${{text}}\n"

@@ -436,6 +436,20 @@ def test_passwords_are_replaced_by_others_of_the_same_length() -> None:
     ]
 
 
+def test_a_name_that_is_registered_is_not_replaced() -> None:
+    session = log_of(
+        Connected(1),
+        Sent(1, b"REGISTER alice\n"),
+        Sent(1, b"REGISTER alice  secret word\n"),
+        Sent(1, b"LOGIN alice secret word\n"),
+    )
+    assert written(session) == [
+        "alice> REGISTER alice",
+        "alice> REGISTER alice  1-secretxxx",
+        "alice> LOGIN alice 1-secretxxx",
+    ]
+
+
 def test_a_password_that_is_sent_in_pieces_is_replaced() -> None:
     pieces = log_of(
         Connected(1), Connected(2), Sent(1, b"LOGIN alice sec"), Sent(2, b"x\n"), Sent(1, b"ret\nPING\n")

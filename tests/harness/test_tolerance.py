@@ -308,6 +308,13 @@ def test_an_audit_does_not_change_lines_that_could_be_any() -> None:
     assert "notice it: 1 line of any text" in text
 
 
+def test_an_optional_line_of_which_the_beginning_came_is_awaited() -> None:
+    sent = "ann>> bob! hel\\nLATER 200 bob: lo\\n\n"
+    passed(f"{sent}optional bob< hello\n", "settle: 50ms\n", ELSEWHERE)
+    text = failed(f"{sent}optional bob< help\n", "settle: 50ms\n", ELSEWHERE)
+    assert "received  hello" in text
+
+
 # --- either, or ---------------------------------------------------------------------------------------------
 
 WAYS = "either:\n    bob< yes\nor:\n    bob< no\n    ann<~ denied ${n:int}\nor:\n    ann< gone\n"
