@@ -17,6 +17,7 @@ import pytest
 from gevent import socket
 
 from geventchat import Config, Limits, Listen, Server
+from geventchat.admin import acts
 from geventchat.admin import listener as listening
 from geventchat.admin.acts import BURST_ANNOUNCEMENTS, Acts
 from geventchat.admin.command import main
@@ -271,6 +272,20 @@ def test_questions_list_everything_in_pieces_and_are_not_audited(world: World):
     assert world.do("backup", file="/nowhere/x")["message"] == "the server has no data directory (--data DIR)"
     assert world.do("backup", file="relative")["code"] == "refused"
     assert world.audited() == []
+
+
+def test_someone_who_leaves_while_everyone_is_listed_is_listed(world: World, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(acts, "ROWS_AT_ONCE", 1)
+    people = [world.person(name) for name in ("alice", "bob")]
+    answers = world.acts.carry_out(read_request(encode({"act": "who"})), "a test", lambda answer: None)
+    listed = [next(answers)["rows"][0]["name"]]
+    people[1].write(b"QUIT\n")
+    people[1].flush()
+    with gevent.Timeout(HANG_S):
+        while world.server.clients > 1:
+            gevent.sleep(0.01)
+    listed += [row["name"] for answer in answers for row in answer.get("rows", ())]
+    assert listed in (["alice", "bob"], ["alice", None])
 
 
 # --- Requests --------------------------------------------------------------------------------------------------------
