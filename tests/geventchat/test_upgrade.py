@@ -95,9 +95,13 @@ class World:
     def ask_and_go(self, act: str, **fields: str) -> socket.socket:
         """The connection on which this has been asked."""
         asking = socket.socket(socket.AF_UNIX)
-        asking.settimeout(HANG_S)
-        asking.connect(self._path)
-        asking.sendall(encode({"act": act, **fields}))
+        try:
+            asking.settimeout(HANG_S)
+            asking.connect(self._path)
+            asking.sendall(encode({"act": act, **fields}))
+        except OSError:
+            asking.close()
+            raise
         return asking
 
     @property
