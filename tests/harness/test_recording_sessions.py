@@ -164,9 +164,9 @@ listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
 def greet(sock):
     with sock:
         sock.sendall(b"welcome\\n")
-        time.sleep(0.6)
+        time.sleep(1.2)
         sock.sendall(b"still there?\\n")
-        time.sleep(0.6)
+        time.sleep(1.2)
         sock.sendall(b"goodbye\\n")
 while True:
     threading.Thread(target=greet, args=(listener.accept()[0],), daemon=True).start()
