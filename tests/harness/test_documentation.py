@@ -685,7 +685,7 @@ def test_a_server_with_two_ports_names_them(shell) -> None:
 def test_the_commands_that_measure_can_be_given_and_name_servers(monkeypatch: pytest.MonkeyPatch) -> None:
     commands = [*block(VERDICTS, "python -m tests.harness.zoo").splitlines()]
     commands += re.findall(r"^`(python -m tests\.harness\.zoo [^`]*)`$", page(VERDICTS), re.MULTILINE)
-    assert len(commands) == 6
+    assert len(commands) == 5
     for command in commands:
         words = shlex.split(command, comments=True)
         assert words[:3] == ["python", "-m", "tests.harness.zoo"]
@@ -700,6 +700,14 @@ def test_the_independent_servers_are_compared_with_the_suites_that_are_named() -
     assert command[:3] == ["python", "-m", "tests.independent"]
     assert command[3] in SUITES
     assert set(command[4:]) & {row.flag for row in OPTIONS if "compare" in row.commands} == {"--html"}
+
+
+def test_the_servers_of_other_dialects_are_played_with_their_adapters() -> None:
+    """`test_adapted.py` plays them; here it is only checked that the command can be given."""
+    command = shlex.split(block(AUDIT, "tests/independent/adapted/tavern.py"))
+    assert command[:3] == ["harness", "compare", "suite:chat-line"]
+    for path in re.findall(r"tests/independent/adapted/[\w.]+", " ".join(command)):
+        assert (ROOT / path).is_file()
 
 
 # --- all of them --------------------------------------------------------------------------------------------
