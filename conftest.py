@@ -99,8 +99,34 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
         return None
     from xdist.scheduler import LoadFileScheduling
 
+    class WholeFiles(LoadFileScheduling):
+        def remove_node(self, node: Any) -> str | None:
+            """Give others what a worker has not done, but for the test that ended it, which would end them as well."""
+            files = {
+                name: tests for name, tests in self.assigned_work.pop(node).items() if not all(tests.values())
+            }
+            if not files:
+                return None
+            crashed = next(iter(files.values()))
+            test = next(test for test, done in crashed.items() if not done)
+            crashed[test] = True
+            self.workqueue.update({name: tests for name, tests in files.items() if not all(tests.values())})
+            for other in self.assigned_work:
+                self._reschedule(other)
+            return test
+
+        def _reschedule(self, node: Any) -> None:
+            super()._reschedule(node)
+            # A worker begins a test when it knows the next one, or that none follows.
+            while (
+                self.workqueue and not node.shutting_down and self._pending_of(self.assigned_work[node]) < 2
+            ):
+                self._assign_work_unit(node)
+            if not self.workqueue and not node.shutting_down:
+                node.shutdown()
+
     config.option.loadscopereorder = False
-    return LoadFileScheduling(config, log)
+    return WholeFiles(config, log)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -271,7 +271,7 @@ class Process:
         successor = None
         try:
             reloads = self._reloads
-            successor = Successor(python or sys.executable, self._words, gevent.sleep)
+            successor = Successor(python or sys.executable, self._words, gevent.sleep, self._clock)
             self._log(LogEvent.UPGRADING, pid=successor.pid, python=python or sys.executable)
             self._check(successor.hello())
             self._server.context.chat.audit(by, "upgrade", python)

@@ -26,14 +26,15 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+from geventchat.clock import Clock
+
 # Of the state, whatever its parts are: to be increased with each change to any of them.
-STATE_VERSION = 2
+STATE_VERSION = 3
 VARIABLE = "CHAT_UPGRADE_SOCKET"
 
 _READY_S = 30.0
@@ -132,15 +133,14 @@ def _send(sock: socket.socket, message: Mapping[str, Any]) -> None:
     sock.sendall(json.dumps(message).encode() + b"\n")
 
 
-def _receive(sock: socket.socket, within_s: float | None) -> dict[str, Any] | None:
-    """The next message; None when the other side has ended. Raises TimeoutError."""
-    deadline = None if within_s is None else time.monotonic() + within_s
+def _receive(sock: socket.socket, left_s: Callable[[], float] | None = None) -> dict[str, Any] | None:
+    """The next message; None when the other side has ended. Raises TimeoutError when no time is left."""
     poll = select.poll()
     poll.register(sock, select.POLLIN)
     line = b""
     # One byte at a time: descriptors come with the bytes behind the line.
     while not line.endswith(b"\n") and len(line) < _MOST_MESSAGE_BYTES:
-        left_ms = None if deadline is None else max(0.0, 1000 * (deadline - time.monotonic()))
+        left_ms = None if left_s is None else max(0.0, 1000 * left_s())
         # Also when it is too late: this process can have been stopped meanwhile, and not the other.
         if not poll.poll(left_ms):
             raise TimeoutError
@@ -184,9 +184,12 @@ def _read_all(descriptor: int) -> bytes:
 class Successor:
     """The new process, as the old one sees it."""
 
-    def __init__(self, python: str, words: Sequence[str], sleep: Callable[[float], object]) -> None:
+    def __init__(
+        self, python: str, words: Sequence[str], sleep: Callable[[float], object], clock: Clock
+    ) -> None:
         """Start it. Raises HandoverFailed. `sleep` lets clients go on meanwhile."""
         self._sleep = sleep
+        self._clock = clock
         environment = {
             name: value for name, value in os.environ.items() if not name.startswith(_NOT_INHERITED)
         }
@@ -280,18 +283,23 @@ class Successor:
 
     def _wait_for(self, what: str) -> dict[str, Any]:
         """The next message, which says that it is ready, or prepared. Lets clients go on meanwhile."""
-        deadline = time.monotonic() + _READY_S
+        left_s = self._countdown(_READY_S)
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)
         while not poll.poll(0):
-            if time.monotonic() > deadline:
+            if left_s() < 0:
                 raise HandoverFailed(f"the new program was not {what} within {_READY_S:g} s")
             self._sleep(_POLL_S)
         return self._receive(_END_S)
 
+    def _countdown(self, within_s: float) -> Callable[[], float]:
+        """How much is left of this time."""
+        deadline = self._clock.monotonic() + within_s
+        return lambda: deadline - self._clock.monotonic()
+
     def _receive(self, within_s: float) -> dict[str, Any]:
         try:
-            message = _receive(self._socket, within_s)
+            message = _receive(self._socket, self._countdown(within_s))
         except TimeoutError:
             raise HandoverFailed(f"the new program has not answered within {within_s:g} s") from None
         except (OSError, ValueError) as error:
@@ -380,7 +388,7 @@ class Predecessor:
 
     def _next(self) -> dict[str, Any]:
         with _ending_with_the_other():
-            message = _receive(self._socket, None)
+            message = _receive(self._socket)
             if message is None:
                 raise BrokenPipeError
         return message

@@ -6,6 +6,7 @@ A program that embeds it also learns here what happens, and can speak and kick.
 from __future__ import annotations
 
 import secrets
+import select
 import socket
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -74,6 +75,8 @@ T = TypeVar("T")
 
 # How many clients a part of what is handed over has: the next part is made while another process takes this one over.
 _CLIENTS_AT_ONCE = 100
+# How long those who have said something are served alone, before the next few of the others are.
+_BETWEEN_CLIENTS_S = 0.005
 
 # Where the program waits at gates: one queue beside those of the addresses.
 _PROGRAM = "program"
@@ -691,14 +694,26 @@ class Server:
         """
         self.storage.begin()
         self._listen()
-        for connection in list(self._connections.values()):
-            assert isinstance(connection, Connection)
-            gevent.spawn_raw(connection.go_on)
         chat = self.context.chat
         for session in self._lost:
             chat.leave(session)
         self._lost.clear()
         chat.announce_departures()
+        gevent.spawn_raw(self._serve_again)
+
+    def _serve_again(self) -> None:
+        """Serve those who have said something at once, and the others little by little: that takes time for each of them."""
+        waiting = {one.fileno: one for one in self.connections}
+        with select.epoll() as spoken:
+            for descriptor in waiting:
+                spoken.register(descriptor, select.EPOLLIN)
+            while waiting:
+                for descriptor in dict.fromkeys(
+                    [*(one for one, _ in spoken.poll(0)), *islice(waiting, _CLIENTS_AT_ONCE)]
+                ):
+                    spoken.unregister(descriptor)
+                    gevent.spawn_raw(waiting.pop(descriptor).go_on)
+                gevent.sleep(_BETWEEN_CLIENTS_S)
 
     def administer(
         self, by: Name, room: str, command: ModerationCommand, timeout: float | None = None

@@ -98,9 +98,9 @@ def unpack(packed: Any) -> Any:
     kind = _VALUES.get(name)
     if kind is None:
         raise BadState(f"unknown kind of value {name!r:.40}")
-    if issubclass(kind, Enum):
-        return kind[rest[0]]
-    return kind(*map(unpack, rest))
+    if kind in _FIELDS:
+        return kind(*[unpack(one) if type(one) is list else one for one in rest])
+    return kind[rest[0]]
 
 
 def pack_all(values: Iterable[Any]) -> list[Any]:

@@ -20,12 +20,12 @@ from typing import NamedTuple
 
 from geventchat.chat.passwords import Secret
 from geventchat.client.address import Address, InvalidAddress, Target, parse_target
-from geventchat.client.connection import Network
 from geventchat.client.conversation import ReadMarks
 from geventchat.client.display import Clock
 from geventchat.client.history import HistoryFile, history_path
 from geventchat.client.loop import Loop, Timer
 from geventchat.client.marks import MarksFile, marks_path, state_directory
+from geventchat.client.network import Network
 from geventchat.client.options import (
     MAX_SECONDS,
     Config,

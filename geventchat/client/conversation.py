@@ -94,7 +94,7 @@ from geventchat.client.input import (
     waits_for_people,
 )
 from geventchat.client.options import KEYS, InvalidOption, Options, changed, help_of, shown
-from geventchat.client.outbox import MAX_UNDER_WAY, OutgoingQueue
+from geventchat.client.outgoing_queue import MAX_UNDER_WAY, OutgoingQueue
 from geventchat.client.requests import Request, Requests, Why
 from geventchat.client.sentences import rejection_text, success_text
 from geventchat.client.window_list import Windows, key_of_person, key_of_room
@@ -177,7 +177,7 @@ class Conversation:
         # The first window is the lobby, or the first room that was asked for.
         self._windows = Windows(next(iter(options.rooms), LOBBY))
         self._entries = Entries(display, clock, self._windows, options)
-        self._outbox = OutgoingQueue()
+        self._outgoing = OutgoingQueue()
         self._requests = Requests(send, clock.monotonic)
         self._asked_people_at = float("-inf")
         # Called when the names of people were learned, and when the server has done what was asked for.
@@ -216,22 +216,22 @@ class Conversation:
     @property
     def waiting(self) -> int:
         """The messages that are not confirmed and will be sent by themselves."""
-        return self._outbox.sends_itself
+        return self._outgoing.sends_itself
 
     @property
     def held(self) -> int:
         """The messages that were perhaps not said, and wait for a decision."""
-        return self._outbox.held
+        return self._outgoing.held
 
     @property
     def unsent(self) -> int:
         """The messages that have not been sent at all."""
-        return self._outbox.unsent
+        return self._outgoing.unsent
 
     @property
     def is_full(self) -> bool:
         """True when no more messages can wait."""
-        return self._outbox.is_full
+        return self._outgoing.is_full
 
     @property
     def is_waiting(self) -> bool:
@@ -242,7 +242,7 @@ class Conversation:
     def takes_more(self) -> bool:
         """True when a script can go on: the server follows, and it is clear where a message would be said."""
         is_moving = self._requests.first(EnterRoom | LeaveRoom) is not None
-        return not is_moving and self._outbox.is_empty and len(self._requests) < MAX_UNDER_WAY
+        return not is_moving and self._outgoing.is_empty and len(self._requests) < MAX_UNDER_WAY
 
     @property
     def unanswered_pings(self) -> int:
@@ -335,7 +335,7 @@ class Conversation:
         self._requests.codec = None
         unanswered = any(request.why is Why.TYPED and request.outgoing is None for request in self._requests)
         self._requests.clear()
-        self._outbox.offline()
+        self._outgoing.offline()
         self._search = None
         for window in [*self.windows]:
             window.asked_for_more = False
@@ -348,7 +348,7 @@ class Conversation:
 
     def goodbye(self) -> None:
         """The server has handled everything that was sent."""
-        for outgoing in self._outbox.under_way:
+        for outgoing in self._outgoing.under_way:
             self._message_answered(outgoing, Confirmed())
         self._requests.clear()
 
@@ -413,7 +413,7 @@ class Conversation:
             )
         elif self._display.interactive:
             self._ask_people(shown)
-        doubtful = self._outbox.has_doubtful
+        doubtful = self._outgoing.has_doubtful
         if not returning and self._display.interactive and self.options.scrollback:
             self._request(AskHistory(self.options.scrollback), Why.ARRIVAL, self._windows.room)
         elif returning and (self._display.interactive or doubtful):
@@ -513,7 +513,7 @@ class Conversation:
         before, window.entered_from = window.entered_from, None
         if self.current is window and before is not None and before in self.windows:
             self._show_window(before)
-        for outgoing in self._outbox.for_room(window):
+        for outgoing in self._outgoing.for_room(window):
             self._refused(outgoing, f"You are not in {window.name}.")
         self._windows.drop_unused(window)
 
@@ -545,7 +545,7 @@ class Conversation:
 
     def _enqueue(self, outgoing: Outgoing) -> None:
         outgoing.key = self._new_key()
-        self._outbox.add(outgoing)
+        self._outgoing.add(outgoing)
         self._display.refresh()
 
     def _hide(self, name: str, *, on: bool) -> None:
@@ -639,7 +639,7 @@ class Conversation:
             self._show_error(f"Unknown command /{command}. /help lists the commands.")
 
     def _send_again(self, *, drop: bool) -> None:
-        if not self._outbox.release(drop=drop):
+        if not self._outgoing.release(drop=drop):
             self._show_error("Every message was said, or will be sent by itself.")
         self._pump()
         self._display.refresh()
@@ -765,7 +765,7 @@ class Conversation:
 
     def _pump(self) -> None:
         """Send what waits, as far as the server follows."""
-        while self._codec is not None and (outgoing := self._outbox.next(self._can_be_sent)) is not None:
+        while self._codec is not None and (outgoing := self._outgoing.next(self._can_be_sent)) is not None:
             self._transmit(outgoing)
 
     def _can_be_sent(self, outgoing: Outgoing) -> bool:
@@ -795,7 +795,7 @@ class Conversation:
             self._refused(outgoing, str(error))
 
     def _refused(self, outgoing: Outgoing, why: str) -> None:
-        self._outbox.decide(outgoing)
+        self._outgoing.decide(outgoing)
         self._show_error(f"{why} Not sent: {outgoing.text}" if not self._is_script() else why)
 
     def _is_script(self) -> bool:
@@ -834,10 +834,10 @@ class Conversation:
             case UnknownError(text):
                 self._refused(outgoing, f"The server reports an error: {text}.")
             case Confirmed(message_id=id) if not outgoing.echoed:
-                self._outbox.decide(outgoing)
+                self._outgoing.decide(outgoing)
                 self._show_own(outgoing, id)
             case _:
-                self._outbox.decide(outgoing)
+                self._outgoing.decide(outgoing)
 
     def _show_own(self, outgoing: Outgoing, id: int) -> None:
         """Show a message of this client's that the server does not send back."""
@@ -1018,7 +1018,7 @@ class Conversation:
         for id, text in enumerate(said.texts, said.first_id):
             number = id if said.first_id != NO_ID else NO_ID
             if mine and text:
-                self._outbox.arrived([window], text, "")
+                self._outgoing.arrived([window], text, "")
             elif not mine:
                 self._meet(window, name)
                 window.typing.pop(name, None)
@@ -1030,7 +1030,7 @@ class Conversation:
         if key_of(sender) in self._entries.hidden:
             return
         if mine:
-            self._outbox.arrived(self.windows, text, recipient)
+            self._outgoing.arrived(self.windows, text, recipient)
         else:
             self._last_writer = sender
         self._entries.direct(sender, "you" if mine else recipient, text, time_ms, incoming=True)
@@ -1041,7 +1041,7 @@ class Conversation:
     def _direct_sent(self, message: DirectMessage, typed: str) -> None:
         # A message to yourself is shown when it arrives.
         to = clean(message.recipient or typed)
-        self._outbox.arrived(self.windows, message.text, to)
+        self._outgoing.arrived(self.windows, message.text, to)
         if not self._entries.is_me(to):
             self._entries.direct(self.name, to, message.text, message.time_ms)
 
@@ -1273,14 +1273,14 @@ class Conversation:
             certain = True
         for message in messages[at:]:
             if self._entries.is_me(message.name):
-                self._outbox.arrived([window], message.text, "")
+                self._outgoing.arrived([window], message.text, "")
             self._entries.said(window, clean(message.name), message.text, NO_ID, message.time_ms)
         if not certain:
             self._hold_doubtful()
         self._pump()
 
     def _hold_doubtful(self) -> None:
-        held = self._outbox.hold_doubtful()
+        held = self._outgoing.hold_doubtful()
         if held:
             self._notice(
                 f"{_count('message', held)} perhaps not said: /resend sends {'it' if held == 1 else 'them'} again, "

@@ -20,6 +20,7 @@ from geventchat.chat.commands import (
     Command,
     Delete,
     EnterRoom,
+    Help,
     Ignore,
     Impose,
     InvalidCommand,
@@ -306,6 +307,7 @@ _TYPES: dict[str, Callable[[Fields], Command]] = {
     "ignore": lambda request: Ignore(string(request, "username"), on=True),
     "unignore": lambda request: Ignore(string(request, "username"), on=False),
     "ping": lambda request: Ping(string(request, "token")),
+    "help": lambda request: Help(),
     "quit": lambda request: Quit(),
 }
 
@@ -422,8 +424,7 @@ class Json2Interpreter:
             case BanList(room, bans, more):
                 return self._answer("bans", room=room, bans=list(map(_ban, bans)), more=more)
             case HelpText():
-                # The answer to a command that this dialect does not have.
-                return b""
+                return self._answer("help", types=list(_TYPES))
             case _:
                 assert_never(event)
 

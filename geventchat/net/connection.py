@@ -29,7 +29,7 @@ from geventchat.chat.chat import Chat
 from geventchat.chat.commands import AskHistory, Command, InvalidCommand, Login, ParseError, Say
 from geventchat.chat.events import DisconnectNotice, NoticeReason, Rejection
 from geventchat.chat.results import Busy, Done, Leave, More, Pending, Result
-from geventchat.chat.sessions import Session
+from geventchat.chat.sessions import InProcess, Session
 from geventchat.clock import Clock
 from geventchat.dialects.dialect import OtherDialect, Reading, Request, TextInRoom
 from geventchat.dialects.framing import TOO_LONG, ByNewlines, End, Framing, FramingAnswer, Unit
@@ -62,6 +62,7 @@ _MISSED_SHARE = 4
 _LOGIN_SHARE = 1 / 8
 # In place of the command that a client gave to another process.
 _GO_ON = Say(())
+_GONE = InProcess()
 # How much of what a client has sent before it has gone is decrypted at once, to be discarded.
 _DISCARDED_AT_ONCE = 16_384
 # How often a client checks for free memory before it is disconnected, and how long it waits in between.
@@ -841,9 +842,9 @@ class Connection:
             self._readable.close()
             self._transport.close()
             self._on_closed(self)
-            # They lead back here. Without a cycle, a client that has gone does not wait for the garbage collector, which would
-            # stop everybody when many have gone.
-            del self._subscriber, self._session
+            # It leads back here. Without a cycle, a client that has gone does not wait for the garbage collector, which
+            # would stop everybody when many have gone.
+            self._session.peer = _GONE
 
     def _log_disconnected(self, reason: CloseReason) -> None:
         self._context.log.of_address(

@@ -558,12 +558,15 @@ class Subscriber:
     def connection_lost(self, reason: CloseReason, error: str) -> None:
         """Close after a failure: nothing more can be sent."""
         if not self.closed:
+            on_lost = self._on_lost
             self.close()
-            self._on_lost(reason, error)
+            on_lost(reason, error)
 
     def close(self) -> None:
         """Release the socket and drop what is pending."""
         self.closed = True
+        # It leads back here, through the connection.
+        self._on_lost = _ignore
         self._unwatch()
         self._backlog = None
         self.backlog_bytes = self.unsent_answer_bytes = 0
@@ -1024,6 +1027,10 @@ class Delivery:
             subscriber.enqueue(data)
         except Exception as error:
             self.abandon(subscriber, *self.failure(error))
+
+
+def _ignore(reason: CloseReason, error: str) -> None:
+    """What is lost of a client that has gone."""
 
 
 def _own_or_shared(data: Buffer) -> Buffer:

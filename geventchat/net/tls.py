@@ -121,6 +121,9 @@ class TlsTransport:
                 if parts:
                     break
                 if has_read:
+                    if self._outgoing.pending:
+                        # The peer waits for that, or could have it pile up.
+                        self._send_unasked()
                     raise BlockingIOError from None
                 self._read_socket()
                 has_read = True

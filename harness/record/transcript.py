@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from harness.language.exhaustive import assert_never
@@ -165,7 +165,9 @@ _LEAST_SECRET_BYTES = 8
 class _Secrets:
     """Puts others in the place of passwords, of the same length and the same one for each, and captures in that of tokens."""
 
-    def __init__(self) -> None:
+    def __init__(self, names: Iterable[str]) -> None:
+        """The `names` of clients are no secrets: some servers register those."""
+        self._names = frozenset(name.encode() for name in names)
         self._numbers: dict[bytes, int] = {}
         self._tokens: dict[str, Capture] = {}
 
@@ -201,12 +203,17 @@ class _Secrets:
             if (match := pattern.match(line)) is not None:
                 spans += [match.span(group) for group in match.groupdict() if match[group] is not None]
                 break
+        spans = [(self._behind_name(line, start, end), end) for start, end in spans]
         hidden = bytearray(line)
         for start, end in spans:
             secret = line[start:end]
-            if secret.decode("utf-8", "replace") not in self._tokens:
+            if secret and secret.decode("utf-8", "replace") not in self._tokens:
                 hidden[start:end] = self._placeholder(secret)
         return bytes(hidden)
+
+    def _behind_name(self, line: bytes, start: int, end: int) -> int:
+        first, _, rest = line[start:end].partition(b" ")
+        return end - len(rest.lstrip()) if first in self._names else start
 
     def _placeholder(self, secret: bytes) -> bytes:
         number = self._numbers.setdefault(secret, len(self._numbers) + 1)
@@ -244,7 +251,7 @@ class _Body:
     def __init__(self, names: dict[int, str], eol: Eol) -> None:
         self._names = names
         self._eol = eol.wire
-        self._secrets = _Secrets()
+        self._secrets = _Secrets(names.values())
         self._begun: dict[int, bytes] = {}
         """By the connections that have sent a part of a line, that part: its rest is written as bytes too."""
 

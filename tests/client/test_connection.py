@@ -20,12 +20,11 @@ from geventchat.client.connection import (
     DataReceived,
     Disconnected,
     LineReceived,
-    Network,
     Writable,
     enable_keepalive,
-    explain,
 )
 from geventchat.client.loop import Loop
+from geventchat.client.network import Network, explain
 from geventchat.dialects.framing import TOO_LONG
 from tests.patience import HANG_S
 

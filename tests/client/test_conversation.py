@@ -21,7 +21,7 @@ from geventchat.client.conversation import (
 from geventchat.client.editor import Completions
 from geventchat.client.entries import FENCED_LINES
 from geventchat.client.options import Options
-from geventchat.client.outbox import MAX_UNDER_WAY
+from geventchat.client.outgoing_queue import MAX_UNDER_WAY
 from geventchat.client.sentences import rejection_text
 from geventchat.client.session import Plan
 from geventchat.client.window_list import MAX_WINDOWS

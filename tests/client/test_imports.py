@@ -29,7 +29,7 @@ PURE = (
         "input",
         "keys",
         "markup",
-        "outbox",
+        "outgoing_queue",
         "render",
         "requests",
         "sentences",

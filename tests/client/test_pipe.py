@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 import pytest
 
-from geventchat.client.outbox import MAX_UNDER_WAY
+from geventchat.client.outgoing_queue import MAX_UNDER_WAY
 from tests.client.raw_client import RawClient
 from tests.client.real_server import ROOT, RealServer, client_argv
 from tests.client.scripted_server import ScriptedServer

@@ -20,9 +20,9 @@ from geventchat.client.connection import (
     ConnectionEvent,
     Disconnected,
     LineReceived,
-    Network,
 )
 from geventchat.client.loop import Loop
+from geventchat.client.network import Network
 from tests.certificates import Files, made_certificate, make, run
 from tests.client.raw_client import RawClient
 from tests.client.real_server import RealServer

@@ -11,7 +11,7 @@ from geventchat.chat.passwords import Secret
 from geventchat.client.address import Address
 from geventchat.client.connection import Connected, ConnectFailed, SpeaksTls, Writable
 from geventchat.client.options import Options
-from geventchat.client.outbox import MAX_UNDER_WAY
+from geventchat.client.outgoing_queue import MAX_UNDER_WAY
 from geventchat.client.session import (
     CONNECT_TIMEOUT_S,
     DELIVERY_TIMEOUT_S,

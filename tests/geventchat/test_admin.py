@@ -17,6 +17,7 @@ import pytest
 from gevent import socket
 
 from geventchat import Config, Limits, Listen, Server
+from geventchat.admin import acts
 from geventchat.admin import listener as listening
 from geventchat.admin.acts import BURST_ANNOUNCEMENTS, Acts
 from geventchat.admin.command import main
@@ -273,6 +274,20 @@ def test_questions_list_everything_in_pieces_and_are_not_audited(world: World):
     assert world.audited() == []
 
 
+def test_someone_who_leaves_while_everyone_is_listed_is_listed(world: World, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(acts, "ROWS_AT_ONCE", 1)
+    people = [world.person(name) for name in ("alice", "bob")]
+    answers = world.acts.carry_out(read_request(encode({"act": "who"})), "a test", lambda answer: None)
+    listed = [next(answers)["rows"][0]["name"]]
+    people[1].write(b"QUIT\n")
+    people[1].flush()
+    with gevent.Timeout(HANG_S):
+        while world.server.clients > 1:
+            gevent.sleep(0.01)
+    listed += [row["name"] for answer in answers for row in answer.get("rows", ())]
+    assert listed in (["alice", "bob"], ["alice", None])
+
+
 # --- Requests --------------------------------------------------------------------------------------------------------
 
 
@@ -435,6 +450,14 @@ def test_a_socket_that_a_killed_server_has_left_is_replaced_and_one_of_a_running
     path.write_text("mine")
     with pytest.raises(CannotOpenSocket, match="another file is there"):
         AdminSocket(path, lambda request, by, at_once: iter(()), lambda event, **fields: None)
+    link = tmp_path / "link.sock"
+    for target in (path, tmp_path / "nowhere"):
+        # Nothing behind a link is opened, made or removed.
+        link.symlink_to(target)
+        with pytest.raises(CannotOpenSocket, match="another file is there"):
+            AdminSocket(link, lambda request, by: iter(()), lambda event, **fields: None)
+        link.unlink()
+    assert not (tmp_path / "nowhere").exists()
     with pytest.raises(CannotOpenSocket, match="No such file"):
         AdminSocket(
             tmp_path / "no" / "x", lambda request, by, at_once: iter(()), lambda event, **fields: None

@@ -172,6 +172,24 @@ def test_what_openssl_answers_by_itself_is_bounded_while_the_peer_does_not_read(
         pair.transport.recv(100)
 
 
+def test_what_openssl_answers_by_itself_is_sent_at_once_and_bounded_without_any_input(pair: Pair):
+    def receive(answer: bytes) -> None:
+        # As to a record that is none of its caller's, such as a new handshake, which is refused.
+        pair.transport._outgoing.write(answer)
+        pair.wire.arrived.append(record.pop(0))
+        pair.transport.recv(100)
+
+    record = list(pair.client.send(b"hello"))
+    with pytest.raises(BlockingIOError):
+        receive(b"an answer")
+    assert pair.wire.sent == b"an answer"
+    pair.wire.free_bytes = 0
+    with pytest.raises(BlockingIOError):
+        receive(b"x")
+    with pytest.raises(ConnectionResetError):
+        receive(bytes(16_385))
+
+
 def test_the_end_that_the_peer_announces_comes_after_its_last_bytes(pair: Pair):
     pair.wire.arrived += pair.client.send(b"last") + pair.client.close_notify()
     assert pair.transport.recv(100) == b"last"

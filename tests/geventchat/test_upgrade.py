@@ -83,51 +83,61 @@ class World:
         self._clients.append(client)
         return client
 
-    def admin(self, *words: str) -> tuple[int, str]:
-        """The exit code of an act, and what it prints."""
-        done = called("admin", *words, "--admin-socket", self._path)
-        return done.returncode, done.stdout + done.stderr
+    def ask(self, act: str, **fields: str) -> dict[str, Any]:
+        """What is answered in the end."""
+        with self.ask_and_go(act, **fields) as asking, asking.makefile("rb") as lines:
+            for line in lines:
+                answer: dict[str, Any] = json.loads(line)
+                if "progress" not in answer:
+                    return answer
+        raise ConnectionResetError(f"{act}: no answer")
 
-    def ask_and_go(self, **request: str) -> socket.socket:
-        """A connection on which this has been asked, and whose answer is never read."""
+    def ask_and_go(self, act: str, **fields: str) -> socket.socket:
+        """The connection on which this has been asked."""
         asking = socket.socket(socket.AF_UNIX)
         asking.settimeout(HANG_S)
         asking.connect(self._path)
-        asking.sendall(encode(request))
-        assert b"progress" in asking.recv(1000)
+        asking.sendall(encode({"act": act, **fields}))
         return asking
 
     @property
     def pid(self) -> int:
-        code, out = self.admin("status", "--json")
-        assert code == 0, out
-        pid: int = json.loads(out)["pid"]
+        pid: int = self.ask("status")["done"]["pid"]
         return pid
 
     def is_replaced(self, before: int) -> bool:
         """True when another process answers. None can, at the moment of the change."""
-        code, out = self.admin("status", "--json")
-        return code == 0 and json.loads(out)["pid"] != before
+        try:
+            return self.pid != before
+        except ConnectionError:
+            return False
 
-    def upgrade(self, python: str = "") -> None:
+    def is_gone(self) -> bool:
+        try:
+            return self.pid < 0
+        except OSError:
+            return True
+
+    def upgrade(self, python: str) -> None:
         before = self.pid
-        code, out = self.admin("upgrade", *(("--python", python) if python else ()))
-        assert code == 0, out
+        done = called("admin", "upgrade", "--python", python, "--admin-socket", self._path)
+        assert done.returncode == 0, done.stdout + done.stderr
         assert self.pid != before
 
     def fail_to_upgrade(self, python: str = "") -> str:
         """What is said of a program that cannot take over; the old one goes on."""
         before = self.pid
-        code, out = self.admin("upgrade", *(("--python", python) if python else ()))
-        assert code == 1, out
+        answer = self.ask("upgrade", **({"python": python} if python else {}))
+        assert "error" in answer, answer
         assert self.pid == before
-        return out
+        message: str = answer["error"]["message"]
+        return message
 
     def close(self) -> None:
         for client in self._clients:
             client.close()
         os.kill(self.pid, signal.SIGTERM)
-        assert until(lambda: self.admin("status")[0] == 4)
+        assert until(self.is_gone)
 
 
 @contextmanager
@@ -274,17 +284,6 @@ def is_refused(port: int) -> bool:
         return asking.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
 
 
-def test_a_program_goes_on_alone_when_the_one_that_asked_for_it_has_gone(tmp_path: Path):
-    with world_of(tmp_path) as world:
-        ann, ben = world.connect(name="ann"), world.connect(name="ben")
-        before = world.pid
-        world.ask_and_go(act="upgrade").close()
-        assert until(lambda: not Path(f"/proc/{before}/cmdline").read_bytes())
-        for number in range(20):
-            ann.send(f"MSG {number}\n")
-            assert ben.hear() == f"MSG ann {number}"
-
-
 # --- Those who cannot take over --------------------------------------------------------------------------------------
 
 # A program that speaks the protocol of the handover, until something happens to it.
@@ -312,11 +311,13 @@ OTHERS = {
 LATE = f"import geventchat.server as one; one.Server._listen = lambda self: 1 / 0; {START}"
 # A server whose patience ends when a program that it waits for says in a file that it hangs.
 IMPATIENT = f"""
-import os, sys, time
+import os
 import geventchat.handover as one
-class Time:
-    monotonic = staticmethod(lambda: time.monotonic() + 99 * os.path.exists({{hangs!r}}))
-one.time = Time
+countdown = one.Successor._countdown
+def impatient(self, within_s):
+    left_s = countdown(self, within_s)
+    return lambda: left_s() - 99 * os.path.exists({{hangs!r}})
+one.Successor._countdown = impatient
 one._UNDERSTOOD_S = one._SERVING_S = 0.2
 {START}
 """
@@ -360,27 +361,38 @@ def test_programs_that_cannot_take_over_change_nothing(tmp_path: Path):
         assert [line.partition("begun, ")[2] for line in heard] == said
 
 
-def test_an_upgrade_makes_way_for_another_a_reload_and_a_stop(tmp_path: Path):
+def test_an_upgrade_makes_way_for_others_and_needs_nobody_who_waits_for_it(tmp_path: Path):
     go = tmp_path / "go"
     wait = f"import os, time\nwhile not os.path.exists({str(go)!r}): time.sleep(0.01)\n"
     with world_of(tmp_path) as world:
+        ann, ben = world.connect(name="ann"), world.connect(name="ben")
         slow = program(tmp_path, wait + START)
-        asking = world.ask_and_go(act="upgrade", python=slow)
-        assert "is being upgraded" in world.admin("upgrade")[1]
-        assert world.admin("reload")[0] == 0
+        asking = world.ask_and_go("upgrade", python=slow)
+        assert b"progress" in asking.recv(1000)
+        assert "is being upgraded" in world.fail_to_upgrade()
+        assert "done" in world.ask("reload")
         go.touch()
         with asking, asking.makefile("rb") as lines:
             assert b"the settings have been read again meanwhile" in lines.readline()
         go.unlink()
-        # One that waits for this does not keep the server from stopping.
-        world.ask_and_go(act="upgrade", python=slow).close()
+        before = world.pid
+        with world.ask_and_go("upgrade") as asking:
+            assert b"progress" in asking.recv(1000)
+        assert until(lambda: not Path(f"/proc/{before}/cmdline").read_bytes())
+        # One program serves, and not two.
+        for number in range(20):
+            ann.send(f"MSG {number}\n")
+            assert ben.hear() == f"MSG ann {number}"
+        # One that has not taken over does not keep the server from stopping.
+        with world.ask_and_go("upgrade", python=slow) as asking:
+            assert b"progress" in asking.recv(1000)
 
 
 def test_the_word_to_go_decides_which_program_serves_when_the_old_one_is_killed():
     server = Server(Config(listen=(Listen("line", "127.0.0.1", 0),)), log=lambda event, **fields: None)
     with server:
         words = ["0", "--host", "127.0.0.1"]
-        ends, serves = (Successor(sys.executable, words, time.sleep) for _ in range(2))
+        ends, serves = (Successor(sys.executable, words, time.sleep, SystemClock()) for _ in range(2))
         try:
             for successor in (ends, serves):
                 successor.hello()

@@ -140,6 +140,20 @@ def test_a_request_that_trickles_in_is_given_up_and_a_connection_without_one_is_
         assert (slow.state, bytes(silent.received), silent.state) == (State.FIN, b"", State.FIN)
 
 
+def test_a_body_that_trickles_in_has_the_same_time_and_so_has_the_request_for_a_websocket():
+    with web() as server:
+        body, upgrade = server.connect("web"), server.connect("web")
+        body.send(b"POST /api/rooms/lobby/messages HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n")
+        for byte in request("/ws", HANDSHAKE)[:19]:
+            body.send(b" ")
+            upgrade.send(bytes([byte]))
+            server.advance(1)
+        assert (body.state, upgrade.state) == (State.OPEN, State.OPEN)
+        server.advance(1.1)
+        assert [answers(client)[0].status for client in (body, upgrade)] == [408, 408]
+        assert (body.state, upgrade.state) == (State.FIN, State.FIN)
+
+
 def test_a_connection_is_kept_for_the_next_request():
     with web() as server:
         client = server.connect("web")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -44,6 +46,34 @@ def test_the_commands_for_bots_give_the_answers_that_are_shown(tmp_path: Path):
             for message in answer.get("messages", []):
                 message["timestamp_ms"] = 1795225007000
             assert answer == expected
+
+
+def test_the_program_in_python_joins_and_answers():
+    (program,) = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    listen = ("-p", "0", "--host", "127.0.0.1", "--listen", "web://127.0.0.1:0", "--log-level", "error")
+    with running(*listen) as server:
+        line, web, _ = ready_lines(server)
+        program = program.replace("localhost:4080", f"127.0.0.1:{port_of(web)}")
+        command = [sys.executable, "-c", program]
+        with (
+            socket.create_connection(("127.0.0.1", port_of(line)), HANG_S) as alice,
+            alice.makefile("rwb") as lines,
+            subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE) as robot,
+        ):
+            lines.write(b"LOGIN alice\n")
+            lines.flush()
+            heard = [lines.readline()]
+            # Either is first.
+            while b"robot" not in heard[-1] and robot.poll() is None:
+                lines.write(b"WHO\n")
+                lines.flush()
+                heard.append(lines.readline())
+            lines.write(b"MSG !ping\n")
+            lines.flush()
+            while heard[-1] and heard[-1] != b"MSG robot pong\n":
+                heard.append(lines.readline())
+            assert heard[-1] == b"MSG robot pong\n", heard
+            robot.kill()
 
 
 def test_every_close_code_is_listed():

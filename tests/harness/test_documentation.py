@@ -702,12 +702,14 @@ def test_the_independent_servers_are_compared_with_the_suites_that_are_named() -
     assert set(command[4:]) & {row.flag for row in OPTIONS if "compare" in row.commands} == {"--html"}
 
 
-def test_the_servers_of_other_dialects_are_played_with_their_adapters() -> None:
-    """`test_adapted.py` plays them; here it is only checked that the command can be given."""
+def test_the_command_that_compares_an_adapted_server_names_files_and_options_that_there_are() -> None:
+    """`tests/independent/adapted` plays the same."""
     command = shlex.split(block(AUDIT, "tests/independent/adapted/tavern.py"))
     assert command[:3] == ["harness", "compare", "suite:chat-line"]
-    for path in re.findall(r"tests/independent/adapted/[\w.]+", " ".join(command)):
-        assert (ROOT / path).is_file()
+    named = re.findall(r"tests/[\w/]+\.\w+", " ".join(command))
+    assert len(named) == 2
+    assert all((ROOT / path).exists() for path in named)
+    assert {word for word in command if word.startswith("--")} == {"--server", "--adapter"}
 
 
 # --- all of them --------------------------------------------------------------------------------------------

@@ -164,9 +164,9 @@ listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
 def greet(sock):
     with sock:
         sock.sendall(b"welcome\\n")
-        time.sleep(0.6)
+        time.sleep(1.2)
         sock.sendall(b"still there?\\n")
-        time.sleep(0.6)
+        time.sleep(1.2)
         sock.sendall(b"goodbye\\n")
 while True:
     threading.Thread(target=greet, args=(listener.accept()[0],), daemon=True).start()
@@ -433,6 +433,20 @@ def test_passwords_are_replaced_by_others_of_the_same_length() -> None:
         "",
         'alice> {"username": "alice", "password": "1-secretxxxxx", "new": "4-secretxx", "token": ""}',
         "alice> register 5-sec",
+    ]
+
+
+def test_a_name_that_is_registered_is_not_replaced() -> None:
+    session = log_of(
+        Connected(1),
+        Sent(1, b"REGISTER alice\n"),
+        Sent(1, b"REGISTER alice  secret word\n"),
+        Sent(1, b"LOGIN alice secret word\n"),
+    )
+    assert written(session) == [
+        "alice> REGISTER alice",
+        "alice> REGISTER alice  1-secretxxx",
+        "alice> LOGIN alice 1-secretxxx",
     ]
 
 

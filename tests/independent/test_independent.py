@@ -10,7 +10,6 @@ import sys
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -37,13 +36,12 @@ PATIENT_S = 30.0
 """How long a line can take where none is missing: a busy machine is no difference."""
 
 
-def compared(
-    scripts: Sequence[Path], servers: Iterable[ComparedServer], within_s: float, *, shared: bool = True
-) -> Table:
-    """The table of these scripts and servers, with the known differences. Each server plays all scripts, one by one."""
+def compared(scripts: Sequence[Path], servers: Iterable[ComparedServer], within_s: float) -> Table:
+    """The table of these scripts and servers, with the known differences. Each server plays all scripts, one by one, and is
+    started for each: one that was busy may still know the names of the script before, and say who of them has left."""
 
     def play(server: ComparedServer) -> list[Cell]:
-        target, options = replace(server.choice, shared=shared).target(), PlayOptions(FENCE, within_s)
+        target, options = server.choice.target(), PlayOptions(FENCE, within_s)
         with closing(target):
             return [
                 cell_of(server.name, play_file(path, target, options, keep_going=True)) for path in scripts
@@ -81,8 +79,7 @@ def test_every_server_passes_the_suite_of_the_protocol(built: list[ComparedServe
 
 def test_other_scripts_find_the_known_differences_and_no_others(built: list[ComparedServer]) -> None:
     scripts = [path for path in scripts_of("line") if path.stem in DIFFERING]
-    # Each with a new server: one that was busy may still know the names of the script before.
-    table = compared(scripts, built, WITHIN_S, shared=False)
+    table = compared(scripts, built, WITHIN_S)
     new = table.entries() - table.known
     assert not new, "\n".join(map(str, sorted(new)))
     assert set(table.outcomes()) == {Outcome.PASSED}, plain(text(table))

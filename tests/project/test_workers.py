@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import runpy
 import shutil
 from pathlib import Path
 
 import pytest
 
-from conftest import LONGEST
-
 ROOT = Path(__file__).resolve().parents[2]
+# Other files have this name, too.
+LONGEST: tuple[str, ...] = runpy.run_path(str(ROOT / "conftest.py"))["LONGEST"]
 TESTS = """
 import os, pytest
 
@@ -24,19 +25,37 @@ def test_the_files_that_come_first_exist() -> None:
     assert [name for name in LONGEST if not (ROOT / name).exists()] == []
 
 
-def test_a_worker_gets_whole_files_and_the_longest_come_first(
-    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    """A project with the conftest.py of this one."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     shutil.copy(ROOT / "conftest.py", pytester.path)
-    (pytester.path / LONGEST[0]).parent.mkdir(parents=True)
+    return pytester
+
+
+def run(project: pytest.Pytester, **outcomes: int) -> None:
+    options = ("-n", "2", "-p", "xdist", "-p", "no:cacheprovider", "--max-worker-restart", "2")
+    project.runpytest_subprocess(*options).assert_outcomes(**outcomes)
+
+
+def test_a_worker_gets_whole_files_and_the_longest_come_first(project: pytest.Pytester) -> None:
+    (project.path / LONGEST[0]).parent.mkdir(parents=True)
     for name in ("test_a.py", "test_b.py", "test_c.py", LONGEST[0]):
-        (pytester.path / name).write_text(TESTS)
-    pytester.runpytest_subprocess("-n", "2", "-p", "xdist", "-p", "no:cacheprovider").assert_outcomes(
-        passed=80
-    )
-    ran = [line.split() for line in (pytester.path / "log").read_text().splitlines()]
+        (project.path / name).write_text(TESTS)
+    run(project, passed=80)
+    ran = [line.split() for line in (project.path / "log").read_text().splitlines()]
     files = dict.fromkeys(name for name, _ in ran)
     assert all(len({process for name, process in ran if name == file}) == 1 for file in files)
-    assert Path(LONGEST[0]).name in list(files)[:2]
+    # Its worker has run no other before.
+    longest = Path(LONGEST[0]).name
+    (worker,) = {process for name, process in ran if name == longest}
+    assert next(name for name, process in ran if process == worker) == longest
+
+
+def test_a_test_that_ends_its_worker_is_not_run_again(project: pytest.Pytester) -> None:
+    crash = "import os\n\ndef test_first(): pass\n\ndef test_crash(): os._exit(3)\n\ndef test_last(): pass\n"
+    (project.path / "test_a.py").write_text(crash)
+    (project.path / "test_b.py").write_text(TESTS)
+    (project.path / "test_c.py").write_text(TESTS)
+    run(project, passed=42, failed=1)
