@@ -298,13 +298,12 @@ class VirtualTime(EventLoop):
 
     def _let_come(self) -> None:
         """Settle, and where something is at work that the loop does not see, until nothing has come for a moment."""
-        limit = self.limits.limit(self._within_s)
-        while not self.settle() and not limit.over:
-            before = self._came()
-            self.pause(self.moment_s)
-            if self._came() == before:
-                self._settle()
-                return
+        limit, moment = self.limits.limit(self._within_s), self.limits.limit(self.moment_s)
+        before = self._came()
+        while not (self.settle() or moment.over or limit.over):
+            self.pause(moment.pause_s)
+            if (now := self._came()) != before:
+                before, moment = now, self.limits.limit(self.moment_s)
 
     def _came(self) -> list[tuple[int, End]]:
         return [(len(one.inbox) + len(one.held), one.end) for one in self._connections]
