@@ -206,7 +206,9 @@ def _with_spelled_fence(adapter: Adapter, lines: Mapping[str, int], source: list
                     number,
                     1,
                     f"the answer {answer!r} is also {'ignored' if ignored else 'spelled differently'}",
-                    "an answer that `ignore` leaves alone, and `receives` too if it has a ${_}, or loses its ${token}",
+                    "an answer that `ignore` leaves alone"
+                    if ignored
+                    else "an answer that `receives` leaves alone, or without a ${_} and with its ${token} afterwards",
                     source[number - 1],
                 )
             )

@@ -10,7 +10,7 @@
 - `DIE MS` ends the process that many milliseconds later; `MUTE` keeps it from answering PING.
 - `shouts`: what clients say is delivered in capitals. `forgets=NAME`: nothing is delivered to this client.
 - `prompts`: `> ` follows the answers to each line.
-- `raw=HEX`: `WAVE` is answered with these bytes 50 ms later, and nothing else is handled meanwhile.
+- `raw=HEX`: `WAVE` is answered with these bytes once more has come from the client, which is handled afterwards.
 - `errs`: unknown lines are answered with `ERR unknown`. `echoes`: `OK` also answers messages; `acks`: before that is
   delivered.
 """
@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import os
 import queue
+import select
 import socket
 import sys
 import threading
@@ -103,7 +104,7 @@ class Hub:
                 elif verb == "DIE":
                     threading.Timer(float(rest) / 1000, os._exit, (7,)).start()
                 elif verb == "WAVE":
-                    time.sleep(0.05)
+                    select.select([sock], [], [], 5)
                     sock.sendall(bytes.fromhex(self.options.get("raw", "")))
                 elif verb == "MUTE":
                     self.options["mute"] = ""
