@@ -426,7 +426,7 @@ def test_a_server_that_is_being_stopped_hands_nothing_over():
 
 
 def test_the_first_process_of_a_container_stays_and_says_why(tmp_path: Path):
-    words = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc"]
+    words = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc"]
     if subprocess.run([*words, "true"], capture_output=True, check=False).returncode:
         pytest.skip("no namespaces here")
     admin = str(tmp_path / "admin")
