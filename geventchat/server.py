@@ -266,7 +266,7 @@ class Server:
         self._certificates: dict[tuple[str, str], Certificate] = {}
         self._connections: dict[int, OpenConnection] = {}
         self._hangups: HangupWatch | None = None
-        self._request_turns: InputTurns | None = None
+        self._input_turns: InputTurns | None = None
         self._origins = Origins((), map(read_origin, self.config.web_origins))
         self._address_log: AddressLog | None = None
         self._loop_delay: LoopDelay | None = None
@@ -321,7 +321,7 @@ class Server:
         )
         self._storage = storage
         self._hangups = HangupWatch(hub)
-        self._request_turns = InputTurns(hub)
+        self._input_turns = InputTurns(hub)
         delivery = Delivery(hub, self._clock, limits)
         chat = Chat(
             self._clock.time,
@@ -354,7 +354,7 @@ class Server:
             admission=Admission(hub, self._clock, limits),
             turns=Turns(hub),
             handshake_turns=Turns(hub),
-            request_turns=self._request_turns,
+            input_turns=self._input_turns,
             hangups=self._hangups,
             clock=self._clock,
             limits=limits,
@@ -389,7 +389,7 @@ class Server:
             if self._loop_delay is not None:
                 self._loop_delay.close()
             self._hangups.close()
-            self._request_turns.close()
+            self._input_turns.close()
             storage.close(_LEAST_CLOSE_S)
             raise
 
@@ -455,7 +455,7 @@ class Server:
         for waiter in list(self._waiters):
             gevent.kill(waiter, RuntimeError("the server has stopped"))
         self._hasher.close()
-        for watch in (self._hangups, self._request_turns):
+        for watch in (self._hangups, self._input_turns):
             if watch is not None:
                 watch.close()
         if self._storage is not None:

@@ -98,8 +98,8 @@ class ServerContext:
     # One handshake takes a turn, and a request that came with another a part of one. Logins do not wait for them, nor they for
     # logins.
     handshake_turns: Turns
-    # Of clients that send requests of HTTP.
-    request_turns: InputTurns
+    # Of clients that are not in the chat yet: they send requests of HTTP, shake hands, or have a proxy.
+    input_turns: InputTurns
     hangups: HangupWatch
     clock: Clock
     limits: Limits

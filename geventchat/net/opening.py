@@ -1,7 +1,8 @@
 """One client between accept and its service: the header of its proxy, and the TLS handshake. Knows no service.
 
 A handshake takes the server about as long as fifty lines do, and nothing can interrupt it. So one is computed in each
-iteration of the event loop, however many clients ask for it, and what others say comes in between.
+iteration of the event loop, however many clients ask for it, and what others say comes in between. What they send is read a
+few at a time, too.
 
 Invariants:
 - Before the first record of a client is complete, nothing is computed.
@@ -153,7 +154,7 @@ class ProxiedOpening(_Early):
 
     def _read_header(self) -> str:
         reader = HeaderReader()
-        with closing_watcher(self._context.hub.loop.io(self._socket.fileno(), _READ)) as readable:
+        with closing_watcher(self._context.input_turns.watcher(self._socket.fileno())) as readable:
             while reader.wanted:
                 reader.feed(self._read(readable, reader.wanted))
         return self._host if reader.source is None else reader.source
@@ -223,7 +224,7 @@ class Opening(_Early):
     # --- The handshake -----------------------------------------------------------------------------------------------
 
     def _shake_hands(self) -> TlsTransport:
-        with closing_watcher(self._context.hub.loop.io(self._socket.fileno(), _READ)) as readable:
+        with closing_watcher(self._context.input_turns.watcher(self._socket.fileno())) as readable:
             hello = self._read_charged(readable)
             while speaks_tls(hello) and not is_whole_record(hello) and len(hello) < MOST_HELLO_BYTES:
                 hello += self._read_charged(readable)

@@ -118,7 +118,7 @@ class HttpConnection:
         self._origin = origin_of(accepted.host) if accepted.address is None else accepted.address.origin
         self._costs = context.costs(accepted)
         self._reader = RequestReader(HEAD_BYTES, context.limits.line_bytes)
-        turn = context.request_turns.watcher(accepted.transport.fileno())
+        turn = context.input_turns.watcher(accepted.transport.fileno())
         self._readable: Any = input_watcher(context.hub.loop, accepted.transport, turn)
         # A request has been read and its answer has not been sent.
         self._answering = False

@@ -21,6 +21,7 @@ import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from types import FrameType
 from typing import Generic, Protocol, TypeVar
 
@@ -28,6 +29,7 @@ from harness.stage.connection import Connection, End
 from harness.stage.event_loop import EventLoop
 from harness.stage.fence import NeverIdle, hides_traceback
 from harness.stage.kernel import Ends, TcpState, ends_of, is_pipe_of_another
+from harness.stage.limits import Limit
 from harness.stage.threads import is_runnable, other_threads, own_children
 
 __tracebackhide__ = hides_traceback
@@ -279,6 +281,8 @@ class VirtualTime(EventLoop):
         self._time = loop
         self._within_s = within_s
         self._connections: list[Connection] = []
+        self._given_up: dict[Connection, _HalfWay] = {}
+        """What the kernel has left half-way on a connection for too long."""
 
     def register(self, connection: Connection) -> None:
         self._connections.append(connection)
@@ -324,16 +328,23 @@ class VirtualTime(EventLoop):
                 if self._jobs_under_way():
                     self._until_next_event()
                     continue
-                patient = not patience.over
-                seen = [_look(connection, patient) for connection in self._connections]
-                if any(moving for moving, _, _ in seen):
+                seen = [(connection, _look(connection)) for connection in self._connections]
+                if any(self._is_moving(connection, look, patience) for connection, look in seen):
                     self._tick()
                     continue
                 # Input that the server has not read although its loop was idle twice is left unread on purpose.
-                left = [(peer, near) for _, peer, near in seen]
+                left = [(look.unread_there, look.unread_here) for _, look in seen]
                 if left == left_before or not any(map(any, left)):
                     return
                 left_before = left
+
+    def _is_moving(self, connection: Connection, look: _Look, patience: Limit) -> bool:
+        """Whether something is on its way on this connection. The kernel's part of it is waited for once."""
+        if look.in_flight or look.half_way is None:
+            return look.in_flight
+        if patience.over:
+            self._given_up[connection] = look.half_way
+        return self._given_up.get(connection) != look.half_way
 
     def _advance_until(self, done: Callable[[], bool]) -> None:
         """Run the loop until this is true, and advance time as far as that needs."""
@@ -391,8 +402,22 @@ class VirtualTime(EventLoop):
         """Wait, in real time, for as long as bytes are given to arrive."""
 
 
-def _look(connection: Connection, patient: bool) -> tuple[bool, int, int]:
-    """Whether anything is in flight on this connection, and what lies unread at the server and here.
+_HalfWay = tuple[TcpState, int, int]
+"""The state of the server's end of a connection that is half open or half closed, and what is unacknowledged and unread."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """Whether bytes are in flight on a connection, what the kernel has left half-way, and what lies unread at both ends."""
+
+    in_flight: bool
+    half_way: _HalfWay | None
+    unread_there: int
+    unread_here: int
+
+
+def _look(connection: Connection) -> _Look:
+    """Look at both ends.
 
     The order of the checks matters: what is no longer in flight has arrived, and what has arrived is unread or read.
     """
@@ -401,17 +426,19 @@ def _look(connection: Connection, patient: bool) -> tuple[bool, int, int]:
     listens = connection.reads and connection.end is End.OPEN
     waiting = connection.unread if listens else 0
     if peer is None:
-        return outgoing > 0, 0, waiting
+        return _Look(outgoing > 0, None, 0, waiting)
+    in_flight = is_half_way = False
     match peer.state:
         case TcpState.SYN_RECV | TcpState.NEW_SYN_RECV:
-            moving = patient
+            is_half_way = True
         case TcpState.CLOSE:
-            moving = patient and listens and not waiting
+            is_half_way = listens and not waiting
         case TcpState.ESTABLISHED if connection.sent_end:
-            moving = patient
+            is_half_way = True
         case _:
             # Unacknowledged by us: held back by the server's kernel, or an end of stream still in flight.
-            moving = (outgoing > 0 and not peer.unread and connection.in_flight) or (
+            in_flight = (outgoing > 0 and not peer.unread and connection.in_flight) or (
                 listens and peer.unacknowledged > 0
             )
-    return moving, peer.unread, waiting
+    half_way = (peer.state, outgoing, peer.unread) if is_half_way else None
+    return _Look(in_flight, half_way, peer.unread, waiting)

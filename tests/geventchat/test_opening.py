@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from ipaddress import ip_network
@@ -13,6 +14,7 @@ import pytest
 
 from geventchat import Config, Limits, Listen
 from geventchat.net.connection import Connection
+from geventchat.net.opening import Opening
 from geventchat.net.tls import ACCESS_DENIED, UNEXPECTED_MESSAGE, TlsTransport
 from tests.certificates import Files, made_certificate, make
 from tests.fire.clients import State
@@ -186,6 +188,28 @@ def test_a_handshake_takes_a_whole_turn():
             client.say(f"LOGIN p{n}")
         # Nor do those who log in wait for them.
         assert shares == [1.0] * 3
+
+
+def test_those_who_begin_a_handshake_at_the_same_moment_are_read_a_few_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    iterations: list[int] = []
+    read = Opening._read
+
+    def noted(opening: Opening, *args: Any) -> bytes:
+        data = read(opening, *args)
+        iterations.append(gevent.get_hub().loop.iteration)
+        return data
+
+    monkeypatch.setattr(Opening, "_read", noted)
+    with server() as simulation:
+        clients = [simulation.connect("line+tls") for _ in range(40)]
+        simulation.run_until_idle()
+        for client in clients:
+            client.send(b"\x16")
+        simulation.run_until_idle()
+        assert len(iterations) == 40
+        assert max(Counter(iterations).values()) <= 8
 
 
 def test_what_a_client_sends_before_its_handshake_is_complete_is_charged_to_its_address():

@@ -1,12 +1,16 @@
-"""The timers that gevent and asyncio share: their order, and what becomes of those that were stopped."""
+"""What gevent and asyncio share: the order of timers, and connections that the kernel leaves half-way."""
 
 from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.stage.virtual_time import TimerHeap
+from harness.stage.kernel import TcpState
+from harness.stage.virtual_time import TimerHeap, VirtualTime, _Look
 
 
 class _Timer:
@@ -48,3 +52,19 @@ def test_stopped_timers_do_not_fill_memory() -> None:
         timer.stopped = True
     assert len(heap) == 100
     assert len(heap._entries) < 300
+
+
+def test_what_the_kernel_leaves_half_way_is_waited_for_once() -> None:
+    loop: Any = SimpleNamespace(_given_up={})
+    connection: Any = object()
+
+    def is_moving(unread: int, *, over: bool) -> bool:
+        look = _Look(False, (TcpState.ESTABLISHED, 10, unread), unread, 0)
+        return VirtualTime._is_moving(loop, connection, look, cast(Any, SimpleNamespace(over=over)))
+
+    assert is_moving(3, over=False)
+    assert not is_moving(3, over=True)
+    assert not is_moving(3, over=False)
+    # Once it has changed, it is waited for again.
+    assert is_moving(2, over=False)
+    assert not VirtualTime._is_moving(loop, connection, _Look(False, None, 0, 0), loop)
