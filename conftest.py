@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,10 @@ except ModuleNotFoundError:
     settings = None
 
 pytest_plugins = ["pytester"]
+
+# What a shell has started in the background ignores Ctrl-C, and so would every program that the tests start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Only some tests need these packages. All of them are in the extra `test`.
 OPTIONAL_PACKAGES = {
