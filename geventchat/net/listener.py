@@ -27,8 +27,9 @@ _RETRY_S = 0.5
 _MOST_AT_ONCE = 100
 # The process, the user and the group of a peer.
 _CREDENTIALS = struct.Struct("3i")
-# The class without gevent, even if an embedding program has patched the standard library.
+# Those without gevent, even if an embedding program has patched the standard library.
 _Socket: type[plain.socket] = monkey.get_original("socket", "socket")
+_getaddrinfo: Any = monkey.get_original("socket", "getaddrinfo")
 
 
 class CannotListen(OSError):
@@ -181,14 +182,23 @@ def _open(listen: Listen) -> socket.socket:
             return _bind_unix(listen.path, listen.mode)
         if not listen.host:
             return _bind(plain.AF_INET6, ("::", listen.port), both=True)
-        found = socket.getaddrinfo(listen.host, listen.port, type=plain.SOCK_STREAM, flags=plain.AI_PASSIVE)
-        family, _, _, _, address = found[0]
+        family, _, _, _, address = _look_up(listen)[0]
         return _bind(family, address)
     except OSError as error:
         if not listen.host and error.errno in {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL}:
             # This machine has no IPv6.
             return _open(replace(listen, host="0.0.0.0"))
         raise CannotListen(listen, error) from error
+
+
+def _look_up(listen: Listen) -> list[Any]:
+    where, kind, passive = (listen.host, listen.port), plain.SOCK_STREAM, plain.AI_PASSIVE
+    try:
+        # An address in numbers is known at once, while a name is looked up in a thread.
+        found: list[Any] = _getaddrinfo(*where, type=kind, flags=passive | plain.AI_NUMERICHOST)
+    except plain.gaierror:
+        found = socket.getaddrinfo(*where, type=kind, flags=passive)
+    return found
 
 
 def _adopt(opened: plain.socket) -> socket.socket:
