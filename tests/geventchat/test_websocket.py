@@ -17,8 +17,8 @@ HEAD = (
 MASK = b"\x01\x02\x03\x04"
 
 
-def opened() -> WebSocketFraming:
-    return WebSocketFraming(LIMIT)
+def opened(limit: int = LIMIT) -> WebSocketFraming:
+    return WebSocketFraming(limit)
 
 
 def raw(first: int, second: int, rest: bytes = MASK) -> bytes:
@@ -98,6 +98,14 @@ def test_fragments_are_joined_and_a_ping_between_them_is_answered():
     assert sent(ping.frame) == [(Opcode.PONG, b"42")]
     assert ping.end is None
     assert message == "né".encode()
+
+
+@pytest.mark.parametrize("limit", [3, 125, 126, 70_000])
+def test_a_message_of_the_limit_is_read_and_one_byte_more_ends_the_connection(limit: int):
+    assert units(opened(limit), frame("x" * limit)) == [b"x" * limit]
+    (refusal,) = units(opened(limit), frame("x" * (limit + 1)))
+    assert isinstance(refusal, FramingAnswer)
+    assert sent(refusal.frame)[0][1][:2] == (1009).to_bytes(2, "big")
 
 
 def test_every_frame_is_a_unit_so_that_limits_count_it():
