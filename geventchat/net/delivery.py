@@ -54,6 +54,8 @@ from geventchat.dialects.dialect import Dialect
 from geventchat.dialects.framing import Framing
 from geventchat.net.gate import Gate
 from geventchat.net.reserve import MemoryReserve
+from geventchat.net.shared_pages import shared_pages
+from geventchat.net.transport import plain_socket
 from geventchat.net.waiter import CloseReason
 from geventchat.rate import Rate, TokenBucket
 from geventchat.settings import Limits
@@ -270,6 +272,7 @@ class Subscriber:
         "encoding",
         "interpreter",
         "missed_bytes",
+        "plain_socket",
         "private_bytes",
         "spliced",
         "unsent_answer_bytes",
@@ -290,6 +293,7 @@ class Subscriber:
         self.closed = False
         self._socket = socket
         self._send = socket.send
+        self.plain_socket = plain_socket(socket)
         self._delivery = delivery
         self._on_lost = on_lost
         # Its share so far. What its audience publishes from the cursor on follows.
@@ -994,9 +998,11 @@ class Delivery:
         for subscriber in audience.backlogged:
             if not subscriber.spliced:
                 self._enqueue(subscriber, batch)
+        pages = shared_pages(batch, len(audience.in_sync))
         for subscriber, send in audience.in_sync.items():
             try:
-                sent = send(batch)
+                plain = subscriber.plain_socket
+                sent = pages.send_to(plain) if pages and plain else send(batch)
             except BlockingIOError:
                 sent = 0
             except Exception as error:
@@ -1006,6 +1012,8 @@ class Delivery:
             if sent != whole:
                 self.sent_bytes -= whole - sent
                 short.append((subscriber, sent))
+        if pages is not None:
+            pages.close()
         for subscriber, sent in short:
             del audience.in_sync[subscriber]
             self._enqueue(subscriber, audience.outgoing[sent:])

@@ -92,6 +92,11 @@ def taken_bytes(transport: Transport, received: int) -> int:
     return transport.taken_bytes if _is_buffering(transport) else received
 
 
+def plain_socket(transport: object) -> socket.socket | None:
+    """The transport, if it is a socket, which sends bytes as they are."""
+    return transport if isinstance(transport, socket.socket) else None
+
+
 def end_output(transport: Transport) -> bool:
     """End the output; False while the socket does not take what the transport ends it with."""
     try:
