@@ -368,9 +368,11 @@ class Connection:
             self._holds_input = False
             overdue = False
             chunk, self._received = self._received, b""
+            size = len(chunk)
             if not chunk:
                 overdue = self._waiter.until_input(readable)
                 most = limits.chunk_bytes if self._name else limits.login_chunk_bytes
+                taken = taken_bytes(self._transport, 0)
                 if self._session.meant is not None and self._has_read_marked():
                     self._session.meant = None
                 try:
@@ -378,13 +380,16 @@ class Connection:
                 except BlockingIOError:
                     if overdue:
                         return CloseReason.IDLE
-                    # What has arrived completes nothing that can be decrypted.
+                    # What has arrived completes nothing that can be decrypted, or is about nothing but the encryption.
+                    size = taken_bytes(self._transport, 0) - taken
                     now = self._context.clock.monotonic()
-                    self._costs.charge(_LEAST_LINE_COST, now)
+                    self._costs.charge(max(_LEAST_LINE_COST, size), now)
                     self._costs.wait_for_bytes(self._waiter, now)
                     continue
                 if not chunk:
                     return CloseReason.CLOSED
+                # Over TLS what has been taken from the socket, which is what it took to decrypt it.
+                size = taken_bytes(self._transport, len(chunk)) - taken
             self._holds_input = True
             self._received_bytes += len(chunk)
             if self._sniffer is not None:
@@ -396,7 +401,7 @@ class Connection:
             counts.received_bytes += len(chunk)
             now = self._context.clock.monotonic()
             counted = self._framing.count(chunk)
-            self._costs.charge(max(len(chunk), _LEAST_LINE_COST * (counted or 1)), now)
+            self._costs.charge(max(size, _LEAST_LINE_COST * (counted or 1)), now)
             active = False
             batches = self._framing.batches(chunk, limits.piece_bytes, limits.piece_lines)
             # The batches are its only references, so that a client that waits keeps one copy of its input.

@@ -6,8 +6,9 @@ few at a time, too.
 
 Invariants:
 - Before the first record of a client is complete, nothing is computed.
-- A client has `handshake_s` to send that, and again as long for the rest. Waiting for its turn does not count. A proxy has
-  as long for its header.
+- One hello is answered in each iteration of the event loop, also one in several records, or a second one that was asked for.
+- A client has `handshake_s` to send its first record, and again as long for the rest. Waiting for its turn does not count. A
+  proxy has as long for its header.
 - What a client sends is charged to its address, read by read, and so is the handshake.
 - The slot of the client is passed on with it, or freed here. Before the header has been read it has none, because whose
   it will be is not known yet.
@@ -47,6 +48,8 @@ _READ_BYTES = 4_096
 # A read costs at least as much as this many bytes, as it does later, and a handshake as much as thirty lines.
 _LEAST_READ_COST = 32
 _HANDSHAKE_COST = 1_024
+# 0 would be no deadline.
+_LEAST_S = 0.001
 _NO_HEADER = {
     CloseReason.CLOSED: "it ended before its header was complete",
     CloseReason.IDLE: "its header did not come in time",
@@ -170,7 +173,7 @@ class ProxiedOpening(_Early):
 class Opening(_Early):
     """A client that has yet to shake hands, as `service.ServedConnection`."""
 
-    __slots__ = ("_accepted", "_charged_bytes", "_on_open", "_tls")
+    __slots__ = ("_accepted", "_charged_bytes", "_due", "_on_open", "_tls")
 
     def __init__(
         self,
@@ -186,6 +189,8 @@ class Opening(_Early):
         self._tls = tls
         self._on_open = on_open
         self._charged_bytes = 0
+        # When the handshake has to be complete; not known before its first record is.
+        self._due: float | None = None
 
     def run(self) -> None:
         """Shake hands and pass the client on; the body of its greenlet."""
@@ -231,19 +236,29 @@ class Opening(_Early):
             if not speaks_tls(hello):
                 self._socket.send(UNEXPECTED_MESSAGE)
                 raise _NotTls
-            self._charge(_HANDSHAKE_COST)
-            self._wait_for_turn()
+            self._take_turn()
+            # It takes memory.
             transport = TlsTransport(self._socket, self._tls)
             complete = self._go_on(transport, hello)
             while not complete:
-                complete = self._go_on(transport, self._read_charged(readable))
+                received = self._read_charged(readable)
+                if not transport.has_answered:
+                    # This can complete the hello.
+                    self._take_turn()
+                complete = self._go_on(transport, received)
         return transport
 
-    def _wait_for_turn(self) -> None:
+    def _take_turn(self) -> None:
+        """Pay for answering a hello, and wait for a turn. The client has no less time left than before."""
+        self._charge(_HANDSHAKE_COST)
+        limit_s, clock = self._context.limits.handshake_s, self._context.clock
+        left_s = limit_s if self._due is None else self._due - clock.monotonic()
         self._waiter.clear_deadline()
         self._context.handshake_turns.wait(self._waiter)
-        self._waiter.note_activity()
-        self._waiter.start(0.0, self._context.limits.handshake_s)
+        now = self._waiter.note_activity()
+        if limit_s:
+            self._due = now + left_s
+            self._waiter.start(0.0, max(left_s, _LEAST_S))
 
     def _go_on(self, transport: TlsTransport, received: bytes) -> bool:
         """Go on with the handshake; True when it is complete."""

@@ -39,6 +39,8 @@ _MOST_UNASKED_BYTES = 16_384
 _TICKETS = 1
 _WANT_READ = ssl.SSLWantReadError
 _HANDSHAKE_RECORD = 0x16
+# In place of random bytes, in the answer to a hello that asks for another one (RFC 8446, 4.1.3).
+_ANOTHER_HELLO = bytes.fromhex("cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c")
 # The longest record, with some space for what earlier versions allowed. OpenSSL says what is wrong with a longer one.
 MOST_HELLO_BYTES = 18_432
 _RECORD_HEAD_BYTES = 5
@@ -60,6 +62,7 @@ class TlsTransport:
         "_shut",
         "_sock",
         "_tls",
+        "has_answered",
         "taken_bytes",
     )
 
@@ -75,6 +78,8 @@ class TlsTransport:
         # True once close_notify is on its way.
         self._shut = False
         self.taken_bytes = 0
+        # True once the hello of the client is answered, which is most of the work of a handshake.
+        self.has_answered = False
 
     # --- The handshake -----------------------------------------------------------------------------------------------
 
@@ -86,7 +91,10 @@ class TlsTransport:
         except _WANT_READ:
             return False
         finally:
-            self._rest = bytes(self._rest) + self._outgoing.read()
+            answer = self._outgoing.read()
+            if answer and _ANOTHER_HELLO not in answer:
+                self.has_answered = True
+            self._rest = bytes(self._rest) + answer
         return True
 
     def flush(self) -> bool:

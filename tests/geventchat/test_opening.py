@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from ipaddress import ip_network
 from pathlib import Path
@@ -16,10 +16,12 @@ from geventchat import Config, Limits, Listen
 from geventchat.net.connection import Connection
 from geventchat.net.opening import Opening
 from geventchat.net.tls import ACCESS_DENIED, UNEXPECTED_MESSAGE, TlsTransport
+from geventchat.net.turns import Turns
 from tests.certificates import Files, made_certificate, make
 from tests.fire.clients import State
 from tests.fire.leaks import leftovers
 from tests.fire.simulation import Simulation, simulate
+from tests.geventchat.key_changer import KeyChanger
 from tests.tls_client import EncryptedClient, MemoryClient, TlsClient, client_context
 
 
@@ -188,6 +190,85 @@ def test_a_handshake_takes_a_whole_turn():
             client.say(f"LOGIN p{n}")
         # Nor do those who log in wait for them.
         assert shares == [1.0] * 3
+
+
+def record(body: bytes) -> bytes:
+    """A record of a handshake."""
+    return b"\x16\x03\x01" + len(body).to_bytes(2, "big") + body
+
+
+def without_key_share(hello: bytes) -> bytes:
+    """A hello with nothing in its extension `key_share`, so that the server asks for another one."""
+    at = 5 + 4 + 2 + 32
+    at += 1 + hello[at]
+    at += 2 + int.from_bytes(hello[at : at + 2], "big")
+    at += 1 + hello[at]
+    extensions, at = b"", at + 2
+    begin = at
+    while at < len(hello):
+        kind, size = hello[at : at + 2], int.from_bytes(hello[at + 2 : at + 4], "big")
+        extensions += b"\x00\x33\x00\x02\x00\x00" if kind == b"\x00\x33" else hello[at : at + 4 + size]
+        at += 4 + size
+    body = hello[9 : begin - 2] + len(extensions).to_bytes(2, "big") + extensions
+    return record(b"\x01" + len(body).to_bytes(3, "big") + body)
+
+
+def in_two_records(hello: bytes) -> tuple[bytes, bytes]:
+    return record(hello[5:105]), record(hello[105:])
+
+
+def after_another(hello: bytes) -> tuple[bytes, bytes]:
+    return without_key_share(hello), b"\x14\x03\x03\x00\x01\x01" + hello
+
+
+@pytest.mark.parametrize("divided", [in_two_records, after_another])
+def test_one_hello_is_answered_in_each_iteration_of_the_loop_however_it_comes(
+    divided: Callable[[bytes], tuple[bytes, bytes]], monkeypatch: pytest.MonkeyPatch
+):
+    # Of the turns of those that have been answered, with a certificate, by then.
+    turns, answered = 0, list[int]()
+    wait, shake_hands = Turns.wait, TlsTransport.shake_hands
+
+    def noted_turn(waiting: Turns, waiter: Any, share: float = 1.0) -> None:
+        nonlocal turns
+        assert share == 1.0
+        wait(waiting, waiter, share)
+        turns += 1
+
+    def noted_answer(transport: TlsTransport, received: bytes) -> bool:
+        complete = shake_hands(transport, received)
+        if len(transport._rest) > 300:
+            answered.append(turns)
+        return complete
+
+    monkeypatch.setattr(Turns, "wait", noted_turn)
+    monkeypatch.setattr(TlsTransport, "shake_hands", noted_answer)
+    first, second = divided(MemoryClient(client_context()).take())
+    with server() as simulation:
+        clients = [simulation.connect("line+tls") for _ in range(40)]
+        for client in clients:
+            client.send(first)
+        simulation.run_until_idle()
+        assert (turns, answered) == (40, [])
+        for client in clients:
+            client.send(second)
+        simulation.run_until_idle()
+        # Each in another turn.
+        assert answered == list(range(41, 81))
+
+
+def test_the_rest_of_a_hello_has_no_more_time_however_it_is_divided():
+    hello = MemoryClient(client_context()).take()[5:]
+    with server(handshake_s=10.0) as simulation:
+        client = simulation.connect("line+tls")
+        for n in range(11):
+            client.send(record(hello[n : n + 1]))
+            simulation.advance(0.9)
+        assert client.state is State.OPEN
+        simulation.advance(0.2)
+        assert client.state is State.FIN
+        assert simulation.logged["idle"] == 1
+        assert not leftovers(simulation), leftovers(simulation)
 
 
 def test_those_who_begin_a_handshake_at_the_same_moment_are_read_a_few_at_a_time(
@@ -380,6 +461,41 @@ def test_a_read_that_completes_no_record_costs_as_much_as_a_line():
         assert client.taken() == b"PONG\n"
 
 
+def test_what_is_taken_from_the_socket_is_charged_also_when_it_completes_nothing():
+    with server() as simulation:
+        client = TlsClient(simulation).shake_hands()
+        client.say("LOGIN alice")
+        client.taken()
+        (connection,) = simulation.server._connections.values()
+        assert isinstance(connection, Connection)
+        before = connection._costs.charged_bytes
+        secret = client.memory.send(b"PING " + b"x" * 16_000)
+        client.wire.send(secret[:-1])
+        simulation.run_until_idle()
+        assert connection._costs.charged_bytes - before == len(secret) - 1
+        client.wire.send(secret[-1:])
+        simulation.run_until_idle()
+        assert connection._costs.charged_bytes - before == len(secret) - 1 + 32
+
+
+def test_new_keys_without_end_cost_as_much_as_their_bytes():
+    with server() as simulation:
+        client = KeyChanger(simulation.connect("line+tls"), simulation)
+        client.send(b"LOGIN alice\n")
+        (connection,) = simulation.server._connections.values()
+        assert isinstance(connection, Connection)
+        before, taken = connection._costs.charged_bytes, connection._transport.taken_bytes  # type: ignore[attr-defined]
+        client.change_keys(300)
+        simulation.run_until_idle()
+        taken = connection._transport.taken_bytes - taken  # type: ignore[attr-defined]
+        assert taken > 300 * 20
+        assert connection._costs.charged_bytes - before >= taken
+        # Nothing else has happened to it.
+        client.send(b"PING\n")
+        assert client.received().endswith(b"OK\nPONG\n")
+        client.close()
+
+
 def test_a_new_certificate_is_for_new_connections_and_a_broken_one_is_refused(tmp_path: Path):
     cert, key = tmp_path / "cert.pem", tmp_path / "cert.key"
     first, second = made_certificate(), make(tmp_path, "localhost")
@@ -456,6 +572,19 @@ def test_a_client_behind_a_proxy_has_its_own_address():
         simulation.run_until_idle()
         hosts = [getattr(one, "host", None) for one in simulation.server._connections.values()]
         assert hosts == ["192.0.2.1", "192.0.2.2"]
+
+
+def test_a_ban_is_about_the_address_in_the_header_and_not_about_the_proxy(tmp_path: Path):
+    bans = tmp_path / "bans"
+    bans.write_text("192.0.2.1\n")
+    listen = (Listen("line", "127.0.0.1", 0),)
+    proxies = (ip_network("10.0.0.0/24"),)
+    with simulate(Config(listen=listen, proxy_from=proxies, ban_list=str(bans))) as simulation:
+        for source, answer in (("192.0.2.1", b"ERR banned\n"), ("192.0.2.2", b"OK\n")):
+            client = simulation.connect("line", PROXY)
+            client.send(header(source) + b"LOGIN alice\n")
+            simulation.run_until_idle()
+            assert client.received == answer
 
 
 def test_the_header_comes_before_the_handshake():
