@@ -10,13 +10,14 @@ Invariants:
 - A connection answers at most `_MAX_REQUESTS`.
 - However many clients send at the same moment, others are served in between.
 - Requests and answers are charged as lines and answers of the chat are; a client above a rate is answered later.
+- What completes no request is paid for before more is read, and waiting for that does not lengthen the time for the request.
 """
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gevent
@@ -28,7 +29,7 @@ from geventchat.net.admission import origin_of
 from geventchat.net.connection import ChatService, Connection, ServerContext, reason_of_hangup
 from geventchat.net.listener import host_of
 from geventchat.net.service import Accepted, ServedConnection
-from geventchat.net.transport import abort, end_output, input_watcher
+from geventchat.net.transport import abort, end_output, input_watcher, taken_bytes
 from geventchat.net.waiter import CloseReason, ConnectionEnded, Waiter, closing_watcher
 from geventchat.web.http import (
     CONTINUE,
@@ -82,6 +83,8 @@ class HttpService:
     name: str
     context: ServerContext
     answer: Answer
+    # In every response.
+    fields: tuple[tuple[str, str], ...]
     # What serves the clients that change to WebSocket.
     chat: ChatService
 
@@ -122,6 +125,8 @@ class HttpConnection:
         self._readable: Any = input_watcher(context.hub.loop, accepted.transport, turn)
         # A request has been read and its answer has not been sent.
         self._answering = False
+        # There is no answer yet.
+        self._is_asking = False
         # The server has begun to stop while an answer was being sent.
         self._stopping = False
         self._peer_closed = False
@@ -130,8 +135,8 @@ class HttpConnection:
 
     @property
     def is_busy(self) -> bool:
-        """True while a request is being answered."""
-        return self._answering and self.successor is None
+        """True while the answer to a request is made. How long it takes to be read is up to the client."""
+        return self._is_asking
 
     @property
     def origin(self) -> str:
@@ -202,14 +207,16 @@ class HttpConnection:
             request = self._next_request()
             if request is None:
                 return None
-            self._answering = True
-            answer = self._service.answer(request, self)
+            self._answering = self._is_asking = True
+            try:
+                answer = self._service.answer(request, self)
+            finally:
+                self._is_asking = False
             if isinstance(answer, Upgrade):
                 self._send(answer.answer)
                 return answer
             keep_alive = request.keep_alive and left > 0
-            now = self._context.clock.time()
-            self._send(written(answer, now, keep_alive=keep_alive, is_head=request.method == "HEAD"))
+            self._send(self._written(answer, keep_alive=keep_alive, is_head=request.method == "HEAD"))
             self._answering = False
             if self._stopping:
                 raise ConnectionEnded(CloseReason.SHUTDOWN)
@@ -229,21 +236,26 @@ class HttpConnection:
                 raise BadRequest(408, "the request took too long")
             if reader.take_continue():
                 self._send(CONTINUE)
+            if has_read:
+                self._costs.wait_for_bytes(self.waiter, clock.monotonic())
             # In its turn, unless it has not sent anything.
             overdue = self.waiter.until_input(self._readable)
             if overdue:
                 self._wait_for_turn()
             has_read = True
+            taken = taken_bytes(self._transport, 0)
             try:
                 chunk = self._transport.recv(chunk_bytes)
             except BlockingIOError:
                 # What has arrived completes nothing that can be decrypted.
-                self._costs.charge(_LEAST_READ_COST, clock.monotonic())
+                size = taken_bytes(self._transport, 0) - taken
+                self._costs.charge(max(_LEAST_READ_COST, size), clock.monotonic())
                 continue
             if not chunk:
                 self._peer_closed = True
                 return None
-            self._costs.charge(max(_LEAST_READ_COST, len(chunk)), clock.monotonic())
+            size = taken_bytes(self._transport, len(chunk)) - taken
+            self._costs.charge(max(_LEAST_READ_COST, size), clock.monotonic())
             reader.feed(chunk)
         if not has_read:
             self._wait_for_turn()
@@ -293,11 +305,15 @@ class HttpConnection:
             self._stopping = True
         return 0
 
+    def _written(self, response: Response, *, keep_alive: bool, is_head: bool = False) -> bytes:
+        whole = replace(response, fields=(*self._service.fields, *response.fields))
+        return written(whole, self._context.clock.time(), keep_alive=keep_alive, is_head=is_head)
+
     def _send_last(self, response: Response) -> None:
         """Send a response after which the connection is closed."""
         try:
             self.waiter.start_closing()
-            self._send(written(response, self._context.clock.time(), keep_alive=False))
+            self._send(self._written(response, keep_alive=False))
         except (ConnectionEnded, OSError):
             pass  # The client is gone.
 

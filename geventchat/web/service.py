@@ -34,7 +34,7 @@ def web_service(
     chat = ChatService(
         encodings[json2.DIALECT.name], replace(context, encodings=encodings), idle_s, idle_notice
     )
-    return HttpService(NAME, context, Site(chat, origins, _PAGES).answer, chat)
+    return HttpService(NAME, context, Site(chat, origins, _PAGES).answer, COMMON_FIELDS, chat)
 
 
 class Site:
@@ -47,12 +47,6 @@ class Site:
 
     def answer(self, request: Request, connection: HttpConnection) -> Response | Upgrade:
         """Answer one request."""
-        answer = self._answer(request, connection)
-        if isinstance(answer, Response):
-            return replace(answer, fields=(*COMMON_FIELDS, *answer.fields))
-        return answer
-
-    def _answer(self, request: Request, connection: HttpConnection) -> Response | Upgrade:
         match request.path:
             case ("ws",):
                 return self._open_websocket(request, connection)

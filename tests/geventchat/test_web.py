@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import gevent
@@ -10,6 +11,8 @@ import pytest
 from websockets.frames import Opcode
 
 from geventchat import Config, ConfigError, Limits, Listen, Server
+from geventchat.admin.acts import ACTOR
+from geventchat.chat.commands import Impose, Sanction
 from geventchat.chat.events import NoticeReason
 from geventchat.web import connection
 from geventchat.web.http import Response, written
@@ -17,7 +20,7 @@ from tests.certificates import made_certificate
 from tests.fire.clients import State
 from tests.fire.simulation import SimulatedClient, simulate
 from tests.geventchat.web_client import HANDSHAKE, Socket, answers, ask, frame, request, web
-from tests.tls_client import EncryptedClient
+from tests.tls_client import EncryptedClient, TlsClient
 
 # --- TLS -------------------------------------------------------------------------------------------------------------
 
@@ -104,6 +107,31 @@ def test_each_address_has_its_answer(target: str, method: str, status: int):
         assert answer.fields["connection"] == "keep-alive"
 
 
+def test_every_response_has_the_policy_whatever_it_answers(tmp_path: Path):
+    bans = tmp_path / "bans"
+    bans.write_text("192.0.2.1\n")
+    with web(ban_list=str(bans)) as server:
+        slow, banned = server.connect("web"), server.connect("web", "192.0.2.1")
+        slow.send(b"GET /")
+        server.advance(20.1)
+        found = [*answers(slow), *answers(banned), ask(server), ask(server, "/missing"), ask(server, "/ws")]
+        found += [ask(server, "/api/rooms/lobby/messages"), ask(server, "/", method="POST")]
+        client = server.connect("web")
+        client.send(b"NONSENSE\r\n")
+        server.run_until_idle()
+        found += answers(client)
+        assert [answer.status for answer in found] == [408, 403, 200, 404, 426, 401, 405, 400]
+        for answer in found:
+            assert answer.fields["content-security-policy"] == (
+                "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
+                "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+            )
+            assert answer.fields["x-frame-options"] == "DENY"
+            assert answer.fields["x-content-type-options"] == "nosniff"
+            assert answer.fields["referrer-policy"] == "no-referrer"
+            assert answer.fields["cross-origin-resource-policy"] == "same-origin"
+
+
 def test_requests_on_one_connection_are_answered_in_order_and_a_bad_one_ends_it():
     with web() as server:
         client = server.connect("web")
@@ -174,6 +202,19 @@ def test_a_client_that_does_not_read_its_answer_is_reset():
         server.advance(21)
         assert client.server_closed
         assert server.logged["slow"] == 1
+
+
+def test_a_client_that_does_not_read_its_answer_does_not_keep_another_program_from_taking_over():
+    with web() as server:
+        client = server.connect("web", buffer_bytes=1)
+        client.stop_reading()
+        client.send(request("/chat.js") * 20)
+        server.run_until_idle()
+        assert server.server.can_be_handed_over
+        opened = server.connect("web", buffer_bytes=1)
+        opened.send(request("/ws", HANDSHAKE))
+        server.run_until_idle()
+        assert server.server.can_be_handed_over
 
 
 def test_a_body_that_is_too_large_is_refused_before_it_is_sent():
@@ -259,6 +300,38 @@ def test_requests_are_charged_to_their_address():
         assert ask(server, client=other).status == 200
         server.advance(10)
         assert len(answers(client)) in {20, 21}
+
+
+def test_a_request_in_single_bytes_is_read_no_faster_than_its_address_pays_for_it():
+    with web(address_bytes_per_s=32.0, address_burst_bytes=6_400) as server:
+        client = server.connect("web")
+        client.send(b"GET / HTTP/1.1\r\nX: ")
+        connection = server.server._connections[max(server.server._connections)]
+        for _ in range(400):
+            client.send(b"x")
+            server.run_until_idle()
+        assert 6_400 <= connection._costs.charged_bytes < 6_500
+        # It has no more time for that.
+        server.advance(19.9)
+        assert client.state is State.OPEN
+        server.advance(0.2)
+        assert [answer.status for answer in answers(client)] == [408]
+
+
+def test_what_a_client_sends_over_tls_is_charged_when_it_is_taken_from_the_socket():
+    cert, key = map(str, made_certificate())
+    with simulate(Config(listen=(Listen("web+tls", "127.0.0.1", 0),), tls_cert=cert, tls_key=key)) as server:
+        client = TlsClient(server, "web+tls").shake_hands()
+        connection = server.server._connections[max(server.server._connections)]
+        before = connection._costs.charged_bytes
+        record = client.memory.send(b"GET / HTTP/1.1\r\nX: " + b"x" * 7_000)
+        client.wire.send(record[:-1])
+        server.run_until_idle()
+        assert connection._costs.charged_bytes - before == len(record) - 1
+        client.wire.send(record[-1:])
+        server.run_until_idle()
+        # Two reads, which take the last byte and what has been decrypted.
+        assert connection._costs.charged_bytes - before == len(record) - 1 + 2 * 32
 
 
 def test_clients_that_are_too_many_are_refused_with_the_reason():
@@ -415,6 +488,53 @@ def test_someone_who_is_thrown_out_or_replaced_gets_a_code_of_that():
         assert third.close_code() == 1001
         server.advance(2)
         assert stopping.get(block=False) is True
+
+
+def test_a_client_that_is_refused_gets_a_status_in_place_of_the_handshake(tmp_path: Path):
+    bans = tmp_path / "bans"
+    bans.write_text("192.0.2.1\n")
+    with web(clients=1, ban_list=str(bans)) as server:
+        banned = ask(server, "/ws", HANDSHAKE, client=server.connect("web", "192.0.2.1"))
+        assert (banned.status, banned.body) == (403, b"banned\n")
+        Socket(server)
+        full = ask(server, "/ws", HANDSHAKE)
+        assert (full.status, full.body) == (503, b"the server is full\n")
+
+
+def test_someone_who_is_banned_gets_a_code_of_that():
+    with web() as server:
+        alice = Socket(server)
+        alice.join("alice")
+        command = Impose(Sanction.BAN, "alice", None, "floods")
+        gevent.spawn(server.server.administer, ACTOR, "lobby", command).get()
+        assert alice.close_code() == 4004
+
+
+def test_a_fault_has_a_code(monkeypatch: pytest.MonkeyPatch):
+    def broken(*args: Any) -> None:
+        raise RuntimeError("broken")
+
+    with web() as server:
+        alice = Socket(server)
+        alice.join("alice")
+        monkeypatch.setattr(type(server.context.chat), "handle", broken)
+        alice.send('{"type": "ping"}')
+        assert alice.close_code() == 1011
+        assert "RuntimeError: broken" in server.faults[0]
+
+
+def test_a_websocket_that_is_not_read_is_reset_without_a_code():
+    with web(queue_bytes=65_536, floor_bytes_per_s=0.0, lines_per_s=0) as server:
+        alice, bob = Socket(server, client=server.connect("web", buffer_bytes=1)), Socket(server)
+        alice.join("alice")
+        bob.join("bob")
+        alice.objects()
+        alice.client.stop_reading()
+        for _ in range(40):
+            bob.say(type="chat", message="x" * 4_000)
+        assert server.logged["slow"] == 1
+        alice.client.resume_reading()
+        assert {opcode for opcode, _ in alice.frames()} == {Opcode.TEXT}
 
 
 def test_a_stopping_server_answers_the_request_that_waits_and_closes_the_others():

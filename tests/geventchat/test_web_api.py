@@ -11,7 +11,7 @@ import pytest
 from geventchat.chat.bans import Ban
 from geventchat.chat.records import Restriction, RestrictionKind
 from tests.fire.simulation import Simulation
-from tests.geventchat.web_client import Answer, Socket, answers, ask, request, web
+from tests.geventchat.web_client import Answer, Socket, answers, ask, frame, request, web
 
 LOBBY = "/api/rooms/lobby/messages"
 
@@ -109,6 +109,85 @@ def test_parameters_that_are_wrong_or_unknown_are_refused(query: str):
         )
 
 
+def test_twenty_messages_are_read_unless_more_are_asked_for_and_two_hundred_at_most():
+    with web(lines_per_s=0) as server:
+        token = registered(server, "ci")
+        alice = Socket(server)
+        alice.join("alice")
+        alice.client.send(
+            b"".join([frame(f'{{"type": "chat", "message": "m{number}"}}') for number in range(1, 251)])
+        )
+        server.run_until_idle()
+        for query, first, last, more in [
+            ("", 231, 250, True),
+            ("?limit=1000", 51, 250, True),
+            ("?after=0&limit=1000", 1, 200, True),
+            ("?after=200&limit=1000", 201, 250, False),
+        ]:
+            page = get(server, token, LOBBY + query)
+            assert [one["id"] for one in page["messages"]] == list(range(first, last + 1)), query
+            assert page["more"] is more
+
+
+def test_a_room_is_named_as_in_a_url_and_is_never_made():
+    with web() as server:
+        token = registered(server, "ci")
+        owner = Socket(server)
+        owner.join("alice", rooms={"Café": None})
+        cafe = "/api/rooms/caf%C3%A9/messages"
+        assert post(server, token, cafe, message="hi").object == {"type": "ok", "room": "Café", "id": 1}
+        assert get(server, token, cafe)["room"] == "Café"
+        rooms = len(server.context.chat.rooms)
+        for nowhere in (
+            "/api/rooms/nowhere/messages",
+            "/api/rooms/caf%C3%A9%2F/messages",
+            "/api/rooms//messages",
+        ):
+            answer = post(server, token, nowhere, message="hi")
+            assert answer.status in {400, 404}
+            assert answer.object["code"] in {"no-such-room", "invalid-room-name"}
+        assert error(post(server, token, "/api/rooms/nowhere/messages", message="hi")) == (
+            404,
+            "no-such-room",
+        )
+        assert len(server.context.chat.rooms) == rooms
+
+
+def test_a_bot_that_has_been_invited_is_let_into_a_private_room():
+    with web() as server:
+        token = registered(server, "ci")
+        owner, bot = Socket(server), Socket(server)
+        owner.join("alice", rooms={"dev": None})
+        owner.say(type="private", room="dev", on=True)
+        dev = "/api/rooms/dev/messages"
+        assert error(post(server, token, dev, message="hi")) == (404, "no-such-room")
+        bot.join("ci", password="correct horse")
+        owner.say(type="invite", room="dev", username="ci")
+        bot.send('{"type": "quit"}')
+        assert post(server, token, dev, message="hi").status == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"", "invalid-json"),
+        (b"[" * 4_000, "invalid-json"),
+        (b"[]", "invalid-json"),
+        (b"\xff", "invalid-utf8"),
+        (b'{"message": 7}', "invalid-field"),
+        (b'{"text": "hi"}', "invalid-field"),
+        (b'{"message": "hi", "key": "' + b"k" * 65 + b'"}', "invalid-field"),
+        (b'{"message": "\\u200b"}', "empty-message"),
+    ],
+    ids=lambda value: repr(value)[:30],
+)
+def test_what_is_not_a_message_is_refused_with_the_code_of_that(body: bytes, code: str):
+    with web() as server:
+        token = registered(server, "ci")
+        answer = ask(server, LOBBY, f"Authorization: Bearer {token}\n", "POST", body)
+        assert error(answer) == (400, code)
+
+
 def test_without_a_token_that_exists_nothing_is_said_or_read():
     with web() as server:
         token = registered(server, "ci", leaves=False)
@@ -186,10 +265,12 @@ def test_a_bot_waits_until_the_room_can_follow():
         client.send(request(LOBBY, f"Authorization: Bearer {token}\n", "POST", body))
         server.run_until_idle()
         assert not client.received
+        assert not server.server.can_be_handed_over
         del lobby._history.storage.is_ready
         lobby.gate.pump()
         server.run_until_idle()
         assert [answer.status for answer in answers(client)] == [200]
+        assert server.server.can_be_handed_over
 
 
 def test_a_server_that_stops_tells_a_bot_that_waits():
