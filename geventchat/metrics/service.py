@@ -2,7 +2,8 @@
 
 Invariants:
 - At most `MOST_CLIENTS` are connected; one more is closed at once.
-- A client that sends no complete request, or does not read the answer, is closed after a while. It never delays others.
+- A client that sends no complete request, or does not read the answer, is closed after a while.
+- One request is answered in each iteration of the event loop, however many come together: what others say comes in between.
 """
 
 from __future__ import annotations
@@ -10,11 +11,14 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
+from gevent import Timeout
+
 from geventchat.chat.events import NoticeReason
 from geventchat.metrics.collector import ServerCollector, Watched
 from geventchat.net.loop_delay import LoopDelay
 from geventchat.net.service import Accepted
 from geventchat.net.transport import end_output, input_watcher
+from geventchat.net.turns import Turns
 from geventchat.net.waiter import CloseReason, ConnectionEnded, Waiter, closing_watcher
 from geventchat.web.http import BadRequest, Request, RequestReader, Response, error_response, written
 
@@ -36,6 +40,14 @@ class MetricsService:
         self._server = server
         self._collector = ServerCollector(server, delay)
         self.clients = 0
+        self._turns: Turns | None = None
+
+    @property
+    def turns(self) -> Turns:
+        """Whose turn it is to be answered."""
+        if self._turns is None:
+            self._turns = Turns(self._server.context.hub)
+        return self._turns
 
     def connection(self, accepted: Accepted) -> MetricsConnection:
         """A connection for this client."""
@@ -113,6 +125,7 @@ class MetricsConnection:
                     reader.feed(chunk)
                     continue
                 self._waiter.clear_deadline()
+                self._service.turns.wait(self._waiter)
                 self._waiter.note_activity()
                 keep_alive = request.keep_alive
                 response = self._service.respond(request)
@@ -134,9 +147,17 @@ class MetricsConnection:
 
     def _send(self, data: bytes) -> None:
         view = memoryview(data)
-        with closing_watcher(self._context.hub.loop.io(self._transport.fileno(), _WRITE)) as writable:
-            while view := view[self._sent(view) :]:
-                self._waiter.until_output(writable, pending=False)
+        # Also for a client that goes on sending, which is not idle.
+        deadline = Timeout(IDLE_S)
+        loop, fileno = self._context.hub.loop, self._transport.fileno()
+        try:
+            with deadline, closing_watcher(loop.io(fileno, _WRITE)) as writable:
+                while view := view[self._sent(view) :]:
+                    self._waiter.until(writable)
+        except Timeout as fired:
+            if fired is not deadline:
+                raise
+            raise ConnectionEnded(CloseReason.SLOW) from None
 
     def _sent(self, view: memoryview) -> int:
         try:

@@ -23,7 +23,9 @@ from geventchat.log import LogEvent
 from geventchat.metrics import service as metrics_service
 from geventchat.metrics.collector import LOGIN_FAILURES, REFUSALS
 from geventchat.net.loop_delay import BOUNDS_S, INTERVAL_S, LoopDelay
+from geventchat.net.turns import Turns
 from tests.certificates import made_certificate
+from tests.fire.simulation import simulate
 from tests.geventchat.virtual_time import virtual_time
 from tests.patience import HANG_S
 from tests.tls_client import MemoryClient, client_context
@@ -256,6 +258,54 @@ def test_a_client_that_sends_no_request_is_closed_after_a_while(
     sock, lines = world.connect()
     sock.sendall(b"GET /metrics HTTP/1.1\r\n")
     assert lines.read() == b""
+
+
+def test_requests_that_come_together_are_answered_one_in_each_iteration_of_the_loop(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    shares: list[float] = []
+    wait = Turns.wait
+
+    def noted(turns: Turns, waiter: Any, share: float = 1.0) -> None:
+        shares.append(share)
+        wait(turns, waiter, share)
+
+    monkeypatch.setattr(Turns, "wait", noted)
+    with simulate(Config(listen=(Listen("metrics", "127.0.0.1", 0),))) as server:
+        clients = [server.connect("metrics") for _ in range(3)]
+        server.run_until_idle()
+        for client in clients:
+            client.send(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 20)
+        server.run_until_idle()
+        # Each takes a whole turn.
+        assert shares == [1.0] * 60
+        assert all(client.received.count(b"HTTP/1.1 200 OK\r\n") == 20 for client in clients)
+
+
+# With many of them there is more to read all the while.
+@pytest.mark.parametrize("requests", [20, 400])
+def test_a_client_that_does_not_read_the_answer_is_closed_after_a_while(requests: int):
+    with simulate(Config(listen=(Listen("metrics", "127.0.0.1", 0),))) as server:
+        client = server.connect("metrics", buffer_bytes=1)
+        client.stop_reading()
+        client.send(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * requests)
+        server.advance(metrics_service.IDLE_S - 1)
+        assert not client.server_closed
+        server.advance(2)
+        assert client.server_closed
+        assert server.server.clients == 0
+
+
+def test_a_server_that_stops_accepts_no_connections_and_ends_those_that_it_has(world: World):
+    sock, lines = world.connect()
+    sock.sendall(b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
+    while lines.readline() != b"ok\n":
+        pass
+    address = world.server.addresses["metrics"]
+    assert world.server.stop()
+    assert lines.read() == b""
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(address, HANG_S)
 
 
 def test_a_server_is_not_ready_while_its_storage_is_too_far_behind(
