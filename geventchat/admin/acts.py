@@ -130,7 +130,9 @@ class Acts:
         act = request["act"]
         try:
             answer: Answer = {}
-            for answer in self._upgrade(request, at_once) if act == "upgrade" else self._acts[act](request):
+            for answer in (
+                self._upgrade(request, by, at_once) if act == "upgrade" else self._acts[act](request)
+            ):
                 yield answer
         except Refused as refused:
             yield error(refused.code, str(refused))
@@ -139,9 +141,13 @@ class Acts:
         except (CannotBackUp, HasherFull, HashingFailed, StorageUnavailable) as failed:
             yield error("failed", str(failed))
         else:
-            if act not in _QUESTIONS and "done" in answer:
-                shown = {key: value for key, value in request.items() if key not in _UNLOGGED}
-                self._log(LogEvent.ADMIN, act=act, by=by, **shown)
+            if "done" in answer and not _is_question(request):
+                self._note(request, by)
+
+    def _note(self, request: Request, by: str) -> None:
+        """Log that this has been done."""
+        shown = {key: value for key, value in request.items() if key not in _UNLOGGED}
+        self._log(LogEvent.ADMIN, act=request["act"], by=by, **shown)
 
     # --- Questions ---------------------------------------------------------------------------------------------------
 
@@ -307,9 +313,14 @@ class Acts:
         self._server.context.chat.audit(ACTOR.shown, "backup", str(target))
         yield _done(file=str(target), bytes=size)
 
-    def _upgrade(self, request: Request, at_once: Callable[[Answer], object]) -> Iterator[Answer]:
+    def _upgrade(self, request: Request, by: str, at_once: Callable[[Answer], object]) -> Iterator[Answer]:
+        def upgraded(answer: Answer) -> None:
+            # This process ends now.
+            self._note(request, by)
+            at_once(answer)
+
         yield {"progress": "starting the new program"}
-        yield self._controls.upgrade(request.get("python", ""), ACTOR.shown, at_once)
+        yield self._controls.upgrade(request.get("python", ""), ACTOR.shown, upgraded)
 
     def _log_level(self, request: Request) -> Iterator[Answer]:
         level = request.get("level")
@@ -325,6 +336,11 @@ class Acts:
 _UNLOGGED = frozenset({"v", "act", "password"})
 # These change nothing.
 _QUESTIONS = frozenset({"status", "who", "rooms", "bans"})
+
+
+def _is_question(request: Request) -> bool:
+    act = request["act"]
+    return act in _QUESTIONS or (act == "log-level" and not request.get("level"))
 
 
 def _size_or_error(storage: Storage, target: Path) -> int | Exception:

@@ -3,6 +3,8 @@
 Invariants:
 - Only root and the user that the server runs as can connect, by the mode of the socket and by what the kernel says of a peer.
 - A peer that sends nothing, or reads nothing, holds one of `MOST_PEERS` places for a bounded time, and holds up no client.
+- Between two requests of a peer, and between two parts of an answer, clients have their turn, even if it sends everything
+  together.
 - A socket that another server answers on is left alone; one that a killed server has left is replaced.
 """
 
@@ -126,6 +128,8 @@ class AdminSocket:
                     _send(peer, error("invalid", f"a request has at most {MOST_REQUEST_BYTES} bytes"))
                     return
                 self._answer(peer, line, f"pid {pid}, uid {uid}")
+                # Clients have their turn.
+                gevent.sleep(0)
         except (OSError, Timeout):
             pass  # It is gone, or too slow: whatever it asked for has been done or was not begun.
         finally:

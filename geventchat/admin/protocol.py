@@ -91,9 +91,10 @@ def read_request(line: bytes) -> Request:
         raise BadRequest("invalid", "not a JSON object on one line") from None
     if not isinstance(request, dict):
         raise BadRequest("invalid", "not a JSON object on one line")
-    if request.get("v") != VERSION:
+    version = request.get("v")
+    if type(version) is not int or version != VERSION:
         raise BadRequest(
-            "version", f"this server speaks version {VERSION} of the protocol, not {request.get('v')!r:.20}"
+            "version", f"this server speaks version {VERSION} of the protocol, not {version!r:.20}"
         )
     act = request.get("act")
     fields = ACTS.get(act) if isinstance(act, str) else None

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket as plain
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +19,17 @@ import pytest
 from gevent import socket
 
 from geventchat import Config, Limits, Listen, Server
-from geventchat.admin import acts
+from geventchat.admin import acts, command
 from geventchat.admin import listener as listening
 from geventchat.admin.acts import BURST_ANNOUNCEMENTS, Acts
 from geventchat.admin.command import main
 from geventchat.admin.listener import MOST_PEERS, AdminSocket, CannotOpenSocket
 from geventchat.admin.protocol import ACTS, BadRequest, encode, read_request
+from geventchat.chat.passwords import prepare
 from geventchat.clock import SystemClock
 from geventchat.log import LogEvent
 from geventchat.services.passwords import Cost, Hasher, derive_here
-from tests.geventchat.processes import MODULE, environment, port_of, ready_lines, running
+from tests.geventchat.processes import MODULE, called, environment, port_of, ready_lines, running
 from tests.patience import HANG_S
 
 
@@ -274,6 +277,41 @@ def test_questions_list_everything_in_pieces_and_are_not_audited(world: World):
     assert world.audited() == []
 
 
+# Each act that changes something, in an order in which all of them succeed.
+CHANGES: list[tuple[str, dict[str, Any]]] = [
+    ("announce", {"text": "tea"}),
+    ("password", {"who": "boss", "password": "first password"}),
+    ("grant", {"who": "boss", "role": "operator", "revoke": True}),
+    ("grant", {"who": "boss", "role": "operator"}),
+    ("grant", {"who": "bob", "role": "owner", "room": "dev"}),
+    ("kick", {"who": "alice", "room": "dev"}),
+    ("kick", {"who": "alice"}),
+    ("ban", {"who": "192.0.2.0/24", "seconds": 60}),
+    ("unban", {"who": "192.0.2.0/24"}),
+    ("reload", {}),
+    ("backup", {"file": "/copy"}),
+    ("log-level", {"level": "error"}),
+]
+
+
+def test_every_act_that_changes_something_is_in_both_logs_and_no_question_is(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(type(world.server.storage), "back_up", lambda storage, target: 7)
+    for name in ("alice", "bob"):
+        assert world.ask(world.person(name), "JOIN dev") == "OK"
+    for done, (act, fields) in enumerate(CHANGES, 1):
+        answer = world.do(act, **fields)
+        assert "code" not in answer, (act, answer)
+        assert (len(world.audited()), len(world.logged)) == (done, done), act
+        assert world.logged[-1][1]["act"] == act
+    for act in ("status", "who", "rooms", "bans", "log-level"):
+        assert "code" not in world.do(act)
+    assert (len(world.audited()), len(world.logged)) == (len(CHANGES), len(CHANGES))
+    # An upgrade ends the process: tests/geventchat/test_upgrade.py.
+    assert {act for act, _ in CHANGES} == {*ACTS} - {"status", "who", "rooms", "bans", "upgrade"}
+
+
 def test_someone_who_leaves_while_everyone_is_listed_is_listed(world: World, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(acts, "ROWS_AT_ONCE", 1)
     people = [world.person(name) for name in ("alice", "bob")]
@@ -300,6 +338,11 @@ def test_someone_who_leaves_while_everyone_is_listed_is_listed(world: World, mon
         (b"9" * 9_000, "invalid", "not a JSON object on one line"),
         (b"{}", "version", "this server speaks version 1 of the protocol, not None"),
         (b'{"v": 2, "act": "status"}', "version", "this server speaks version 1 of the protocol, not 2"),
+        (
+            b'{"v": true, "act": "status"}',
+            "version",
+            "this server speaks version 1 of the protocol, not True",
+        ),
         (b'{"v": 1, "act": ["status"]}', "invalid", "unknown act ['status']; known: status, who, "),
         (b'{"v": 1, "act": "kick"}', "invalid", "kick: who is missing"),
         (b'{"v": 1, "act": "kick", "who": 7}', "invalid", "kick: who is 7, not a text"),
@@ -413,6 +456,32 @@ def test_peers_that_say_nothing_hold_a_bounded_number_of_places_for_a_bounded_ti
     assert peer.hear()["done"]["act"] == "who"
     for one in (*silent, late, peer):
         one.close()
+
+
+def test_others_go_on_between_requests_that_come_together(tmp_path: Path):
+    ran: list[str] = []
+
+    def carry_out(request: Any, by: str, at_once: Any) -> Iterator[dict[str, Any]]:
+        ran.append("act")
+        yield {"done": {}}
+
+    def go_on() -> None:
+        while True:
+            ran.append("other")
+            gevent.sleep(0)
+
+    admin = AdminSocket(tmp_path / "admin.sock", carry_out, lambda event, **fields: None)
+    peer = Peer(admin.path)
+    other = gevent.spawn(go_on)
+    peer.send(encode({"act": "status"}) * 20 + b"\n" + encode({"act": "who"}) * 20)
+    answers = [peer.hear() for _ in range(41)]
+    other.kill()
+    assert [at for at, answer in enumerate(answers) if "error" in answer] == [20]
+    acts = [at for at, what in enumerate(ran) if what == "act"]
+    assert len(acts) == 40
+    assert all(second - first > 1 for first, second in pairwise(acts))
+    peer.close()
+    admin.close()
 
 
 def test_a_peer_that_reads_nothing_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -576,6 +645,68 @@ def test_lists_are_tables_or_json(answering: Any, capsys: Any, tmp_path: Path):
     status = encode({"done": {"pid": 7, "started_ms": 1_234_567_890_000, "memory_bytes": 12_345_678}})
     assert main(["status", *answering(status)]) == 0
     assert capsys.readouterr().out == ("pid: 7\nstarted: 2009-02-13T23:31:30Z\nmemory bytes: 12,345,678\n")
+
+
+def test_the_log_level_is_shown_and_changed_while_the_server_runs(tmp_path: Path):
+    def log_level(*words: str) -> str:
+        done = called("admin", "log-level", *words, "--data", str(tmp_path))
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    with running("0", "--host", "127.0.0.1", "--data", str(tmp_path)) as server:
+        address = ("127.0.0.1", port_of(ready_lines(server)[0]))
+
+        def log_in(name: bytes) -> None:
+            with plain.create_connection(address, HANG_S) as client:
+                client.sendall(b"LOGIN " + name + b"\n")
+                assert client.recv(10) == b"OK\n"
+
+        assert log_level() == "level: info\n"
+        log_in(b"first")
+        assert log_level("error") == "level: error\n"
+        log_in(b"second")
+        assert log_level("info") == "level: info\n"
+        log_in(b"third")
+        server.terminate()
+        _, log = server.communicate(timeout=HANG_S)
+    assert re.findall(r"INFO login conn=\d+ name=(\w+)", log) == ["first", "third"]
+
+
+WORDS = {
+    "status": [],
+    "who": [],
+    "rooms": [],
+    "announce": ["hi"],
+    "kick": ["bob"],
+    "ban": ["bob"],
+    "unban": ["bob"],
+    "bans": [],
+    "grant": ["bob", "operator"],
+    "password": ["bob"],
+    "reload": [],
+    "backup": ["/copy"],
+    "log-level": [],
+    "upgrade": [],
+}
+
+
+def test_the_words_of_every_act_are_known():
+    assert WORDS.keys() == ACTS.keys()
+
+
+@pytest.mark.parametrize("act", WORDS)
+def test_each_act_prints_one_json_document(
+    act: str, answering: Any, capsys: Any, monkeypatch: pytest.MonkeyPatch
+):
+    password = prepare("correct horse battery")
+    monkeypatch.setattr(command, "ask_for_password", lambda stream, who: password)
+    rows = [{"who": "bob\x1b"}, {"who": "eve"}]
+    is_list = act in ("who", "rooms", "bans")
+    data = b"".join([encode({"rows": [row]}) for row in rows if is_list]) + encode({"done": {"n": 1}})
+    assert main([act, *WORDS[act], "--json", *answering(data)]) == 0
+    shown = capsys.readouterr().out
+    assert json.loads(shown) == (rows if is_list else {"n": 1})
+    assert "\x1b" not in shown
 
 
 def test_an_address_is_shown_as_it_is_written():

@@ -245,6 +245,9 @@ def test_nobody_loses_a_line_while_the_program_is_replaced_again_and_again(tmp_p
                 said_to_systemd = heard_by_systemd(notified)
                 assert f"MAINPID={new}" in said_to_systemd
                 assert said_to_systemd.count("READY=1") == 2
+                # Of the process that asked, which the new one does not know.
+                noted = re.compile(rf' admin act=upgrade by="pid {os.getpid()}, uid {os.geteuid()}" python=')
+                assert until(lambda: bool(noted.search((tmp_path / "log").read_text())))
                 page.send('{"type": "chat", "room": "dev", "message": "still here"}')
                 settings(config, kept[0])
                 assert "no longer have web://, and it has clients" in world.fail_to_upgrade()
