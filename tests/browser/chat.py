@@ -9,8 +9,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from tests.browser.chromium import Chromium, Page
@@ -66,6 +67,13 @@ class ChatServer:
         """A program that has joined over `json` version 2."""
         self._clients.append(bot := Bot(self, name, **fields))
         return bot
+
+    def refusal(self, **fields: object) -> dict[str, Any]:
+        """The answer to a request of a program that has not joined."""
+        self._clients.append(stranger := _Lines((self.host, self.ports["json"])))
+        stranger.send(json.dumps(fields))
+        answer: dict[str, Any] = json.loads(stranger.next())
+        return answer
 
     def close(self) -> None:
         """End it and its clients."""
@@ -146,8 +154,10 @@ def chat(*options: str) -> Iterator[ChatServer]:
 class ChatPage:
     """Somebody's page."""
 
-    def __init__(self, browser: Chromium, server: ChatServer, *, width: int = 1024, **media: str) -> None:
-        self.page: Page = browser.page(server.url, width=width, height=720, **media)
+    def __init__(
+        self, browser: Chromium, server: ChatServer, *, url: str = "", width: int = 1024, **media: str
+    ) -> None:
+        self.page: Page = browser.page(url or server.url, width=width, height=720, **media)
 
     def log_in(self, name: str, password: str = "", within: str = "connection.replayed") -> None:
         """Log in, as users do."""
@@ -182,3 +192,36 @@ class ChatPage:
     def close(self) -> None:
         """Close the page. Raises if anything went wrong in it."""
         self.page.close()
+
+
+@contextmanager
+def below_a_path(server: ChatServer, path: bytes) -> Iterator[str]:
+    """A proxy that serves the page below a path, such as `/chat/`; yields that address."""
+    with socket.create_server((server.host, 0)) as listening:
+        threading.Thread(target=_pass_on_all, args=(listening, server, path), daemon=True).start()
+        yield f"http://{server.host}:{listening.getsockname()[1]}{path.decode()}"
+        # Ends the thread.
+        listening.shutdown(socket.SHUT_RDWR)
+
+
+def _pass_on_all(listening: socket.socket, server: ChatServer, path: bytes) -> None:
+    with suppress(OSError):
+        while True:
+            outer, _ = listening.accept()
+            threading.Thread(target=_connect, args=(outer, server, path), daemon=True).start()
+
+
+def _connect(outer: socket.socket, server: ChatServer, path: bytes) -> None:
+    with outer, suppress(OSError), socket.create_connection((server.host, server.ports["web"])) as inner:
+        back = threading.Thread(target=_pass_on, args=(inner, outer, b""), daemon=True)
+        back.start()
+        _pass_on(outer, inner, b"GET " + path)
+        back.join()
+
+
+def _pass_on(source: socket.socket, target: socket.socket, old: bytes) -> None:
+    with suppress(OSError):
+        while chunk := source.recv(65_536):
+            target.sendall(chunk.replace(old, b"GET /") if old else chunk)
+    with suppress(OSError):
+        target.shutdown(socket.SHUT_WR)

@@ -37,8 +37,8 @@ _OPTIONS = (
     "--force-color-profile=srgb",
     # Containers often have little of it.
     "--disable-dev-shm-usage",
-    # Nothing but loopback can be reached.
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.*",
+    # Nothing but loopback can be reached, which has another name, too.
+    "--host-resolver-rules=MAP chat.example 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.*",
 )
 # Set before any script of a page: the violations of its policy, in order.
 _WATCH_POLICY = """

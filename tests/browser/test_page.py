@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.browser.chat import ChatPage, ChatServer, chat
-from tests.browser.chromium import Chromium
+from tests.browser.chat import ChatPage, ChatServer, below_a_path, chat
+from tests.browser.chromium import Chromium, PageFailed
 from tests.patience import killed_at_the_end
 
 STATIC = Path(__file__).resolve().parents[2] / "geventchat/web/static"
@@ -171,6 +171,20 @@ def test_a_page_resumes_after_a_restart_without_gaps_and_says_nothing_twice(
             now = alice.texts()
             assert now[: len(before)] == before
             assert sorted(now[len(before) :]) == [f"back after {how.name}", f"written during {how.name}"]
+        # The log of the browser has the refused connections.
+        alice.page.errors = [error for error in alice.page.errors if "ERR_" not in error]
+
+
+def test_a_page_reconnects_by_itself(open_page: OpenPage):
+    with chat() as server:
+        alice = open_page(server, "alice")
+        server.stop(signal.SIGKILL)
+        alice.page.wait("!connection.online && !byId('banner').hidden")
+        alice.say("written meanwhile")
+        server.start()
+        bob = server.person("bob")
+        assert bob.until("written meanwhile")[-1] == "MSG alice written meanwhile"
+        alice.page.wait("connection.replayed && byId('banner').hidden && !unsent.length")
         # The log of the browser has the refused connections.
         alice.page.errors = [error for error in alice.page.errors if "ERR_" not in error]
 
@@ -436,6 +450,216 @@ def test_a_frozen_connection_is_given_up(server: ChatServer, open_page: OpenPage
     alice.page.wait("connection.replayed && connection.socket !== window.first")
 
 
+def test_direct_messages_survive_a_reload_and_are_not_stored_one_by_one(
+    server: ChatServer, open_page: OpenPage
+):
+    alice = open_page(server, "alice")
+    bob = server.person("bob-of-directs")
+    bob.send("DM alice the first")
+    alice.page.wait("conversations.has('@bob-of-directs')")
+    # A flood of them would otherwise stop the page.
+    writes = alice.page.run(
+        """(() => {
+            let writes = 0;
+            const write = keptInTab.write;
+            keptInTab.write = (...rest) => { writes += 1; write.apply(keptInTab, rest); };
+            for (let n = 0; n < 200; n += 1) EVENTS.dm({ username: "bob-of-directs", message: `number ${n}`, timestamp_ms: n });
+            keptInTab.write = write;
+            return writes;
+        })()"""
+    )
+    assert writes <= 1
+    alice.page.reload()
+    alice.page.wait("connection.replayed")
+    texts = alice.page.run("conversations.get('@bob-of-directs').items.map((one) => one.text)")
+    assert texts[-1] == "number 199"
+    assert len(texts) == 200
+
+
+def test_rooms_and_people_can_have_the_names_of_what_every_object_has(
+    server: ChatServer, open_page: OpenPage
+):
+    alice = open_page(server, "alice")
+    bot = server.bot("constructor", rooms={"__proto__": None, "toString": None})
+    for room in ("__proto__", "toString"):
+        alice.page.run(f"enter('{room}')")
+        alice.page.wait(f"byId('room-name').textContent === '# {room}'")
+    alice.page.reload()
+    alice.page.wait("connection.replayed")
+    for room in ("__proto__", "toString"):
+        alice.page.wait(f"knownRoom('{room}').present")
+        bot.ask(type="chat", room=room, message=f"in {room}")
+        alice.page.run(f"open(roomNamed('{room}'))")
+        alice.wait_for(f"in {room}")
+    bot.ask(type="dm", to="alice", message="psst")
+    alice.page.wait("conversations.has('@constructor')")
+
+
+def test_a_deleted_message_keeps_its_place(server: ChatServer, open_page: OpenPage):
+    alice = open_page(server, "alice")
+    bot = server.bot("robot-of-secrets", rooms={"vault": None})
+    alice.page.run("enter('vault')")
+    alice.page.wait("byId('room-name').textContent === '# vault'")
+    ids = [bot.ask(type="chat", room="vault", message=text)["id"] for text in ("one", "secret", "three")]
+    alice.wait_for("three")
+    assert bot.ask(type="delete", room="vault", id=ids[1])["type"] == "ok"
+    alice.wait_for("This message was deleted.")
+    assert alice.texts() == ["one", "This message was deleted.", "three"]
+    alice.page.reload()
+    alice.wait_for("three")
+    assert alice.texts() == ["one", "This message was deleted.", "three"]
+
+
+def test_a_screen_reader_is_told_what_others_say_in_the_open_room(server: ChatServer, open_page: OpenPage):
+    alice = open_page(server, "alice")
+    bot = server.bot("robot-of-voices", rooms={"lobby": None, "elsewhere": None})
+    alice.page.run("enter('elsewhere').then(() => open(roomNamed('lobby')))")
+    alice.page.wait("knownRoom('elsewhere')?.present && byId('room-name').textContent === '# lobby'")
+    assert alice.page.run("byId('spoken').getAttribute('aria-live')") == "polite"
+    bot.ask(type="chat", room="lobby", message="<b>hear</b> this")
+    alice.page.wait("byId('spoken').textContent === 'robot-of-voices: <b>hear</b> this'")
+    bot.ask(type="chat", room="elsewhere", message="not this")
+    alice.page.wait("knownRoom('elsewhere').unread === 1")
+    alice.say("nor this")
+    alice.wait_for("nor this")
+    assert alice.page.run("byId('spoken').textContent") == "robot-of-voices: <b>hear</b> this"
+
+
+def test_keys_do_what_the_documentation_says(server: ChatServer, open_page: OpenPage):
+    alice = open_page(server, "alice")
+    for name in ("tab-one", "tab-two"):
+        server.bot(name)
+    alice.page.wait("[...current.people.values()].filter((one) => one.startsWith('tab-')).length === 2")
+    alice.page.run("byId('message').focus()")
+    alice.page.type("@tab-")
+    completed = []
+    for _ in range(3):
+        alice.page.press("Tab")
+        completed.append(alice.page.run("byId('message').value"))
+    assert completed == ["@tab-one ", "@tab-two ", "@tab-one "]
+    alice.page.run("byId('message').value = ''")
+    alice.page.type("first")
+    alice.page.press("Enter", "Shift")
+    alice.page.type("second")
+    assert alice.page.run("byId('message').value") == "first\nsecond"
+    alice.page.press("Enter")
+    alice.wait_for("second")
+    assert alice.texts()[-2:] == ["first", "second"]
+    alice.say("//shrug")
+    alice.wait_for("/shrug")
+    server.person("bob-of-keys").say(*(f"line {number}" for number in range(100)))
+    alice.wait_for("line 99")
+    alice.page.run("byId('log').scrollTop = 0")
+    alice.page.wait("!byId('jump').hidden")
+    alice.page.press("Escape")
+    alice.page.wait("byId('jump').hidden && view.isAtEnd")
+
+
+def test_a_page_is_light_or_dark_like_the_system_or_as_its_user_chooses(
+    server: ChatServer, open_page: OpenPage
+):
+    lightness = """(() => {
+        const context = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
+        context.fillStyle = getComputedStyle(document.body).backgroundColor;
+        context.fillRect(0, 0, 1, 1);
+        return Math.max(...context.getImageData(0, 0, 1, 1).data.slice(0, 3));
+    })()"""
+    alice = open_page(server, "alice", prefers_color_scheme="light")
+    assert alice.page.run(lightness) > 200
+    alice.page.emulate({"prefers-color-scheme": "dark"})
+    assert alice.page.run(lightness) < 60
+    alice.page.run("showSettings()")
+    alice.page.run(
+        "byId('theme').value = 'light'; byId('theme').dispatchEvent(new Event('change', { bubbles: true }))"
+    )
+    assert alice.page.run(lightness) > 200
+    alice.page.reload()
+    assert alice.page.run(lightness) > 200
+    alice.page.emulate({"prefers-color-scheme": "light"})
+    alice.page.wait("connection.replayed")
+    alice.page.run("setTheme('dark')")
+    assert alice.page.run(lightness) < 60
+
+
+def test_logging_out_revokes_the_token_that_the_page_has_kept(server: ChatServer, open_page: OpenPage):
+    alice = open_page(server)
+    alice.page.run("byId('login-name').value = 'leaver'; byId('login-password').value = 'correct horse'")
+    alice.page.run("byId('login-remember').checked = true")
+    alice.page.click("#login-register")
+    alice.page.wait("me.token.startsWith('gct_') && !me.password")
+    token = alice.page.run("me.token")
+    alice.page.run("showSettings()")
+    alice.page.click("#log-out")
+    alice.page.wait("!byId('login').hidden && kept.read('login', null) === null")
+    assert server.refusal(type="join", v=2, username="leaver", token=token)["code"] == "wrong-password"
+    assert server.refusal(type="join", v=2, username="leaver")["code"] == "password-required"
+
+
+def test_a_page_that_cannot_connect_shows_which_name_is_missing(browser: Chromium):
+    with chat("--listen=web://127.0.0.1:0") as server:
+        page = browser.page(f"http://chat.example:{server.ports['web']}/")
+        page.run("byId('login-name').value = 'alice'")
+        page.click("#login-join")
+        page.wait("byId('login-error').textContent.includes('does not know itself as chat.example')")
+        assert "--web-origin" in page.run("byId('login-error').textContent")
+        page.run("connection.wanted = false; window.violations = []")
+        # The log of the browser has the refused requests, and that this origin is not a secure one.
+        page.errors = [error for error in page.errors if "403" not in error and "untrustworthy" not in error]
+        page.close()
+    with chat("--listen=web://127.0.0.1:0", "--web-origin=chat.example") as server:
+        allowed = ChatPage(browser, server, url=f"http://chat.example:{server.ports['web']}/")
+        allowed.log_in("alice")
+        allowed.page.errors = [error for error in allowed.page.errors if "untrustworthy" not in error]
+        allowed.close()
+
+
+def test_a_page_works_below_a_path(open_page: OpenPage):
+    with chat() as server, below_a_path(server, b"/chat/") as url:
+        alice = open_page(server, "alice", url=url)
+        server.person("bob").say("hello")
+        alice.wait_for("hello")
+        assert alice.page.run("document.querySelector('link[rel=icon]').href") == f"{url}icon.png"
+
+
+def test_neither_scripts_in_the_page_nor_texts_that_become_markup_are_possible(
+    server: ChatServer, open_page: OpenPage
+):
+    alice = open_page(server, "alice")
+    for attempt in (
+        "document.body.innerHTML = '<b>x</b>'",
+        "document.write('x')",
+        "(() => { const one = document.createElement('script'); one.textContent = 'window.harmed = true'; })()",
+        "trustedTypes.createPolicy('mine', {})",
+    ):
+        with pytest.raises(PageFailed, match="TypeError"):
+            alice.page.run(attempt)
+    alice.page.run(
+        "document.body.append(Object.assign(document.createElement('img'), { src: 'http://127.0.0.1:1/x.png' }))"
+    )
+    alice.page.run("document.body.setAttribute('style', 'display: none')")
+    alice.page.wait("window.violations.length >= 5")
+    assert alice.page.run("getComputedStyle(document.body).display") != "none"
+    assert alice.page.run("window.harmed") is None
+    alice.page.run("window.violations = []")
+    alice.page.errors.clear()
+
+
+def test_a_long_end_of_a_link_is_taken_off_at_once(server: ChatServer, open_page: OpenPage):
+    alice = open_page(server, "alice")
+    cases = [["http://x/(a)", ").,"], ["http://x/((a)", ")))"], ["http://x/a", "!?)]}"]]
+    ends = alice.page.run(f"{cases}.map(([link, end]) => withoutEnd(link + end))")
+    assert ends == ["http://x/(a)", "http://x/((a))", "http://x/a"]
+    # Anybody can send one, again and again. One that is ten times as long as possible took seconds.
+    took_ms = alice.page.run(
+        """(() => {
+            const begun = performance.now();
+            showText(document.createElement("div"), "http://x/" + ")".repeat(40000));
+            return performance.now() - begun;
+        })()"""
+    )
+    assert took_ms < 500
+
+
 NAMELESS = """[...document.querySelectorAll('button, input, textarea, select, a[href]')].filter((one) =>
     !one.closest('template, [hidden], dialog:not([open])') && one.id !== 'shade' && !(one.getAttribute('aria-label') ||
     one.labels?.length || one.textContent.trim())).map((one) => one.outerHTML)"""
@@ -497,3 +721,11 @@ def test_nothing_comes_from_elsewhere():
     page = (STATIC / "index.html").read_text()
     assert not re.search(r"<style| style=| on\w+=", page)
     assert re.findall(r"<script[^>]*>", page) == ['<script src="chat.js" defer>']
+
+
+def test_the_page_is_one_file_with_one_script_and_one_style_sheet():
+    assert sorted(file.name for file in STATIC.iterdir()) == ["chat.css", "chat.js", "icon.png", "index.html"]
+    # All addresses are relative, so that it works below a path.
+    page, script = (STATIC / "index.html").read_text(), (STATIC / "chat.js").read_text()
+    assert re.findall(r'(?:src|href|action)="([^"]*)"', page) == ["icon.png", "chat.css", "chat.js"]
+    assert re.findall(r'fetch\(("[^"]*")|new URL\(("[^"]*")', script) == [("", '"ws"'), ('"ws"', "")]

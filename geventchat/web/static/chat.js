@@ -98,12 +98,15 @@ function showLinks(into, text) {
 
 /* A link without the punctuation of the sentence around it. */
 function withoutEnd(address) {
-  for (;;) {
-    const last = address.at(-1);
-    const unopened = last === ")" && address.split(")").length > address.split("(").length;
-    if (!unopened && !".,;:!?'*]}".includes(last)) return address;
-    address = address.slice(0, -1);
+  // Counted once: somebody can send thousands of brackets.
+  let unopened = address.split(")").length - address.split("(").length;
+  let end = address.length;
+  for (; end > 0; end -= 1) {
+    const last = address[end - 1];
+    if (last === ")" && unopened > 0) unopened -= 1;
+    else if (!".,;:!?'*]}".includes(last)) break;
   }
+  return address.slice(0, end);
 }
 
 function showPeople(into, text) {
@@ -320,7 +323,8 @@ function watchConnection() {
 }
 
 async function join() {
-  const rooms = {};
+  // A room can have the name `__proto__`.
+  const rooms = Object.create(null);
   for (const conversation of conversations.values()) {
     if (conversation.isRoom && conversation.wanted) rooms[conversation.name] = { after: conversation.lastId, key: conversation.roomKey };
   }
@@ -525,7 +529,7 @@ function recallConversations() {
   for (const name of kept.read(ofMe("rooms"), ["lobby"])) {
     const room = roomNamed(name);
     room.lastId = read.ids[room.key] ?? null;
-    room.roomKey = keys[name] ?? "";
+    room.roomKey = Object.hasOwn(keys, name) ? keys[name] : "";
   }
   for (const [name, items] of Object.entries(keptInTab.read(ofMe("directs"), {}))) directWith(name).items = items;
   unsent = kept.read(ofMe("unsent"), []);
@@ -550,6 +554,8 @@ function keepDirects() {
   const entries = directs.map((one) => [one.name, one.items.slice(-MOST_KEPT_DIRECT).map(({ row, ...item }) => item)]);
   keptInTab.write(ofMe("directs"), Object.fromEntries(entries));
 }
+
+const keepDirectsSoon = later(keepDirects, 300);
 
 /* The user has read everything in a conversation. */
 function markRead(conversation) {
@@ -582,7 +588,7 @@ const EVENTS = {
     if (sent) settle(direct, item);
     direct.push(item);
     arrived(direct, item);
-    keepDirects();
+    keepDirectsSoon();
   },
 
   user_joined(object) {
@@ -1760,6 +1766,7 @@ function listen() {
   // Where the people would lie over the room, nobody has asked for them.
   matchMedia("(max-width: 60rem)").addEventListener("change", (narrow) => narrow.matches && showPeoplePanel(false));
   window.addEventListener("pagehide", () => {
+    keepDirects();
     keepDrafts();
     keepReadNow();
   });
