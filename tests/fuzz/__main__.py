@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 CORPUS = Path(__file__).resolve().parent / "corpus"
-NAMES = ("framing", "line", "json", "slash", "json2")
+NAMES = ("framing", "http", "websocket", "line", "json", "slash", "json2")
 
 
 def main() -> int:
@@ -30,7 +30,7 @@ def main() -> int:
     except ImportError:
         print("atheris is not installed: pip install 'geventchat[fuzz]'", file=sys.stderr)
         return 2
-    with atheris.instrument_imports(include=["geventchat", "json"]):
+    with atheris.instrument_imports(include=["geventchat", "json", "websockets"]):
         from tests.fuzz.targets import TARGETS
     with tempfile.TemporaryDirectory() as temporary:
         for target in args.targets:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Any
 
 from geventchat.chat.chat import Chat
@@ -35,12 +35,16 @@ from geventchat.chat.rooms import Room
 from geventchat.chat.sessions import Session
 from geventchat.dialects import ALL_DIALECTS
 from geventchat.dialects.dialect import Dialect, OtherDialect, Reading
-from geventchat.dialects.framing import TOO_LONG, Line, LineFraming
+from geventchat.dialects.framing import TOO_LONG, FramingAnswer, Line, LineFraming, Unit
+from geventchat.dialects.websocket import HandshakeRefused, WebSocketFraming, accept
 from geventchat.net.sniffing import Sniffer
 from geventchat.settings import Limits
+from geventchat.web.http import BadRequest, RequestReader
+from geventchat.web.http import Request as HttpRequest
 from tests.geventchat.recording import Audiences, at_once, memory, perform, tools
 
 MAX_LINE = 64
+_HEAD_BYTES = 512
 _CHAT_MAX_LINE = 4_096
 # Characters that no client is sent: controls, bidirectional overrides and isolates, other line breaks.
 UNSAFE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u2028\u2029\ud800-\udfff]")
@@ -68,6 +72,72 @@ def lines_of(wire: bytes, limit: int) -> list[Line]:
     """The definition: a line ends in a newline, less one carriage return; one over the limit is TOO_LONG."""
     lines = [line[:-1] if line.endswith(b"\r") else line for line in wire.split(b"\n")[:-1]]
     return [line if len(line) <= limit else TOO_LONG for line in lines]
+
+
+def http(data: bytes) -> None:
+    """The first byte says how the rest is cut; the requests and the first error must be the same, and memory bounded.
+
+    Each request either opens a WebSocket or is refused, and has parameters or is refused.
+    """
+    if not data:
+        return
+    wire = data[1:]
+    whole = _requests(wire, max(1, len(wire)))
+    for size in (data[0] % 17 + 1, 1):
+        found = _requests(wire, size)
+        assert found == whole, f"in pieces of {size}: {found} instead of {whole}"
+    for request in whole:
+        if isinstance(request, HttpRequest):
+            with suppress(HandshakeRefused):
+                assert accept(request.head).startswith(b"HTTP/1.1 101 ")
+            with suppress(BadRequest):
+                request.parameters()
+
+
+def _requests(wire: bytes, size: int) -> list[HttpRequest | tuple[int, str]]:
+    reader = RequestReader(_HEAD_BYTES, MAX_LINE)
+    found: list[HttpRequest | tuple[int, str]] = []
+    for at in range(0, len(wire), size):
+        reader.feed(wire[at : at + size])
+        try:
+            while (request := reader.take()) is not None:
+                found.append(request)
+        except BadRequest as error:
+            return [*found, (error.status, error.message)]
+        assert len(reader.rest) <= _HEAD_BYTES + MAX_LINE, "it holds more than a request can have"
+    return found
+
+
+def websocket(data: bytes) -> None:
+    """The first byte says how the rest is cut; the messages must be the same, memory bounded, and answers whole frames."""
+    if not data:
+        return
+    wire = data[1:]
+    whole = _units(wire, max(1, len(wire)))
+    for size in (data[0] % 17 + 1, 1):
+        found = _units(wire, size)
+        assert found == whole, f"in pieces of {size}: {found} instead of {whole}"
+    for at, unit in enumerate(whole):
+        if isinstance(unit, FramingAnswer):
+            frame = unit.frame
+            # One control frame, which is not masked, or none.
+            assert not frame or (frame[0] in (0x88, 0x8A) and frame[1] == len(frame) - 2 <= 125)
+            assert unit.end is None or at == len(whole) - 1, "something follows the end"
+        else:
+            assert isinstance(unit, bytes)
+            assert len(unit) <= MAX_LINE
+            unit.decode()
+
+
+def _units(wire: bytes, size: int) -> list[Unit]:
+    framing, found = WebSocketFraming(MAX_LINE), list[Unit]()
+    for at in range(0, len(wire), size):
+        for batch in framing.batches(wire[at : at + size], 8_192, 64):
+            found += batch
+        held = len(framing._rest) + len(framing._fragments or b"")
+        # A control frame can be between the parts of a message.
+        assert held <= 2 * MAX_LINE + 14, "it holds more than a message and a frame can have"
+    return found
 
 
 _LIMITS = Limits(
@@ -301,5 +371,7 @@ def _line_count(event: Event, dialect: Dialect) -> int | None:
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "framing": framing,
+    "http": http,
+    "websocket": websocket,
     **{name: conversation(dialect) for name, dialect in ALL_DIALECTS.items()},
 }
