@@ -23,6 +23,7 @@ import pytest
 
 from geventchat.settings import SETTINGS
 from harness.stage.limits import LimitClock
+from tests.certificates import made_certificate
 from tests.geventchat.processes import (
     called,
     full_pipe,
@@ -70,6 +71,21 @@ def test_the_ready_lines_are_those_of_the_protocol_documents_with_the_real_port(
         assert re.fullmatch(r"\[SERVER\] Chat server started on \[::1\]:[1-9]\d* \(slash\)", lines[2])
         assert lines[3] == "[SERVER] Waiting for connections..."
         log_in(port_of(lines[0])).close()
+
+
+def test_the_ready_lines_name_the_scheme_of_every_kind_of_listener(tmp_path: Path):
+    pytest.importorskip("websockets")
+    pytest.importorskip("prometheus_client")
+    cert, key = made_certificate()
+    schemes = ["line+tls", "json+tls", "slash+tls", "web", "web+tls", "metrics", "metrics+tls"]
+    places = [f"{scheme}://127.0.0.1:0" for scheme in schemes]
+    listen = [f"--listen={place}" for place in (*places, f"line+unix://{tmp_path}/chat")]
+    with running(*listen, "--tls-cert", str(cert), "--tls-key", str(key)) as server:
+        *lines, unix, _ = ready_lines(server)
+        assert [re.sub(":[1-9][0-9]* ", ":PORT ", line) for line in lines] == [
+            f"[SERVER] Chat server started on 127.0.0.1:PORT ({scheme})" for scheme in schemes
+        ]
+        assert unix == f"[SERVER] Chat server started on {tmp_path}/chat (line+unix)"
 
 
 @pytest.mark.parametrize(
