@@ -33,7 +33,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m bench",
         description="Measure geventchat beside its peers, on this machine. "
-        "A full run takes about 35 minutes, --quick about one.",
+        "A full run takes about 40 minutes, --quick about one.",
     )
     parser.add_argument(
         "--quick",
