@@ -38,7 +38,7 @@ RUNS = 3
 OUTSIDE = [server for server in SERVERS if not server.in_process]
 INSIDE = [server for server in SERVERS if server.in_process]
 TOOLS = ("", "gcc", "node", "perl")
-"""What the servers of the short form need. Rust and Java take too long to build or to start."""
+"""The programs that the servers of the short form need. Rust and Java take too long to build or to start."""
 
 
 def short(servers: list[ZooServer], built: str) -> list[Job]:

@@ -44,7 +44,7 @@ class Architecture:
     words: tuple[str, ...]
     thread: str = "thread"
     tool: str = ""
-    """What must be installed; the compiler, for servers that are compiled."""
+    """The program that must be installed: the compiler for compiled servers."""
     environment: tuple[tuple[str, str], ...] = (("PYTHONPATH", str(FOLDER)),)
 
 
@@ -122,12 +122,12 @@ class ZooServer:
 
     @property
     def where(self) -> str:
-        """What is late or wrong in it."""
+        """Its flaw: the place in which it is late or wrong."""
         means = [MEANS[option.partition("=")[0]] for option in self.options]
         return "; ".join(means).format(ms=f"{self.delay_ms:g}", thread=self.architecture.thread) or "nothing"
 
     def missing(self) -> str:
-        """What this machine lacks to run it, or nothing."""
+        """The program that this machine lacks to run it; empty if none."""
         tool = self.architecture.tool
         return f"{tool} is not installed" if tool and shutil.which(tool) is None else ""
 
