@@ -27,11 +27,12 @@ FENCES = {
 
 
 class WrongPass(enum.Enum):
-    """When a script that must fail can pass, as docs/targets.md says it."""
+    """Whether a script that must fail can pass; docs/verdicts.md explains it."""
 
-    NEVER = "never"
-    DELAYED = "only if the server does not run for longer than the harness waits"
-    EXPECTED = "it can: the server is later than the harness waits"
+    NEVER = "no"
+    DELAYED = "only if the server was not run for longer than the harness waits"
+    EXPECTED = "yes"
+    """The server is later than the harness waits."""
 
 
 @dataclass(frozen=True)
