@@ -781,7 +781,7 @@ class Limits(_Checked):
         10.0,
         number(unit="seconds", metavar="SECONDS"),
         Group.TIMES,
-        "disconnect clients whose TLS handshake is not complete this long after connecting; 0: never",
+        "disconnect clients that take this long for their first TLS record, for the rest of the handshake, or for a proxy header; 0: never",
     )
     request_s: float = setting(
         "request-timeout",
