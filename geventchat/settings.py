@@ -1019,7 +1019,7 @@ class Limits(_Checked):
         67_108_864,
         BYTES,
         Group.EMBEDDING,
-        "bytes of direct messages kept for all accounts together; beyond them, the account with the most loses its oldest",
+        "bytes of direct messages kept for all accounts together; beyond them, the account that has sent the most loses its oldest",
     )
     room_acts: int = setting(
         None,
