@@ -781,7 +781,7 @@ class Limits(_Checked):
         10.0,
         number(unit="seconds", metavar="SECONDS"),
         Group.TIMES,
-        "disconnect clients whose TLS handshake is not complete this long after connecting; 0: never",
+        "disconnect clients that take this long for a first TLS record, the rest of a handshake, or a proxy header; 0: never",
     )
     request_s: float = setting(
         "request-timeout",
@@ -1019,7 +1019,7 @@ class Limits(_Checked):
         67_108_864,
         BYTES,
         Group.EMBEDDING,
-        "bytes of direct messages kept for all accounts together; beyond them, the account with the most loses its oldest",
+        "bytes of direct messages kept for all accounts together; beyond them, the account that sent the most loses its oldest",
     )
     room_acts: int = setting(
         None,
