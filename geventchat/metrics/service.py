@@ -11,8 +11,6 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
-from gevent import Timeout
-
 from geventchat.chat.events import NoticeReason
 from geventchat.metrics.collector import ServerCollector, Watched
 from geventchat.net.loop_delay import LoopDelay
@@ -147,17 +145,13 @@ class MetricsConnection:
 
     def _send(self, data: bytes) -> None:
         view = memoryview(data)
-        # Also for a client that goes on sending, which is not idle.
-        deadline = Timeout(IDLE_S)
-        loop, fileno = self._context.hub.loop, self._transport.fileno()
-        try:
-            with deadline, closing_watcher(loop.io(fileno, _WRITE)) as writable:
-                while view := view[self._sent(view) :]:
-                    self._waiter.until(writable)
-        except Timeout as fired:
-            if fired is not deadline:
-                raise
-            raise ConnectionEnded(CloseReason.SLOW) from None
+        # In a bounded time, also for a client that goes on sending, which is not idle.
+        self._waiter.note_activity()
+        self._waiter.start(IDLE_S, IDLE_S)
+        with closing_watcher(self._context.hub.loop.io(self._transport.fileno(), _WRITE)) as writable:
+            while view := view[self._sent(view) :]:
+                self._waiter.until(writable)
+        self._waiter.clear_deadline()
 
     def _sent(self, view: memoryview) -> int:
         try:
