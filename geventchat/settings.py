@@ -138,7 +138,7 @@ class ServiceDefaults:
     host: str = ""
 
 
-# What can serve the clients of a listener, by the name that its scheme begins with. `Server._make_services` makes each.
+# The services that a listener can have, by the beginning of its scheme. `Server._make_services` makes each.
 SERVICES: dict[str, ServiceDefaults] = {
     **{name: ServiceDefaults(dialect.port) for name, dialect in DIALECTS.items()},
     "metrics": ServiceDefaults(9464, "127.0.0.1"),
@@ -273,7 +273,7 @@ class Listen:
         return f"{self.scheme}://{place}{'?' if query else ''}{query}"
 
 
-# What can follow an address, as in ?cert=FILE&key=FILE.
+# The options that can follow an address, as in ?cert=FILE&key=FILE.
 _LISTEN_OPTIONS: dict[str, Callable[[str], Any]] = {"cert": str, "key": str, "mode": MODE.read}
 
 
