@@ -945,7 +945,7 @@ class Conversation:
                 window = self._windows.of_room(room)
                 self._meet(window, name)
                 if self.options.joins and not self._entries.is_me(name):
-                    where = "room" if self._is_about_the_room_alone(window) else ""
+                    where = "room" if self._is_many() else ""
                     self._entries.add(window, Kind.JOINED, where, name=name, time_ms=time_ms)
             case Left():
                 self._gone(event)
@@ -1075,12 +1075,9 @@ class Conversation:
             window.user_count = max(window.user_count - 1, 0)
         window.typing.pop(clean(left.name), None)
         if self.options.joins:
-            how = Departure.LEFT if self._is_about_the_room_alone(window) else left.how
+            # Version 2 of json does not say whether someone who leaves a room also leaves the chat.
+            how = Departure.LEFT if self._is_many() else left.how
             self._entries.add(window, Kind.LEFT, how.name.lower(), name=left.name, time_ms=left.time_ms)
-
-    def _is_about_the_room_alone(self, window: Window) -> bool:
-        """True where the server does not say whether someone who enters or leaves a room also enters or leaves the chat."""
-        return self._is_many() and window.key != key_of_room(LOBBY)
 
     def _roster_answered(self, request: Request, users: tuple[str, ...], count: int) -> None:
         shown_as = {Why.TYPED: Shown.EVERYONE, Why.ARRIVAL: Shown.SHORT}.get(request.why, Shown.NOTHING)

@@ -922,6 +922,24 @@ def test_a_search_goes_back_through_the_history_and_ends() -> None:
     assert many.sent() == []
 
 
+def test_what_was_cleared_can_be_loaded_and_searched_again() -> None:
+    for typed, shown in (
+        ("/history", "💡 1 older message loaded: PageUp scrolls."),
+        ("/search needle", "💡 1 message with “needle” in lobby:"),
+    ):
+        many = Many(rooms={"lobby": state()})
+        many.say(1, "the needle")
+        many.type("/clear")
+        assert many.texts() == []
+        many.type(typed)
+        (request,) = many.sent()
+        assert (request["type"], request["before"]) == ("history", 2)
+        needle = {"type": "chat", "room": "lobby", "id": 1, "username": "bob", "message": "the needle"}
+        answer = many.receive(type="history", room="lobby", messages=[needle], more=False, ref=request["ref"])
+        assert shown in answer
+        assert many.texts() == ["the needle"]
+
+
 def test_a_search_without_a_result_says_so() -> None:
     assert one_room().type("/search needle") == ["💡 Nothing with “needle” in lobby."]
 
@@ -1133,20 +1151,24 @@ def test_who_enters_and_leaves_can_be_hidden() -> None:
         many = Many(options=options)
         assert (
             many.receive(type="user_joined", room="lobby", username="bob")
-            == ["🟢 bob joined the chat"] * shown
+            == ["🟢 bob joined the room"] * shown
         )
         assert list(many.talk.others) == ["bob"]
         assert (
-            many.receive(type="user_left", room="lobby", username="bob") == ["🔴 bob left the chat"] * shown
+            many.receive(type="user_left", room="lobby", username="bob") == ["🔴 bob left the room"] * shown
         )
         assert list(many.talk.others) == []
 
 
-def test_in_another_room_nobody_is_said_to_have_left_the_chat() -> None:
+def test_in_json_somebody_leaves_a_room_and_perhaps_not_the_chat() -> None:
     many = Many()
     many.join("dev")
-    assert many.receive(type="user_joined", room="dev", username="bob") == ["🟢 bob joined the room"]
-    assert many.receive(type="user_left", room="dev", username="bob") == ["🔴 bob left the room"]
+    for room in ("dev", "lobby"):
+        where = f"#{room} " * (room == "lobby")
+        assert many.receive(type="user_joined", room=room, username="bob") == [
+            f"{where}🟢 bob joined the room"
+        ]
+        assert many.receive(type="user_left", room=room, username="bob") == [f"{where}🔴 bob left the room"]
     # In `line` it is said how someone has left.
     run = one_room()
     run.type("/join dev")

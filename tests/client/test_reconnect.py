@@ -71,7 +71,7 @@ def test_someone_who_only_reads_stays_while_someone_who_is_not_kept_alive_goes(
         argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment, cwd=ROOT
     )
     with killed_at_the_end(script):
-        alice.expect("🟢 ci joined the chat")
+        alice.expect("🟢 ci joined the room")
         bob = terminal(server.at("line"), "--name", "bob", "--no-keep-alive")
         bob.expect("the server disconnected you for being idle. Press Enter to reconnect.")
         # Both have been idle for longer than bob.

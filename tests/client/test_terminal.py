@@ -116,7 +116,7 @@ def test_two_clients_and_nc_in_two_rooms(server: RealServer, terminal: Open, net
     bob.type("@ca\tis here\r")
     netcat.expect("MSG bob @carol is here")
     netcat.send("QUIT")
-    bob.expect("🔴 carol left the chat")
+    bob.expect("🔴 carol left the room")
     for program in (alice, bob):
         program.type("/q\r")
         assert program.exit_code() == 0
