@@ -909,7 +909,7 @@ def test_in_slash_the_history_has_no_ids_and_nothing_is_shown_twice() -> None:
 
 def test_a_search_goes_back_through_the_history_and_ends() -> None:
     many = Many(rooms={"lobby": state(10_000)})
-    many.say(10_001, "the needle here")
+    many.say(10_001, "the NEEDLE here")
     # In any case.
     assert many.type("/search Needle") == []
     for page in range(SEARCHED_PAGES):
@@ -918,7 +918,7 @@ def test_a_search_goes_back_through_the_history_and_ends() -> None:
         shown = many.receive(
             type="history", room="lobby", messages=past(*older), more=True, ref=request["ref"]
         )
-    assert shown == ["💡 1 message with “Needle” in lobby:", "2024-01-15 12:00 bob: the needle here"]
+    assert shown == ["💡 1 message with “Needle” in lobby:", "2024-01-15 12:00 bob: the NEEDLE here"]
     assert many.sent() == []
 
 

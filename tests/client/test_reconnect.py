@@ -30,7 +30,7 @@ def test_what_was_typed_while_the_server_hung_is_said_once(
     """SIGSTOP, a message, then SIGCONT; SIGSTOP, a message, then SIGKILL, a message, and another server."""
     config = Path(environment["HOME"], ".config", "geventchat", "client.toml")
     config.parent.mkdir(parents=True)
-    config.write_text("reconnect-after = 1\n")
+    config.write_text("reconnect-after = 5\n")
     alice = terminal(server.at("json"), "--name", "alice")
     alice.expect_at_cursor("alice>")
     alice.expect("1 here: alice")
@@ -42,7 +42,11 @@ def test_what_was_typed_while_the_server_hung_is_said_once(
     server.signal(signal.SIGSTOP)
     alice.type("before it died\r")
     alice.expect("… alice: before it died")
-    alice.expect("no answer for 1 s. ")
+    alice.wait_for(
+        lambda: any("no answer for" in line and line.endswith("1 not confirmed") for line in alice.lines()),
+        "in the status bar for how long the server has not answered",
+    )
+    alice.expect("no answer for 5 s. ")
     server.kill()
     alice.type("while it was dead\r")
     alice.expect("… alice: while it was dead")

@@ -179,6 +179,16 @@ def test_a_narrowed_window_has_no_remnants(server: RealServer, terminal: Open, r
         "the draft",
     )
     assert not COLOUR.search(alice.raw)
+    # With the same number of rows, those that fit as before are drawn again, too.
+    cleared = alice.raw.count(b"\x1b[2J")
+    alice.resize(24, 80)
+    alice.wait_for(
+        lambda: (
+            alice.raw.count(b"\x1b[2J") > cleared
+            and any("Welcome to the chat, alice!" in line for line in alice.lines())
+        ),
+        "what fits as before",
+    )
 
 
 def test_a_paste_is_text_and_none_of_it_is_lost(
@@ -268,7 +278,7 @@ def test_ctrl_z_suspends_and_fg_goes_on(
     carol = raw_client("carol")
     client = " ".join(client_argv([server.at("line"), "--name", "alice"]))
     shell = PtyProgram(
-        [bash, "-c", f"set -m; {client}; echo stopped $?; fg; echo ended $?"],
+        [bash, "-c", f"set -m; {client}; echo stopped $?; stty -a; fg; echo ended $?"],
         environment,
         rows=24,
         columns=80,
@@ -279,6 +289,9 @@ def test_ctrl_z_suspends_and_fg_goes_on(
         shell.expect_at_cursor("alice> a draft")
         shell.type(CTRL_Z)
         shell.expect_output(b"stopped 148")
+        shell.expect_output(b" icanon")
+        assert b"-icanon" not in shell.raw
+        assert shell.raw.index(b"\x1b[?1049l") < shell.raw.index(b"stopped 148")
         shell.expect_at_cursor("alice> a draft")
         carol.send("MSG welcome back")
         shell.expect("] carol: welcome back")
