@@ -416,6 +416,9 @@ def _agreeing(
 ) -> Iterator[_Path]:
     """Those in which the groups of an agreement came in the order of the clients before."""
     for path in found:
+        if not agreeing:
+            yield path  # not `yield from`, which would close what is found once this is left
+            continue
         orders = dict(before)
         if all(_agree(orders, group, order) for group, order in path.orders.items() if group in agreeing):
             yield replace(path, orders=orders)
@@ -477,10 +480,11 @@ def _onward(path: _Path, items: Sequence[Expectation], data: bytes, eol: bytes) 
     tried: set[tuple[str, str, bool]] = set()
     for at in candidates:
         item = items[at]
-        key = (type(item.step).__name__, item.text, item.optional)
-        if key in tried:
-            continue
-        tried.add(key)
+        if len(candidates) > 1:
+            key = (type(item.step).__name__, item.text, item.optional)
+            if key in tried:
+                continue
+            tried.add(key)
         found = item.find(data, path.offset, path.known, eol)
         if found is None:
             continue

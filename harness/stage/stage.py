@@ -124,6 +124,7 @@ class Stage:
         self._tls_context = cache(trust.context)
         self._clients: dict[str, Client] = {}
         self._waited_s = self._anchor_s = self._margin_s = 0.0
+        self._all_left = False
         self.conversation = Conversation(eol)
         self.captures: dict[str, str] = {}
         """The values of the names that patterns have bound."""
@@ -169,7 +170,9 @@ class Stage:
         return HeardFence(*asking, self._hearing)
 
     def close_clients(self) -> None:
-        """Let all clients leave."""
+        """Let all clients leave, and the server notice it; those that have left so before have nothing more to do."""
+        if self._all_left:
+            return
         for client in self._clients.values():
             client.close()
         try:
@@ -178,6 +181,7 @@ class Stage:
             raise TargetError(f"{self._target}: {never_idle}", self.server_output()) from never_idle
         if self.server.outlives_scripts:
             self._wait_until_closed()
+        self._all_left = True
 
     def _wait_until_closed(self) -> None:
         """Until the server has closed the connections, too: it may know the names of the clients for as long, and the next
@@ -201,6 +205,7 @@ class Stage:
         return tuple(self.client(name) for name in names)
 
     def new_connection(self, client: Client) -> Connection:
+        self._all_left = False
         translation = None
         if self._hearing is not None:
             self._hearing.forget(client.name)
