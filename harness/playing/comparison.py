@@ -475,13 +475,14 @@ def _onward(path: _Path, items: Sequence[Expectation], data: bytes, eol: bytes) 
         while end < len(items) and items[end].group == group:
             end += 1
         candidates = [at for at in range(path.next, end) if at not in path.used]
-        # A literal line can come in one place only, so it is not left for a later one.
+        # A literal line can come in one place only, so it is not left for a later one. Of two that are alike, the one that
+        # has to come is first, and the other is not tried in its place.
         candidates.sort(key=lambda at: (not isinstance(items[at].step, Receive), items[at].optional))
-    tried: set[tuple[str, str, bool]] = set()
+    tried: set[tuple[str, str]] = set()
     for at in candidates:
         item = items[at]
         if len(candidates) > 1:
-            key = (type(item.step).__name__, item.text, item.optional)
+            key = (type(item.step).__name__, item.text)
             if key in tried:
                 continue
             tried.add(key)

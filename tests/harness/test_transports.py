@@ -241,6 +241,9 @@ def test_a_part_of_a_frame_has_been_received(certificate: str, words: str) -> No
     assert "received  << \\x81\\x05he" in begun
     unfinished = fails(f"transport: {words}\n\nalice> RAW \\x01\\x02he\n", target, trusting(certificate))
     assert "received  << he" in unfinished
+    # An abnormal end says of itself that something was not complete.
+    vanishes = f"transport: {words}\n\nalice> RAW \\x81\\x05he\nalice> VANISH\nalice is closed with 1006\n"
+    passes(vanishes, target, trusting(certificate))
 
 
 class Rude(streams.WebSocketTalker):
