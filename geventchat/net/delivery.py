@@ -444,6 +444,7 @@ class Subscriber:
                 "_pieces",
             ),
             *("_queued", "_send", "_sent", "_socket", "_watcher", "audience", "backlog_bytes", "closed"),
+            "plain_socket",
             *("encoding", "interpreter", "private_bytes", "spliced"),
         }
     )
