@@ -247,8 +247,8 @@ class Process:
             handed_over = predecessor.receive()
             server.start(handed_over)
             predecessor.understood()
-            server.go_on()
-            self.open_admin_socket(server.take_admin_socket())
+            admin = server.go_on()
+            self.open_admin_socket(admin)
             # All of it lives on.
             gc.freeze()
             predecessor.serving()
@@ -306,7 +306,7 @@ class Process:
         deadline = self._clock.monotonic() + _MOMENT_S
         # What has been said by now need not be written while everybody waits.
         gevent.get_hub().threadpool.apply(self._server.storage.settle)
-        while self._reloading or self.backing_up or not self._server.can_be_handed_over:
+        while self._reloading or self.backing_up or not self._server.state.can_be_handed_over:
             if self._clock.monotonic() > deadline:
                 raise HandoverFailed("somebody's command takes too long; try again")
             gevent.sleep(_LOOK_S)
@@ -321,7 +321,7 @@ class Process:
                 storage.suspend()
                 buffers = Buffers()
                 admin = None if self._admin is None else self._admin.fileno()
-                successor.hand_over(self._server.to_parts(buffers.keep, admin), buffers)
+                successor.hand_over(self._server.state.to_parts(buffers.keep, admin), buffers)
                 successor.go()
         except BaseException:
             # It can have begun to write.
@@ -336,7 +336,7 @@ class Process:
             self._notifier.notify(f"MAINPID={successor.pid}")
             pause_s = round(self._clock.monotonic() - begun, 3)
             at_once({"done": {"pid": successor.pid, "pause_s": pause_s}})
-            left = self._server.leave_behind()
+            left = self._server.state.leave_behind()
             for connection in left:
                 connection.send_away()
             _read_to_the_end([connection.fileno for connection in left], self._clock)

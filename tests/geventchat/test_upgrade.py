@@ -402,7 +402,7 @@ def test_the_word_to_go_decides_which_program_serves_when_the_old_one_is_killed(
                 successor.hello()
                 successor.prepare([])
                 buffers = Buffers()
-                successor.hand_over(server.to_parts(buffers.keep), buffers)
+                successor.hand_over(server.state.to_parts(buffers.keep), buffers)
             serves._send({"go": True})
             # As if the old process were killed.
             for successor in (ends, serves):
