@@ -170,10 +170,6 @@ class Process:
     def log_level(self, level: str) -> None:
         self._log.level = level
 
-    def facts(self) -> dict[str, Any]:
-        """What else the status says about the process."""
-        return {}
-
     def reload(self) -> Answer:
         """Read the settings again and let them count; the answer names what has changed. If one is wrong, nothing changes."""
         if self._reloading:
