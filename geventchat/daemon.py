@@ -46,15 +46,19 @@ EXIT_DEADLINE = 5
 
 # A process that has not ended this long after the shutdown time-out is stuck.
 _GRACE_S = 0.9
-# How long it waits for a moment at which no client's command is in the way of an upgrade, and how often it looks.
+# How long an upgrade waits until no running command prevents it, and how often it checks.
 _MOMENT_S = 10.0
 _LOOK_S = 0.005
-# How long clients that cannot be handed over have to close their side.
+# How long clients that cannot be handed over can take to close their side.
 _LEAVE_S = 1.0
 # How often the server tells systemd that it is alive, and looks for orphans.
 _TEND_S = 5.0
 # The second of these signals ends the process at once.
 _AT_ONCE = (signal.SIGTERM, signal.SIGINT)
+# Comes after all others that wait, because of its number. Shows that those have been received.
+_LAST = signal.SIGRTMIN
+# How long a process that ends waits until its signals have been passed on.
+_PASS_ON_S = 5.0
 # The log gets the rest of the shutdown time-out for its last lines, within these bounds.
 _LEAST_FLUSH_S = 0.3
 _MOST_FLUSH_S = 2.0
@@ -75,7 +79,7 @@ def run(settings: Settings, read_settings: Callable[[], Settings], words: Sequen
     log = LogWriter(_descriptor(sys.stderr), program.log_format, program.log_level, clock)
     try:
         server = Server(config, clock=clock, log=log, sockets=inherited_sockets(os.environ))
-        process = Process(server, settings, read_settings, words, log, output, clock, signals.pass_on_to)
+        process = Process(server, settings, read_settings, words, log, output, clock, signals)
         if predecessor is None:
             server.start()
             try:
@@ -124,7 +128,7 @@ def run(settings: Settings, read_settings: Callable[[], Settings], words: Sequen
 
 
 class Process:
-    """What an operator can change of this process: its settings, and how much it logs."""
+    """The parts of this process that an operator can change: its settings and its log level."""
 
     def __init__(
         self,
@@ -135,17 +139,17 @@ class Process:
         log: LogWriter,
         output: LineWriter[str],
         clock: Clock,
-        pass_signals_on: Callable[[int], object],
+        signals: Signals,
     ) -> None:
         self._server = server
         self._words = words
         self._output = output
-        # Those in force: the value of a setting that needs a restart is the one from the start.
+        # The effective values: a setting that needs a restart keeps the value from the start.
         self._values = {key: settings[key] for key in SETTINGS}
         self._program = settings.program
         self._read_settings = read_settings
         self._log = log
-        self._pass_signals_on = pass_signals_on
+        self._signals = signals
         self._clock = clock
         self._reloading = False
         self._upgrading = False
@@ -215,13 +219,13 @@ class Process:
             self._admin.close()
 
     def _tend(self) -> None:
-        """What has to be done from time to time."""
-        # If the loop stands still or the disk does not answer, systemd hears nothing, and restarts the server.
+        """Do the regular tasks: notify systemd, and reap orphans."""
+        # If the loop hangs or the disk does not answer, systemd gets no notification, and restarts the server.
         if self._watchdog_s is not None and self._server.storage.lag_s < self._watchdog_s:
             self._notifier.notify("WATCHDOG=1", self._status)
         if os.getpid() == 1:
             _reap_orphans()
-        # A new one each time: the loop's timers cannot be restarted.
+        # A new timer each time, because the loop's timers cannot be restarted.
         if self._timer is not None:
             self._timer.close()
         self._timer = gevent.get_hub().loop.timer(min(_TEND_S, (self._watchdog_s or math.inf) / 3))
@@ -260,7 +264,7 @@ class Process:
     ) -> Answer:
         """Hand everything over to a new program and end; if that is not possible, return an error.
 
-        `at_once` gets the answer when nothing else may run any more, and so must not wait.
+        `at_once` gets the answer after the event loop has stopped, so it must not wait.
         """
         if os.getpid() == 1:
             return self._failed_to_upgrade(
@@ -305,7 +309,7 @@ class Process:
 
     def _wait_for_moment(self) -> None:
         deadline = self._clock.monotonic() + _MOMENT_S
-        # What has been said by now need not be written while everybody waits.
+        # Write what waits for the disk now, while the clients are still served.
         gevent.get_hub().threadpool.apply(self._server.storage.settle)
         while self._reloading or self.backing_up or not self._server.state.can_be_handed_over:
             if self._clock.monotonic() > deadline:
@@ -313,7 +317,7 @@ class Process:
             gevent.sleep(_LOOK_S)
 
     def _hand_over(self, successor: Successor) -> None:
-        """From here on nothing else runs in this process, unless this fails."""
+        """Hand over; no other greenlet runs after that, unless this fails."""
         if self._server.unready == "stopping":
             raise HandoverFailed("the server is being stopped")
         storage = self._server.storage
@@ -325,16 +329,16 @@ class Process:
                 successor.hand_over(self._server.state.to_parts(buffers.keep, admin), buffers)
                 successor.go()
         except BaseException:
-            # It can have begun to write.
+            # The successor can have begun to write.
             successor.end()
             storage.resume()
             raise
         self._successor = successor
 
     def _leave(self, successor: Successor, begun: float, at_once: Callable[[Answer], object]) -> NoReturn:
-        """End the process, whose clients another one serves. The event loop must not run any more."""
+        """End the process after another one has taken over its clients. The event loop must not run again."""
         try:
-            self._pass_signals_on(successor.pid)
+            self._signals.pass_on_to(successor.pid)
             self._notifier.notify(f"MAINPID={successor.pid}")
             pause_s = round(self._clock.monotonic() - begun, 3)
             at_once({"done": {"pid": successor.pid, "pause_s": pause_s}})
@@ -344,12 +348,13 @@ class Process:
             _read_to_the_end([connection.fileno for connection in left], self._clock)
             self._log.close(_MOST_FLUSH_S)
             self._output.close(_LEAST_FLUSH_S)
+            self._signals.wait_until_passed_on(_PASS_ON_S)
         finally:
             os._exit(0)
 
 
 def _hello(config: Config) -> dict[str, Any]:
-    """What two programs have to agree in."""
+    """The facts in which both programs have to agree."""
     if not config.data:
         return {"data": "", "database": 0}
     from geventchat.services.storage.schema import MIGRATIONS
@@ -359,7 +364,7 @@ def _hello(config: Config) -> dict[str, Any]:
 
 @contextmanager
 def _no_collections() -> Iterator[None]:
-    """Do not look for garbage: it takes time, there is none, and everybody waits."""
+    """Disable garbage collection: it would find nothing, and every client waits for it."""
     gc.disable()
     try:
         yield
@@ -405,7 +410,7 @@ class Signals:
         self._successor: int | None = None
         self._first = Event()
         self._had_terminal = _has_terminal()
-        self._signals = {signal.SIGTERM, signal.SIGINT, signal.SIGUSR2}
+        self._signals = {signal.SIGTERM, signal.SIGINT, signal.SIGUSR2, _LAST}
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
             # nohup ignores it, so that the server outlives its terminal.
             self._signals.add(signal.SIGHUP)
@@ -416,6 +421,7 @@ class Signals:
         # The watchers of those that have been received and not been acted on; guarded by the lock, like `_successor`.
         self._received: dict[int, Any] = {}
         self._lock = threading.Lock()
+        self._all_passed_on = threading.Event()
         threading.Thread(target=self._receive, name="geventchat-signals", daemon=True).start()
 
     def wait(
@@ -443,6 +449,11 @@ class Signals:
             self._successor = pid
             for number in self._received:
                 _send_signal(pid, number)
+
+    def wait_until_passed_on(self, within_s: float) -> None:
+        """Wait until another process has everything that this one has been sent by now, at most this long."""
+        os.kill(os.getpid(), _LAST)
+        self._all_passed_on.wait(within_s)
 
     def _act_on(self, number: int, act: Callable[[], object]) -> None:
         with self._lock:
@@ -488,7 +499,10 @@ class Signals:
             if self._successor is None:
                 self._received[number] = watcher
                 return False
-            _send_signal(self._successor, number)
+            if number == _LAST:
+                self._all_passed_on.set()
+            else:
+                _send_signal(self._successor, number)
             return True
 
 
@@ -499,7 +513,8 @@ def _send_signal(pid: int, number: int) -> None:
 
 
 def _reap_orphans() -> None:
-    """As the first process of a container: let go of processes that others have left. Its own know that they can be gone."""
+    """Reap orphaned processes, as the first process of a container must. Code that waits for children expects that they can be
+    reaped already."""
     with suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass

@@ -100,9 +100,9 @@ class ServerState:
         return not busy and self.context.chat.can_be_handed_over
 
     def to_parts(self, keep: Callable[[Buffer], Any], admin: int | None = None) -> Iterator[Part]:
-        """Everything, and the descriptors that belong to it, to be handed over. Nothing else may run before it is, or is not.
+        """The whole state with its descriptors, to be handed over. No other greenlet may run until that succeeds or fails.
 
-        What clients have been sent is sent now, as far as their sockets take it; `keep` gets the rest. Changes nothing else.
+        Pending bytes are sent now, as far as the sockets accept them; `keep` gets the rest. This changes no other state.
         `admin` is the descriptor of the admin socket.
         """
         context = self.context
