@@ -56,6 +56,7 @@ LONGEST = (
     "tests/geventchat/test_attack_search.py",
     "tests/independent/test_independent.py",
     "tests/harness/test_auditing_scripts.py",
+    "tests/independent/adapted/test_adapted.py",
     "tests/geventchat/test_attacks.py",
     "tests/harness/test_heard_fences.py",
     "tests/geventchat/test_cli.py",

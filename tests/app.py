@@ -6,10 +6,12 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import replace
+from functools import cache
 from importlib.util import find_spec
 
-from geventchat import ConfigError, Listen, Server
+from geventchat import Config, ConfigError, Listen, Server
 from geventchat.services.passwords import Cost, Hasher, derive_here
 from geventchat.settings import SETTINGS, RawSetting, resolve
 from harness import ServerSpec, UnsupportedSpec
@@ -24,26 +26,35 @@ def serve(spec: ServerSpec) -> Server:
     return _serve(spec, Server, "")
 
 
-def _serve(spec: ServerSpec, make: type[Server], carrier: str) -> Server:
+@cache
+def _config(endpoints: tuple[str, ...], options: tuple[tuple[str, str], ...], carrier: str) -> Config:
+    """The settings of all servers with these endpoints and options."""
     settings = {}
-    for option, text in spec.options.items():
+    for option, text in options:
         key = SHORT.get(option, option)
         if key not in SETTINGS or key in {"listen", "port", "host"}:
             raise UnsupportedSpec(f"unknown option {option!r}; known: {', '.join([*SHORT, *SETTINGS])}")
         settings[key] = RawSetting(text, f"server: {option}={text}")
-    if "web" in spec.endpoints and find_spec("websockets") is None:
+    if "web" in endpoints and find_spec("websockets") is None:
         raise UnsupportedSpec("web needs the package websockets (pip install -e '.[test]')")
     try:
         config = resolve(settings, {}, None).config
-        listen = tuple(Listen(endpoint + carrier, "127.0.0.1", 0) for endpoint in spec.endpoints or ("line",))
-        certificate = made_certificate() if carrier else None
+        if carrier:
+            certificate = made_certificate()
+            config = replace(config, tls_cert=str(certificate.cert), tls_key=str(certificate.key))
+        listen = tuple(Listen(endpoint + carrier, "127.0.0.1", 0) for endpoint in endpoints or ("line",))
+        return replace(config, listen=listen)
     except ConfigError as error:
         raise UnsupportedSpec(str(error)) from error
+
+
+def _serve(spec: ServerSpec, make: type[Server], carrier: str) -> Server:
+    config = _config(spec.endpoints, tuple(spec.options.items()), carrier)
+    # A server that reads its settings again changes the limits that all its parts hold.
+    config = replace(config, limits=copy(config.limits))
     # Quick, and in this process, so that nothing happens outside it.
     hasher = Hasher(Cost(4, 1, 1), derive=derive_here)
-    if certificate is not None:
-        config = replace(config, tls_cert=str(certificate.cert), tls_key=str(certificate.key))
-    return make(replace(config, listen=listen), clock=spec.clock, new_epoch=lambda: EPOCH, hasher=hasher)
+    return make(config, clock=spec.clock, new_epoch=lambda: EPOCH, hasher=hasher)
 
 
 class _TlsServer(Server):

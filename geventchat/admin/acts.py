@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime, timezone
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
@@ -73,9 +74,6 @@ class Controls(Protocol):
     def started_ms(self) -> int:
         """When the server started."""
 
-    def facts(self) -> dict[str, Any]:
-        """More facts about the process for the status."""
-
     # A backup is running.
     backing_up: bool
 
@@ -129,10 +127,12 @@ class Acts:
         """
         act = request["act"]
         try:
-            answer: Answer = {}
             for answer in (
                 self._upgrade(request, by, at_once) if act == "upgrade" else self._acts[act](request)
             ):
+                if "done" in answer and not _is_question(request):
+                    # Before the answer: whoever asked can be gone.
+                    self._note(request, by)
                 yield answer
         except Refused as refused:
             yield error(refused.code, str(refused))
@@ -140,9 +140,6 @@ class Acts:
             yield error("busy", "the recipients cannot follow; try again")
         except (CannotBackUp, HasherFull, HashingFailed, StorageUnavailable) as failed:
             yield error("failed", str(failed))
-        else:
-            if "done" in answer and not _is_question(request):
-                self._note(request, by)
 
     def _note(self, request: Request, by: str) -> None:
         """Log that this has been done."""
@@ -166,7 +163,6 @@ class Acts:
             storage_behind_bytes=storage.behind_bytes,
             memory_bytes=_resident_bytes(),
             log_level=self._controls.log_level,
-            **self._controls.facts(),
         )
 
     def _who(self, request: Request) -> Iterator[Answer]:
@@ -301,17 +297,24 @@ class Acts:
         self._controls.backing_up = True
         try:
             result = gevent.get_hub().threadpool.spawn(_size_or_error, self._server.storage, target)
-            while not result.ready():
-                result.wait(_PROGRESS_S)
-                if not result.ready():
-                    yield {"progress": "copying"}
-        finally:
+        except BaseException:
             self._controls.backing_up = False
+            raise
+        # Whoever asked can be gone by then.
+        result.rawlink(partial(self._on_backed_up, target))
+        while not result.ready():
+            result.wait(_PROGRESS_S)
+            if not result.ready():
+                yield {"progress": "copying"}
         size = result.get()
         if isinstance(size, Exception):
             raise size
-        self._server.context.chat.audit(ACTOR.shown, "backup", str(target))
         yield _done(file=str(target), bytes=size)
+
+    def _on_backed_up(self, target: Path, result: Any) -> None:
+        self._controls.backing_up = False
+        if not isinstance(result.value, Exception) and self._server.unready != "stopping":
+            self._server.context.chat.audit(ACTOR.shown, "backup", str(target))
 
     def _upgrade(self, request: Request, by: str, at_once: Callable[[Answer], object]) -> Iterator[Answer]:
         def upgraded(answer: Answer) -> None:

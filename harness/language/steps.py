@@ -628,8 +628,12 @@ class Script:
     body: tuple[Item, ...] = ()
     file: str = field(default="<script>", compare=False)
     source: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    included: tuple[Script, ...] = field(init=False, compare=False, repr=False)
+    """The scripts that it includes itself."""
 
     def __post_init__(self) -> None:
+        included = (item.script for item in self.body if isinstance(item, Include))
+        object.__setattr__(self, "included", tuple(script for script in included if script is not None))
         settings = [item for item in self.header if not isinstance(item, (Comment, Blank))]
         if self.header and not settings:
             raise ValueError("a header needs a setting; comments alone belong to the body")
@@ -650,7 +654,7 @@ class Script:
                 return item
         if kind in OF_ONE_SCRIPT:
             return None
-        for included in self.included():
+        for included in self.included:
             found = included.setting(kind)
             if found is not None:
                 return found
@@ -660,13 +664,8 @@ class Script:
         """The rules for lines that need not be expected, of this script and then of those that it includes, each with the
         script that has it."""
         yield from ((item, self) for item in self.header if isinstance(item, Rule))
-        for included in self.included():
+        for included in self.included:
             yield from included.rules()
-
-    def included(self) -> Iterator[Script]:
-        for item in self.body:
-            if isinstance(item, Include) and item.script is not None:
-                yield item.script
 
 
 def as_receive(client: str, line: bytes, eol: bytes = b"\n") -> Receive | ReceiveBytes:

@@ -416,6 +416,9 @@ def _agreeing(
 ) -> Iterator[_Path]:
     """The ways in which the groups of an agreement came in the same order as at the clients before."""
     for path in found:
+        if not agreeing:
+            yield path  # not `yield from`, which would close what is found once this is left
+            continue
         orders = dict(before)
         if all(_agree(orders, group, order) for group, order in path.orders.items() if group in agreeing):
             yield replace(path, orders=orders)
@@ -472,15 +475,17 @@ def _onward(path: _Path, items: Sequence[Expectation], data: bytes, eol: bytes) 
         while end < len(items) and items[end].group == group:
             end += 1
         candidates = [at for at in range(path.next, end) if at not in path.used]
-        # A literal line can come in one place only, so it is not left for a later one.
+        # A literal line can come in one place only, so it is not left for a later one. Of two that are alike, the one that
+        # has to come is first, and the other is not tried in its place.
         candidates.sort(key=lambda at: (not isinstance(items[at].step, Receive), items[at].optional))
-    tried: set[tuple[str, str, bool]] = set()
+    tried: set[tuple[str, str]] = set()
     for at in candidates:
         item = items[at]
-        key = (type(item.step).__name__, item.text, item.optional)
-        if key in tried:
-            continue
-        tried.add(key)
+        if len(candidates) > 1:
+            key = (type(item.step).__name__, item.text)
+            if key in tried:
+                continue
+            tried.add(key)
         found = item.find(data, path.offset, path.known, eol)
         if found is None:
             continue

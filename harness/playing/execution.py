@@ -158,12 +158,14 @@ class Execution:
                 return
             if report.interruption is not None:
                 return
-            if not report.as_expected and self._inbox_filter is not None:
+            if report.as_expected:
+                continue
+            if self._inbox_filter is not None:
                 return  # what is missing was taken away, and will not come late
-            if not report.as_expected and self._stage.more_comes():
+            if self._stage.more_comes():
                 self.overtaken = Overtaken.AFTER_A_FAILURE
                 return
-            if not report.as_expected and not self._keep_going:
+            if not self._keep_going:
                 self._look_for_late_lines(report, following)
                 return
 
@@ -176,16 +178,7 @@ class Execution:
             for client in self._clients.values():
                 client.inbox.sift_again()
             expected, found = self._match(turn)
-        errors, raised, not_raised = self._errors(expected)
-        report = replace(
-            self._report(turn, expected, found),
-            errors=errors,
-            raised=raised,
-            not_raised=() if interruption else not_raised,
-            interruption=interruption,
-            fence_lines=(fence_lines := self._stage.take_fence_lines()),
-            taken=self._take_taken(fence_lines),
-        )
+        report = self._report(turn, expected, found, interruption)
         if interruption is None and found is None and self.overtaken is None and report.as_expected:
             raise AssertionError(f"turn {turn.number} does not match, and nothing in it is wrong")
         if interruption is None and not report.as_expected and not self._stage.alive():
@@ -652,9 +645,16 @@ class Execution:
                 return True
         return False
 
-    def _report(self, turn: Turn, expected: TurnExpectations, found: TurnMatch | None) -> TurnReport:
+    def _report(
+        self,
+        turn: Turn,
+        expected: TurnExpectations,
+        found: TurnMatch | None,
+        interruption: Interruption | None,
+    ) -> TurnReport:
         """Record the turn, and claim everything that was received in it."""
-        eol, inboxes = self._stage.eol, self._inboxes()
+        errors, raised, not_raised = self._errors(expected)
+        eol, inboxes, choices = self._stage.eol, self._inboxes(), tuple(choices_of(turn))
         if found is not None:
             known, entries = found.bindings, found.entries
         else:
@@ -663,7 +663,7 @@ class Execution:
             self._client_turn(name, client, entries.get(name, ()), expected)
             for name, client in self._clients.items()
         ]
-        for choice in choices_of(turn):
+        for choice in choices:
             self._uncertain |= choice.ending
         measured = tuple(self._measured(client_turns))
         for name, client in self._clients.items():
@@ -677,6 +677,7 @@ class Execution:
         if found is None and entries_match and expected.agreements:
             agreement_file, agreement_line, disagreed = next(iter(expected.agreements.values()))
         last = _last_step(turn)
+        fence_lines = self._stage.take_fence_lines()
         return TurnReport(
             turn.number,
             last.script.file,
@@ -688,8 +689,14 @@ class Execution:
             agreement_file,
             agreement_line,
             tuple(self._bindings.values()),
+            interruption=interruption,
+            errors=errors,
+            not_raised=() if interruption else not_raised,
+            raised=raised,
+            fence_lines=fence_lines,
             measured=measured,
-            choices=tuple(choices_of(turn)),
+            choices=choices,
+            taken=self._take_taken(fence_lines),
         )
 
     def _measured(self, client_turns: Iterable[ClientTurn]) -> Iterator[Measured]:

@@ -394,4 +394,4 @@ def _home(script: Script, setting: Setting) -> Script | None:
     """The script whose header contains the setting: this one, or one that it includes."""
     if any(item is setting for item in script.header):
         return script
-    return next((home for one in script.included() if (home := _home(one, setting))), None)
+    return next((home for one in script.included if (home := _home(one, setting))), None)

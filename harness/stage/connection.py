@@ -435,6 +435,11 @@ class Connection:
         translated = self._translation.unfinished if self._translation is not None else b""
         return translated + self._transport.unfinished
 
+    @property
+    def state(self) -> tuple[int, End]:
+        """How much has been received and not claimed, and how the connection ended: differs as soon as anything has come."""
+        return len(self.inbox) + len(self.held), self.end
+
     def release(self) -> None:
         """Move a line without its end, which an adapter holds back, into the inbox: the turn in which it came is over."""
         rest = self._translation.rest() if self._translation is not None else b""

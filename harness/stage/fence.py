@@ -183,7 +183,7 @@ class QuietFence:
         return self.state(), replied_bytes(self._connections)
 
     def state(self) -> list[tuple[int, End]]:
-        return [(len(one.inbox) + len(one.held), one.end) for one in self._connections()]
+        return [one.state for one in self._connections()]
 
 
 class ExactFence:

@@ -123,6 +123,7 @@ class Stage:
         self._tls_context = cache(trust.context)
         self._clients: dict[str, Client] = {}
         self._waited_s = self._anchor_s = self._margin_s = 0.0
+        self._all_left = False
         self.conversation = Conversation(eol)
         self.captures: dict[str, str] = {}
         """The values of the names that patterns have bound."""
@@ -168,7 +169,9 @@ class Stage:
         return HeardFence(*asking, self._deliveries)
 
     def close_clients(self) -> None:
-        """Disconnect all clients."""
+        """Disconnect all clients, and wait until the server has noticed. Calls after the first do nothing."""
+        if self._all_left:
+            return
         for client in self._clients.values():
             client.close()
         try:
@@ -177,6 +180,7 @@ class Stage:
             raise TargetError(f"{self._target}: {never_idle}", self.server_output()) from never_idle
         if self.server.outlives_scripts:
             self._wait_until_closed()
+        self._all_left = True
 
     def _wait_until_closed(self) -> None:
         """Wait until the server has closed the connections, too. Until then it can hold the clients' names, which the next
@@ -200,6 +204,7 @@ class Stage:
         return tuple(self.client(name) for name in names)
 
     def new_connection(self, client: Client) -> Connection:
+        self._all_left = False
         translation = None
         if self._deliveries is not None:
             self._deliveries.forget(client.name)

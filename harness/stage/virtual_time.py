@@ -306,7 +306,7 @@ class VirtualTime(EventLoop):
                 before, moment = now, self.limits.limit(self.moment_s)
 
     def _came(self) -> list[tuple[int, End]]:
-        return [(len(one.inbox) + len(one.held), one.end) for one in self._connections]
+        return [one.state for one in self._connections]
 
     def settle(self) -> bool:
         while True:

@@ -69,16 +69,19 @@ class InProcess(ApplicationTarget):
                 world.end_greenlets()
 
     def _started(self, spec: ServerSpec, run: Callable[[Callable[[], Any]], Any]) -> Any:
-        try:
-            app = run(lambda: self._factory(spec))
+        def start() -> Any:
+            app = self._factory(spec)
             if hasattr(app, "__aenter__") or inspect.iscoroutinefunction(app.start):
                 raise self._not_for_gevent()
-            run(app.start)
+            app.start()
+            return app
+
+        try:
+            return run(start)
         except (UnsupportedSpec, TargetError, gevent.Timeout):
             raise
         except Exception as error:
             raise TargetError(f"{self} does not start: {error!r}", traceback.format_exc()) from error
-        return app
 
     def _not_for_gevent(self) -> TargetError:
         return TargetError(

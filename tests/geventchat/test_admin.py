@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,17 +21,17 @@ import pytest
 from gevent import socket
 
 from geventchat import Config, Limits, Listen, Server
-from geventchat.admin import acts, command
+from geventchat.admin import acts
 from geventchat.admin import listener as listening
 from geventchat.admin.acts import BURST_ANNOUNCEMENTS, Acts
 from geventchat.admin.command import main
 from geventchat.admin.listener import MOST_PEERS, AdminSocket, CannotOpenSocket
 from geventchat.admin.protocol import ACTS, BadRequest, encode, read_request
-from geventchat.chat.passwords import prepare
 from geventchat.clock import SystemClock
 from geventchat.log import LogEvent
 from geventchat.services.passwords import Cost, Hasher, derive_here
 from tests.geventchat.processes import MODULE, called, environment, port_of, ready_lines, running
+from tests.geventchat.test_upgrade import world_of
 from tests.patience import HANG_S
 
 
@@ -39,9 +41,6 @@ class Controls:
     log_level = "info"
     started_ms = 0
     backing_up = False
-
-    def facts(self) -> dict[str, Any]:
-        return {"more": 1}
 
     def reload(self) -> dict[str, Any]:
         return {"done": {}}
@@ -53,7 +52,8 @@ class World:
     def __init__(self, server: Server) -> None:
         self.server = server
         self.logged: list[tuple[LogEvent, dict[str, object]]] = []
-        self.acts = Acts(server, Controls(), self._log, SystemClock())
+        self.controls = Controls()
+        self.acts = Acts(server, self.controls, self._log, SystemClock())
         self._sockets: list[Any] = []
 
     def _log(self, event: LogEvent, /, **fields: object) -> None:
@@ -270,7 +270,7 @@ def test_questions_list_everything_in_pieces_and_are_not_audited(world: World):
     status = world.do("status")
     host, port = world.server.addresses["json"]
     assert f"json://{host}:{port}" in status["listening"]
-    assert (status["people"], status["more"], status["pid"]) == (1, 1, os.getpid())
+    assert (status["people"], status["pid"]) == (1, os.getpid())
     assert world.do("log-level") == {"level": "info", "rows": []}
     assert world.do("backup", file="/nowhere/x")["message"] == "the server has no data directory (--data DIR)"
     assert world.do("backup", file="relative")["code"] == "refused"
@@ -310,6 +310,28 @@ def test_every_act_that_changes_something_is_in_both_logs_and_no_question_is(
     assert (len(world.audited()), len(world.logged)) == (len(CHANGES), len(CHANGES))
     # An upgrade ends the process: tests/geventchat/test_upgrade.py.
     assert {act for act, _ in CHANGES} == {*ACTS} - {"status", "who", "rooms", "bans", "upgrade"}
+
+
+def test_a_backup_is_finished_and_audited_when_whoever_asked_for_it_has_gone(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
+    go_on = threading.Event()
+    monkeypatch.setattr(acts, "_PROGRESS_S", 0.001)
+    monkeypatch.setattr(acts, "_size_or_error", lambda storage, target: go_on.wait(HANG_S) and 1)
+    answer = world.acts.carry_out(read_request(encode({"act": "backup", "file": "/copy"})), "a test", list)
+    assert next(answer) == {"progress": "copying"}
+    answer.close()
+    assert world.do("backup", file="/another")["message"] == "another backup is running"
+    go_on.set()
+    with gevent.Timeout(HANG_S):
+        while world.controls.backing_up:
+            gevent.sleep(0.001)
+    assert world.audited() == [("geventchat admin", "backup", "/copy", "")]
+
+
+def test_an_act_is_logged_before_its_answer_is_sent(world: World):
+    next(world.acts.carry_out(read_request(encode({"act": "announce", "text": "hi"})), "a test", list))
+    assert [fields["act"] for _, fields in world.logged] == ["announce"]
 
 
 def test_someone_who_leaves_while_everyone_is_listed_is_listed(world: World, monkeypatch: pytest.MonkeyPatch):
@@ -505,6 +527,58 @@ def test_a_peer_that_reads_nothing_is_dropped(tmp_path: Path, monkeypatch: pytes
     admin.close()
 
 
+def test_others_are_answered_while_a_peer_reads_nothing(tmp_path: Path):
+    lines = 0
+
+    def endless_for_some(request: Any, by: str, at_once: Any) -> Iterator[dict[str, Any]]:
+        nonlocal lines
+        while request["act"] == "who":
+            lines += 1
+            yield {"rows": ["x" * 100_000]}
+        yield {"done": {}}
+
+    admin = AdminSocket(tmp_path / "admin.sock", endless_for_some, lambda event, **fields: None)
+    silent, other = Peer(admin.path), Peer(admin.path)
+    silent.send(encode({"act": "who"}))
+    before = -1
+    # Until the answer no longer fits into the socket.
+    while not lines or lines > before:
+        before = lines
+        other.send(encode({"act": "status"}))
+        assert other.hear()["done"] == {}
+    assert len(admin._peers) == 2
+    silent.close()
+    other.close()
+    admin.close()
+
+
+@pytest.mark.parametrize(("function", "times"), [("gevent.spawn", 1), ("_send", 2)])
+def test_a_lack_of_memory_costs_one_peer_its_connection(
+    admin: AdminSocket, monkeypatch: pytest.MonkeyPatch, capfd: Any, function: str, times: int
+):
+    missing = [MemoryError()] * times
+    where = f"{listening.__name__}.{function}"
+    real = gevent.spawn if function == "gevent.spawn" else listening._send
+
+    def lacking(*arguments: Any) -> Any:
+        if missing:
+            raise missing.pop()
+        return real(*arguments)
+
+    monkeypatch.setattr(where, lacking)
+    monkeypatch.setattr(listening, "_PAUSE_S", 0)
+    first, second = Peer(admin.path), Peer(admin.path)
+    with suppress(BrokenPipeError):
+        first.send(encode({"act": "who"}))
+    with suppress(ConnectionResetError):
+        assert first.hear() is None
+    second.send(encode({"act": "who"}))
+    assert second.hear()["done"]["act"] == "who"
+    first.close()
+    second.close()
+    assert capfd.readouterr().err == ""
+
+
 def test_a_socket_that_a_killed_server_has_left_is_replaced_and_one_of_a_running_server_is_not(
     tmp_path: Path,
 ):
@@ -672,41 +746,70 @@ def test_the_log_level_is_shown_and_changed_while_the_server_runs(tmp_path: Path
     assert re.findall(r"INFO login conn=\d+ name=(\w+)", log) == ["first", "third"]
 
 
+# How each act is asked for, and what has to be done before.
 WORDS = {
-    "status": [],
-    "who": [],
-    "rooms": [],
-    "announce": ["hi"],
-    "kick": ["bob"],
-    "ban": ["bob"],
-    "unban": ["bob"],
-    "bans": [],
-    "grant": ["bob", "operator"],
-    "password": ["bob"],
-    "reload": [],
-    "backup": ["/copy"],
-    "log-level": [],
-    "upgrade": [],
+    **dict.fromkeys(("status", "who", "rooms", "bans", "reload", "log-level", "upgrade"), ""),
+    "announce": "tea is ready",
+    "kick": "kick-er",
+    "ban": "name:eve 2h loud",
+    "unban": "name:mallory",
+    "grant": "boss operator",
+    "password": "ann",
+    "backup": "copy.db",
 }
+BEFORE = {"unban": "ban name:mallory", "bans": "ban name:trent", "grant": "password boss"}
 
 
-def test_the_words_of_every_act_are_known():
-    assert WORDS.keys() == ACTS.keys()
+@pytest.fixture(scope="module")
+def running_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    folder = tmp_path_factory.mktemp("server")
+    with world_of(folder, "--data", str(folder / "data")) as server:
+        yield server
 
 
-@pytest.mark.parametrize("act", WORDS)
-def test_each_act_prints_one_json_document(
-    act: str, answering: Any, capsys: Any, monkeypatch: pytest.MonkeyPatch
+def documented() -> dict[str, set[str]]:
+    """The fields of each act, as docs/operations.md has them."""
+    page = (Path(__file__).resolve().parents[2] / "docs/operations.md").read_text()
+    table = page.partition("| act | fields with `--json` |\n")[2].partition("\n\n")[0]
+    rows = re.findall(r"^\| (`.*?`) \| (.*) \|$", table, re.MULTILINE)
+    return {
+        act: set(re.findall(r"`(\w+)`", fields))
+        for names, fields in rows
+        for act in re.findall(r"`([\w-]+)`", names)
+    }
+
+
+def test_the_fields_of_every_act_are_documented():
+    assert set(documented()) == set(ACTS)
+
+
+@pytest.mark.parametrize("act", ACTS)
+def test_the_json_of_every_act_has_the_documented_fields(
+    running_server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, act: str
 ):
-    password = prepare("correct horse battery")
-    monkeypatch.setattr(command, "ask_for_password", lambda stream, who: password)
-    rows = [{"who": "bob\x1b"}, {"who": "eve"}]
-    is_list = act in ("who", "rooms", "bans")
-    data = b"".join([encode({"rows": [row]}) for row in rows if is_list]) + encode({"done": {"n": 1}})
-    assert main([act, *WORDS[act], "--json", *answering(data)]) == 0
-    shown = capsys.readouterr().out
-    assert json.loads(shown) == (rows if is_list else {"n": 1})
-    assert "\x1b" not in shown
+    def admin(words: str) -> str:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"correct horse\n")))
+        ended = called("admin", *words.split(), "--json", "--admin-socket", running_server.path)
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout
+
+    monkeypatch.chdir(tmp_path)
+    running_server.connect(name=f"{act}-er")
+    if act in BEFORE:
+        admin(BEFORE[act])
+    answer = json.loads(admin(f"{act} {WORDS[act]}"))
+    if act in ("who", "rooms", "bans"):
+        assert answer
+        for row in answer:
+            assert set(row) == documented()[act]
+    else:
+        assert set(answer) == documented()[act]
+
+
+def test_a_refusal_is_json_too(running_server: Any):
+    ended = called("admin", "kick", "nobody", "--json", "--admin-socket", running_server.path)
+    assert ended.returncode == 1
+    assert json.loads(ended.stdout)["error"].keys() == {"code", "message"}
 
 
 def test_an_address_is_shown_as_it_is_written():

@@ -13,7 +13,7 @@ import gevent
 import pytest
 from gevent.server import StreamServer
 
-from harness import InProcess, ScriptError, ServerSpec, Stage, parse, play
+from harness import Command, InProcess, ScriptError, ServerSpec, Stage, parse, play
 from harness.cli import main
 from harness.compare.compare import Cell, ComparedServer, Tags, cell_of, compare, compared_servers, split_name
 from harness.compare.report import Table, document, mark, markdown, text
@@ -21,14 +21,16 @@ from harness.interception.interceptor import Interceptor
 from harness.language.adapter import parse_adapter
 from harness.language.loading import load
 from harness.playing.pipeline import PlayOptions
-from harness.playing.verdict import Outcome
+from harness.playing.verdict import Outcome, Tolerated
 from harness.report.styled_text import plain
+from harness.report.text import report
 from harness.stage.translation import Translation
 from harness.targets.choice import TargetChoice, UsageError
 from tests.harness.servers.talk import FAULTS
 
 ROOT = Path(__file__).parents[2]
 THREADED = ROOT / "tests" / "conformance" / "servers" / "threaded.py"
+PUPPET = Path(__file__).parent / "servers" / "puppet.py"
 
 
 def drops(spec: ServerSpec) -> object:
@@ -322,10 +324,23 @@ def test_a_line_without_its_end_has_been_received_when_the_turn_is_over() -> Non
     with Stage(saying(unfinished), adapter=adapter) as stage:
         a = stage.client("a")
         a.send("half")
-        with pytest.raises(AssertionError, match="a received `<< half`, which was not expected"):
-            stage.settle()
+        for nothing_expected in (stage.settle, a.expect_nothing):
+            with pytest.raises(
+                AssertionError, match="a received `<< half`, which was not expected"
+            ) as failed:
+                nothing_expected()
+            assert "\n   ! << half" in str(failed.value)
         a.expect_bytes(b"half")
         stage.settle()
+
+
+def test_a_line_that_comes_in_pieces_keeps_a_server_from_being_quiet() -> None:
+    puppet = Command([sys.executable, "-S", str(PUPPET), "{port}"])
+    pieces = "a>> a! TI\\nLATER 100 a! CK\\nLATER 100 a: \\n\n"
+    script = parse(f"settle: 150ms\n\na> NAME a\n{pieces}a receives nothing\n", "x.chat")
+    verdict = play(script, puppet, PlayOptions(adapter=parse_adapter("ignore: TICK\n")))
+    assert verdict.passed, plain(report(verdict))
+    assert verdict.tolerated[Tolerated.IGNORED] == 1
 
 
 def welcoming(spec: ServerSpec) -> object:

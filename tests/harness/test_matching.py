@@ -43,6 +43,11 @@ def test_an_optional_line_does_not_take_the_place_of_the_same_one_that_has_to_co
     assert free("B", "optional hi", "hi", "B").outcome is Outcome.FAILED
 
 
+def test_lines_in_a_free_order_can_follow_bytes_without_a_line_end() -> None:
+    steps = "ann> bob! >\nann> bob: a | b\nbob<< >\nin any order:\n    bob< b\n    bob< a\n"
+    assert play(parse(NAMES + steps), InProcess(serve)).passed
+
+
 def test_a_thousand_clients_match_and_those_that_do_not_agree_do_not() -> None:
     turn = validate(expand(parse("c1..c1000 connects\nc1..c1000<~ hi ${n:int}\n"))).turns[0]
     received = {f"c{n}": b"hi 7\n" for n in range(1, 1001)}

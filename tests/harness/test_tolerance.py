@@ -313,6 +313,9 @@ def test_an_optional_line_of_which_the_beginning_came_is_awaited() -> None:
     passed(f"{sent}optional bob< hello\n", "settle: 50ms\n", ELSEWHERE)
     text = failed(f"{sent}optional bob< help\n", "settle: 50ms\n", ELSEWHERE)
     assert "received  hello" in text
+    # An adapter holds the beginning back.
+    script = parse(f"settle: 50ms\n\n{NAMES}{sent}optional bob< hello\n")
+    assert play(script, ELSEWHERE, PlayOptions(adapter=parse_adapter("ignore: no\n"))).passed
 
 
 # --- either, or ---------------------------------------------------------------------------------------------

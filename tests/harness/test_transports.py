@@ -233,12 +233,43 @@ def test_a_frame_that_is_forbidden_ends_the_connection_and_is_named(raw: str, vi
     assert f"alice is closed with violation: {violation}" in text
 
 
-def test_a_part_of_a_frame_has_been_received() -> None:
-    begun = fails("transport: websocket\n\nalice> RAW \\x81\\x05he\n", server("websocket"))
+@pytest.mark.parametrize("words", ["websocket", "tls websocket"])
+def test_a_part_of_a_frame_has_been_received(certificate: str, words: str) -> None:
+    target = server("websocket", *[f"tls={certificate}"] * ("tls" in words))
+    begun = fails(f"transport: {words}\n\nalice> RAW \\x81\\x05he\n", target, trusting(certificate))
     assert "alice received something unexpected" in begun
     assert "received  << \\x81\\x05he" in begun
-    unfinished = fails("transport: websocket\n\nalice> RAW \\x01\\x02he\n", server("websocket"))
+    unfinished = fails(f"transport: {words}\n\nalice> RAW \\x01\\x02he\n", target, trusting(certificate))
     assert "received  << he" in unfinished
+    # An abnormal end says of itself that something was not complete.
+    vanishes = f"transport: {words}\n\nalice> RAW \\x81\\x05he\nalice> VANISH\nalice is closed with 1006\n"
+    passes(vanishes, target, trusting(certificate))
+
+
+class Rude(streams.WebSocketTalker):
+    """Answers a Close frame with a frame that is forbidden."""
+
+    def frame(self, opcode: int, payload: bytes, final: bool = True) -> None:
+        if opcode == 8:
+            self.writer.write(b"\xc1\x00")
+        else:
+            super().frame(opcode, payload, final)
+
+
+def test_a_farewell_that_is_answered_with_a_forbidden_frame_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "WebSocketTalker", Rude)
+
+    async def serve(spec: ServerSpec) -> Any:
+        import asyncio
+
+        return await asyncio.start_server(streams.Server({"websocket": ""}).accept, "127.0.0.1", 0)
+
+    with Stage(InProcessAsyncio(serve), transport=Transport(websocket=True)) as stage:
+        alice = stage.client("alice")
+        alice.send("hello")
+        alice.expect("hello")
+        alice.close()
+        assert (alice.end.value, alice.end_detail) == ("closed", "violation: a frame with a reserved bit")
 
 
 @pytest.mark.parametrize(

@@ -175,22 +175,46 @@ def test_a_client_that_has_lost_its_connection_cannot_leave_unnoticed(leaves: st
 
 def test_a_client_whose_connection_may_have_ended_can_leave() -> None:
     either = "ann> hi\neither:\n    ann< hi\nor:\n    ann< hi\n    ann is closed\n"
-    assert play(parse(f"{either}wait 60s\nann closes\nann connects\n"), InProcess(impatient)).passed
+    steps = f"{either}wait 60s\nann closes\nann connects\n"
+    assert play(parse(steps), InProcess(impatient)).passed
+    # Of its next connection nothing is uncertain.
+    verdict = play(parse(f"{steps}ann> hi\nann< hi\nwait 60s\nann closes\n"), InProcess(impatient))
+    assert verdict.outcome is Outcome.FAILED
+    assert (verdict.failures[0].kind, verdict.failures[0].line) == (FailureKind.LOST_CONNECTION, 13)
 
 
 def test_a_conversation_in_python_notices_that_a_connection_was_lost() -> None:
     with Stage(InProcess(impatient)) as stage:
-        ann, bob = stage.clients("ann", "bob")
-        ann.connect()
-        bob.connect()
+        ann, bob, cat = stage.clients("ann", "bob", "cat")
+        for client in (ann, bob, cat):
+            client.connect()
         stage.wait(29)
         stage.settle()
         bob.close()
+        cat.abort()
         stage.wait(1)
-        with pytest.raises(AssertionError, match="ann lost its connection, which is closed"):
+        ann_lost = "ann lost its connection, which is closed"
+        with pytest.raises(AssertionError, match=ann_lost):
+            stage.settle()
+        ann.close()  # it has nothing left to close
+        with pytest.raises(AssertionError, match=ann_lost):
             stage.settle()
         ann.expect_closed()
         stage.settle()
+        bob.connect()  # again, so that it can lose another connection
+        stage.wait(30)
+        with pytest.raises(AssertionError, match="bob lost its connection, which is closed"):
+            stage.settle()
+
+
+def test_a_conversation_in_python_notices_that_a_connection_was_reset() -> None:
+    def resets(sock: Any, address: object) -> None:
+        sock.recv(1)  # what is left unread turns the end into a reset
+
+    with Stage(InProcess(lambda spec: StreamServer(("127.0.0.1", 0), resets))) as stage:
+        stage.client("ann").send("hi")
+        with pytest.raises(AssertionError, match="ann lost its connection, which is reset"):
+            stage.settle()
 
 
 def test_what_a_client_does_after_it_has_left_waits_for_its_leaving() -> None:
