@@ -466,7 +466,7 @@ def test_what_is_taken_from_the_socket_is_charged_also_when_it_completes_nothing
         client = TlsClient(simulation).shake_hands()
         client.say("LOGIN alice")
         client.taken()
-        (connection,) = simulation.server._connections.values()
+        (connection,) = simulation.server._connections.open.values()
         assert isinstance(connection, Connection)
         before = connection._costs.charged_bytes
         secret = client.memory.send(b"PING " + b"x" * 16_000)
@@ -482,7 +482,7 @@ def test_new_keys_without_end_cost_as_much_as_their_bytes():
     with server() as simulation:
         client = KeyChanger(simulation.connect("line+tls"), simulation)
         client.send(b"LOGIN alice\n")
-        (connection,) = simulation.server._connections.values()
+        (connection,) = simulation.server._connections.open.values()
         assert isinstance(connection, Connection)
         before, taken = connection._costs.charged_bytes, connection._transport.taken_bytes  # type: ignore[attr-defined]
         client.change_keys(300)

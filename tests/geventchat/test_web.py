@@ -210,11 +210,11 @@ def test_a_client_that_does_not_read_its_answer_does_not_keep_another_program_fr
         client.stop_reading()
         client.send(request("/chat.js") * 20)
         server.run_until_idle()
-        assert server.server.can_be_handed_over
+        assert server.server.state.can_be_handed_over
         opened = server.connect("web", buffer_bytes=1)
         opened.send(request("/ws", HANDSHAKE))
         server.run_until_idle()
-        assert server.server.can_be_handed_over
+        assert server.server.state.can_be_handed_over
 
 
 def test_a_body_that_is_too_large_is_refused_before_it_is_sent():
@@ -306,7 +306,7 @@ def test_a_request_in_single_bytes_is_read_no_faster_than_its_address_pays_for_i
     with web(address_bytes_per_s=32.0, address_burst_bytes=6_400) as server:
         client = server.connect("web")
         client.send(b"GET / HTTP/1.1\r\nX: ")
-        connection = server.server._connections[max(server.server._connections)]
+        connection = server.server._connections.open[max(server.server._connections.open)]
         for _ in range(400):
             client.send(b"x")
             server.run_until_idle()
@@ -322,7 +322,7 @@ def test_what_a_client_sends_over_tls_is_charged_when_it_is_taken_from_the_socke
     cert, key = map(str, made_certificate())
     with simulate(Config(listen=(Listen("web+tls", "127.0.0.1", 0),), tls_cert=cert, tls_key=key)) as server:
         client = TlsClient(server, "web+tls").shake_hands()
-        connection = server.server._connections[max(server.server._connections)]
+        connection = server.server._connections.open[max(server.server._connections.open)]
         before = connection._costs.charged_bytes
         record = client.memory.send(b"GET / HTTP/1.1\r\nX: " + b"x" * 7_000)
         client.wire.send(record[:-1])

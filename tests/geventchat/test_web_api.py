@@ -265,12 +265,12 @@ def test_a_bot_waits_until_the_room_can_follow():
         client.send(request(LOBBY, f"Authorization: Bearer {token}\n", "POST", body))
         server.run_until_idle()
         assert not client.received
-        assert not server.server.can_be_handed_over
+        assert not server.server.state.can_be_handed_over
         del lobby._history.storage.is_ready
         lobby.gate.pump()
         server.run_until_idle()
         assert [answer.status for answer in answers(client)] == [200]
-        assert server.server.can_be_handed_over
+        assert server.server.state.can_be_handed_over
 
 
 def test_a_server_that_stops_tells_a_bot_that_waits():
