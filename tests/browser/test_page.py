@@ -204,6 +204,19 @@ def test_a_message_whose_confirmation_was_lost_is_said_once(server: ChatServer, 
     assert alice.texts()[-2:] == ["only once", "the next"]
 
 
+def test_a_message_is_sent_again_under_its_key(server: ChatServer, open_page: OpenPage):
+    alice = open_page(server, "alice")
+    alice.lose_connection()
+    alice.say("under one key")
+    key = alice.page.run("kept.read(ofMe('unsent'), [])[0].key")
+    alice.page.run(
+        "window.sent = []; window.transmitted = transmit; transmit = (one) => { sent.push(one); transmitted(one); }"
+    )
+    alice.page.run("start()")
+    alice.wait_for("under one key")
+    assert alice.page.run("sent.filter((one) => one.type === 'chat').map((one) => one.key)") == [key]
+
+
 def test_drafts_and_unsent_messages_survive_a_reload(server: ChatServer, open_page: OpenPage):
     alice = open_page(server, "alice")
     bob = server.person("bob-of-reload")
