@@ -54,7 +54,7 @@ class ComparisonFailed(Exception):
 
 
 Costs = tuple[float, float]
-"""Of this tree and of the other commit, in one pair."""
+"""The costs of this tree and of the other commit in one pair."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +167,7 @@ class Comparison:
     metric: str
     experiment: Experiment
     name: str
-    """Of the metric, in the rounds of the experiment."""
+    """The name of the metric in the rounds of the experiment."""
     form: Callable[[float], str]
 
 
@@ -300,7 +300,7 @@ def median_interval(values: Sequence[float]) -> tuple[float, float] | None:
 
 
 class Verdict(Enum):
-    """Whether the interval of the ratios is within the limit."""
+    """Compare the interval of the ratios with the limit."""
 
     WITHIN = "within {:.0%}"
     WORSE = "WORSE by more than {:.0%}"
@@ -396,7 +396,7 @@ def table(
 
 @dataclass(frozen=True, slots=True)
 class Sides:
-    """What is compared: this tree with some options, and the same server at a commit, or in this tree, with others."""
+    """The two sides of a comparison: this tree with some options, and a commit or this tree with other options."""
 
     options: Sequence[str] = ()
     commit: str = ""

@@ -107,7 +107,7 @@ def _lines(
     for key in COLOURS:
         points = [value_of(workload_of(x), key) for x in xs]
         if sum(point is not None for point in points) > 1:
-            # A gap where there is no result: a line across it would show one.
+            # A missing result leaves a gap, because a line across it would suggest a value.
             axes.plot(xs, [math.nan if point is None else point for point in points], **_style(key))  # type: ignore[arg-type]
             drawn = True
     return drawn

@@ -76,7 +76,7 @@ def build(tls: bool = False) -> Path:
 
 
 def can_build_tls() -> bool:
-    """True if OpenSSL's headers and library are there, or if there is no compiler at all, which is another problem."""
+    """True if OpenSSL's headers and library are installed. Also true without a compiler, which is reported elsewhere."""
     try:
         build(tls=True)
     except CompilationFailed:

@@ -31,7 +31,7 @@ def choose_cores() -> Cores:
 
 @dataclass(frozen=True, slots=True)
 class CoreTime:
-    """What a core has done since the machine started, in ticks of its clock."""
+    """The times of a core since the machine started, in ticks of its clock."""
 
     busy: int
     """With any process, or withheld by the hypervisor."""

@@ -49,7 +49,7 @@ MEMORY = frozenset({"memory_per_client_kb", "peak_growth_kb"})
 
 
 class Reason(Enum):
-    """Why there is no result; the value is the word in a table."""
+    """Why a result is missing; the value is the word in a table."""
 
     FAILED = "failed"
     OVERLOADED = "overloaded"
@@ -144,11 +144,11 @@ class Results:
         return list(dict.fromkeys(run.server for run in self.runs if run.workload == workload))
 
     def idle_workload(self) -> str:
-        """The workload with idle clients; a quick run has another one."""
+        """The workload with idle clients, whose number is smaller in a quick run."""
         return next((workload for workload in self.workloads() if workload.startswith("idle-")), "idle-8000")
 
     def of(self, workload: str, server: str) -> Metrics:
-        """The medians; None where there is no result."""
+        """The medians; None for each missing result."""
         if self.failures(workload, server):
             return Metrics()
         found = {field.name: self._values(workload, server, field.name) for field in fields(Metrics)}
@@ -156,7 +156,7 @@ class Results:
         return Metrics(**{name: median(values) for name, values in found.items() if 2 * len(values) > rounds})
 
     def missing(self, workload: str, server: str, name: str) -> Reason | None:
-        """Why there is no result; None if there is one, or if nothing was measured."""
+        """Why a result is missing; None if it is not, or if it was not measured."""
         if self.failures(workload, server):
             return Reason.FAILED
         runs = self._rounds(workload, server)
@@ -181,7 +181,7 @@ class Results:
         return self._by_cell.get((workload, server), [])
 
     def _values(self, workload: str, server: str, name: str) -> list[float]:
-        """What the undisturbed rounds have measured."""
+        """The measurements of the undisturbed rounds."""
         runs = self._rounds(workload, server)
         values = [getattr(run.metrics(), name) for run in runs if run.undisturbed(name)]
         return [value for value in values if value is not None]

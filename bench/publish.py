@@ -81,7 +81,7 @@ def _unmet(found: Sequence[Requirement]) -> str:
 
 
 def blocks(results: Results, head: Mapping[str, str]) -> dict[str, str]:
-    """What can stand in a page, by its name."""
+    """The blocks that a page can contain, by name."""
     return {
         "sentence": sentence(results),
         "table": f"\n{tables.headline(results)}\n\n",

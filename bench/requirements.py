@@ -136,12 +136,17 @@ WEB_TIMES = 1.3
 
 
 def _web(results: Results) -> Iterator[Requirement]:
-    for workload, same in (("web-100", "saturated-100"), ("web-1000", "saturated-1000")):
+    # Among 100 clients, reading a message and its JSON costs as much as delivering it, so frames are compared with JSON.
+    for workload, label, other in (
+        ("web-100", "json", "json-100"),
+        ("web-1000", "line", "saturated-1000"),
+    ):
         here = results.of(workload, OURS).cpu_per_delivery_us
-        line = results.of(same, OURS).cpu_per_delivery_us
-        value = ratio(here, line)
-        numbers = f"{_number(value)} x ({_number(here)} and {_number(line)} us)"
-        yield _at_most(workload, f"CPU per delivery: at most {WEB_TIMES:g} x line", value, WEB_TIMES, numbers)
+        there = results.of(other, OURS).cpu_per_delivery_us
+        value = ratio(here, there)
+        numbers = f"{_number(value)} x ({_number(here)} and {_number(there)} us)"
+        text = f"CPU per delivery: at most {WEB_TIMES:g} x {label}"
+        yield _at_most(workload, text, value, WEB_TIMES, numbers)
 
 
 TLS_TIMES = 1.5

@@ -45,10 +45,10 @@ EXIT_DEADLINE = 5
 
 # A process that has not ended this long after the shutdown time-out is stuck.
 _GRACE_S = 0.9
-# How long it waits for a moment at which no client's command is in the way of an upgrade, and how often it looks.
+# How long an upgrade waits until no running command prevents it, and how often it checks.
 _MOMENT_S = 10.0
 _LOOK_S = 0.005
-# How long clients that cannot be handed over have to close their side.
+# How long clients that cannot be handed over can take to close their side.
 _LEAVE_S = 1.0
 # How often the server tells systemd that it is alive, and looks for orphans.
 _TEND_S = 5.0
@@ -121,7 +121,7 @@ def run(settings: Settings, read_settings: Callable[[], Settings], words: Sequen
 
 
 class Process:
-    """What an operator can change of this process: its settings, and how much it logs."""
+    """The parts of this process that an operator can change: its settings and its log level."""
 
     def __init__(
         self,
@@ -136,7 +136,7 @@ class Process:
         self._server = server
         self._words = words
         self._output = output
-        # Those in force: the value of a setting that needs a restart is the one from the start.
+        # The effective values: a setting that needs a restart keeps the value from the start.
         self._values = {key: settings[key] for key in SETTINGS}
         self._program = settings.program
         self._read_settings = read_settings
@@ -166,7 +166,7 @@ class Process:
         self._log.level = level
 
     def facts(self) -> dict[str, Any]:
-        """What else the status says about the process."""
+        """More facts about the process for the status."""
         return {}
 
     def reload(self) -> Answer:
@@ -214,13 +214,13 @@ class Process:
             self._admin.close()
 
     def _tend(self) -> None:
-        """What has to be done from time to time."""
-        # If the loop stands still or the disk does not answer, systemd hears nothing, and restarts the server.
+        """Do the regular tasks: notify systemd, and reap orphans."""
+        # If the loop hangs or the disk does not answer, systemd gets no notification, and restarts the server.
         if self._watchdog_s is not None and self._server.storage.lag_s < self._watchdog_s:
             self._notifier.notify("WATCHDOG=1", self._status)
         if os.getpid() == 1:
             _reap_orphans()
-        # A new one each time: the loop's timers cannot be restarted.
+        # A new timer each time, because the loop's timers cannot be restarted.
         if self._timer is not None:
             self._timer.close()
         self._timer = gevent.get_hub().loop.timer(min(_TEND_S, (self._watchdog_s or math.inf) / 3))
@@ -259,7 +259,7 @@ class Process:
     ) -> Answer:
         """Hand everything over to a new program and end; if that is not possible, return an error.
 
-        `at_once` gets the answer when nothing else may run any more, and so must not wait.
+        `at_once` gets the answer after the event loop has stopped, so it must not wait.
         """
         if os.getpid() == 1:
             return self._failed_to_upgrade(
@@ -304,7 +304,7 @@ class Process:
 
     def _wait_for_moment(self) -> None:
         deadline = self._clock.monotonic() + _MOMENT_S
-        # What has been said by now need not be written while everybody waits.
+        # Write what waits for the disk now, while the clients are still served.
         gevent.get_hub().threadpool.apply(self._server.storage.settle)
         while self._reloading or self.backing_up or not self._server.can_be_handed_over:
             if self._clock.monotonic() > deadline:
@@ -312,7 +312,7 @@ class Process:
             gevent.sleep(_LOOK_S)
 
     def _hand_over(self, successor: Successor) -> None:
-        """From here on nothing else runs in this process, unless this fails."""
+        """Hand over; no other greenlet runs after that, unless this fails."""
         if self._server.unready == "stopping":
             raise HandoverFailed("the server is being stopped")
         storage = self._server.storage
@@ -324,14 +324,14 @@ class Process:
                 successor.hand_over(self._server.to_parts(buffers.keep, admin), buffers)
                 successor.go()
         except BaseException:
-            # It can have begun to write.
+            # The successor can have begun to write.
             successor.end()
             storage.resume()
             raise
         self._successor = successor
 
     def _leave(self, successor: Successor, begun: float, at_once: Callable[[Answer], object]) -> NoReturn:
-        """End the process, whose clients another one serves. The event loop must not run any more."""
+        """End the process after another one has taken over its clients. The event loop must not run again."""
         try:
             self._notifier.notify(f"MAINPID={successor.pid}")
             pause_s = round(self._clock.monotonic() - begun, 3)
@@ -347,7 +347,7 @@ class Process:
 
 
 def _hello(config: Config) -> dict[str, Any]:
-    """What two programs have to agree in."""
+    """The facts in which both programs have to agree."""
     if not config.data:
         return {"data": "", "database": 0}
     from geventchat.services.storage.schema import MIGRATIONS
@@ -357,7 +357,7 @@ def _hello(config: Config) -> dict[str, Any]:
 
 @contextmanager
 def _no_collections() -> Iterator[None]:
-    """Do not look for garbage: it takes time, there is none, and everybody waits."""
+    """Disable garbage collection: it would find nothing, and every client waits for it."""
     gc.disable()
     try:
         yield
@@ -442,7 +442,8 @@ class Signals:
 
 
 def _reap_orphans() -> None:
-    """As the first process of a container: let go of processes that others have left. Its own know that they can be gone."""
+    """Reap orphaned processes, as the first process of a container must. Code that waits for children expects that they can be
+    reaped already."""
     with suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass

@@ -1,12 +1,12 @@
-"""What a program that embeds the server gets: values of what happens, and callbacks that receive them.
+"""The events that a program which embeds the server receives, and its callbacks.
 
 Knows neither the server nor its connections. Everything here belongs to the thread of the server.
 
 Invariants of Subscription:
 - The callback gets events in the order in which they happened, one at a time, in a greenlet that exists while events wait.
-- At most `most_waiting` events wait. Once one more comes, all are dropped and counted until the callback has handled those
-  that wait: whatever it does, it holds up no client and takes no more memory.
-- An exception of the callback is logged and ends nothing.
+- At most `most_waiting` events wait. When one more arrives, it and all later ones are dropped and counted until the callback
+  has handled those that wait. So a slow callback never delays a client, and its memory is bounded.
+- An exception in the callback is logged; the subscription goes on.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class RoomInfo:
 
 
 def values_of(event: chat.Observed) -> Iterator[Event]:
-    """What a program gets of an event of the chat: of direct messages and typing, nothing."""
+    """The events for the program that one event of the chat becomes: none for direct messages, typing and announcements."""
     match event:
         case chat.Said(room, name, texts, first_id, time_ms):
             for id, text in enumerate(texts, first_id):
@@ -146,7 +146,7 @@ class CallbackLog(Protocol):
 
 
 class Subscription(Generic[E]):
-    """A callback, and the events that wait for it."""
+    """A callback and the events that wait for it."""
 
     def __init__(
         self,
@@ -170,12 +170,12 @@ class Subscription(Generic[E]):
         self._idle.set()
 
     def cancel(self) -> None:
-        """Call the callback no more, not even for events that wait."""
+        """Stop calling the callback, even for events that wait."""
         self._waiting.clear()
         self._on_cancel(self)
 
     def put(self, event: Event) -> None:
-        """Have the callback called with this event, if it is of its kind; returns at once."""
+        """Queue this event for the callback if it is of its kind; returns at once."""
         if not isinstance(event, self._kind):
             return
         if self._dropping or len(self._waiting) >= self._most_waiting:
@@ -187,11 +187,11 @@ class Subscription(Generic[E]):
         self._waiting.append(event)
         if self._greenlet is None:
             self._idle.clear()
-            # Until it runs, nothing else may start a second one.
+            # Set at once, so that the next event does not start a second greenlet.
             self._greenlet = gevent.spawn_raw(self._run)
 
     def wait_until_idle(self, seconds: float) -> bool:
-        """Wait until the callback has handled what waits; at once in the callback itself."""
+        """Wait until the callback has handled all events; returns at once when called by the callback."""
         return self._greenlet is gevent.getcurrent() or bool(self._idle.wait(seconds))
 
     @property
@@ -208,7 +208,7 @@ class Subscription(Generic[E]):
                 except Exception as error:
                     trace = "".join(traceback.format_exception(error)).rstrip()
                     self._log(LogEvent.CALLBACK_FAILED, callback=self._name, error=trace)
-                # The clients have their turn after each event.
+                # Let the clients' greenlets run after each event.
                 gevent.sleep(0)
         finally:
             self._dropping = False

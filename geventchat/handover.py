@@ -1,20 +1,21 @@
-"""How a server hands its clients over to the program that replaces it, as two processes and a socket. Knows no chat.
+"""Hands the clients of a server over to the process that replaces it, through a socket. Knows no chat.
 
-The old process starts the new one with one end of a pair of Unix sockets. They say in turn:
+The old process starts the new one with one end of a pair of Unix sockets. The messages, in order:
 
-- new: what it is (`hello`), once it has imported and read all that it needs;
-- old: `ahead`, what can be sent while the clients are still served; new: `prepared`;
-- old, once it has come to rest: its state and its descriptors, in parts that the new one takes over while the next is made;
+- new: `hello` with its versions, once it has imported and read all that it needs;
+- old: `ahead`, the state that can be sent while it still serves clients; new: `prepared`;
+- old, once it has stopped serving: the rest of its state and its descriptors, in parts; the new process takes each over while
+  the old one makes the next;
 - new: `understood`; old: `go`; new: `serving`.
 
-From its rest on, the old process serves no clients. If anything goes wrong before `serving`, it ends the new one and goes on as
-if nothing had happened. The new one ends itself if the old one ends before `go`.
+If anything goes wrong before `serving`, the old process kills the new one and continues to serve. The new process exits if the
+old one ends before `go`.
 
 Invariants:
 - The new process neither reads nor writes a client's socket before `serving`, nor the data directory before `go`.
-- The state is JSON; it and the bytes that wait for clients are in files without names. The old process refuses a new one that
-  has another version of the state.
-- Everything from the rest of the old process on blocks it, for a bounded time.
+- The state is JSON. The state and the bytes that wait for clients are sent in unnamed files. The old process refuses a new one
+  with another version of the state.
+- Once the old process has stopped serving, each step blocks it for a bounded time.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from typing import Any
 
 from geventchat.clock import Clock
 
-# Of the state, whatever its parts are: to be increased with each change to any of them.
+# The version of the state: increase it with every change to any part.
 STATE_VERSION = 3
 VARIABLE = "CHAT_UPGRADE_SOCKET"
 
@@ -47,29 +48,29 @@ _DESCRIPTORS_AT_ONCE = 250
 _MOST_MESSAGE_BYTES = 65_536
 
 State = dict[str, Any]
-# Of the state, with the descriptors that belong to it.
+# A part of the state with its descriptors.
 Part = tuple[State, Sequence[int]]
 Buffer = bytes | bytearray | memoryview
 
 
 class HandoverFailed(Exception):
-    """The new process cannot take over. The message says why."""
+    """The new process cannot take over; the message says why."""
 
 
 # --- Buffers ---------------------------------------------------------------------------------------------------------
 
 
 class Buffers:
-    """Bytes that wait for clients, beside the state. What several share is kept once."""
+    """The bytes that wait for clients. A buffer that several clients share is kept once."""
 
     def __init__(self) -> None:
         self._kept: list[Any] = []
-        # By the identity of what `_kept` holds.
+        # The index in `_kept`, by the identity of the buffer.
         self._places: dict[int, int] = {}
         self._taken = 0
 
     def keep(self, buffer: Buffer) -> list[int]:
-        """Keep a buffer; returns where it is."""
+        """Keep a buffer; returns its index, offset and size."""
         whole: Any = buffer.obj if isinstance(buffer, memoryview) else buffer
         place = self._places.get(id(whole))
         if place is None:
@@ -78,14 +79,14 @@ class Buffers:
         return [place, _offset(buffer, whole), len(buffer)]
 
     def take_new(self) -> list[Any]:
-        """Those that have been kept since the last call."""
+        """The buffers that were added since the last call."""
         new = self._kept[self._taken :]
         self._taken = len(self._kept)
         return new
 
 
 def _file(parts: Iterable[Any]) -> int:
-    """A file without a name, with these bytes in it."""
+    """An unnamed file with these bytes."""
     descriptor = os.memfd_create("geventchat", os.MFD_CLOEXEC)
     try:
         for part in parts:
@@ -99,29 +100,29 @@ def _file(parts: Iterable[Any]) -> int:
 
 
 def _offset(buffer: Buffer, whole: Any) -> int:
-    """Where a view begins in what it is a view of."""
+    """The offset of a view in its underlying buffer."""
     if not isinstance(buffer, memoryview) or len(buffer) == len(whole):
         return 0
-    # Nearly always what a socket has not taken: the end.
+    # Nearly always the end of the buffer, which the socket has not accepted.
     end = len(whole) - len(buffer)
     return end if memoryview(whole)[end:] == buffer else bytes(whole).find(buffer)
 
 
 class KeptBuffers:
-    """The buffers of another process."""
+    """The buffers that another process kept."""
 
     def __init__(self) -> None:
         self._kept: list[Buffer] = []
 
     def add(self, content: bytes, sizes: Iterable[int]) -> None:
-        """Have the next ones, of these sizes."""
+        """Add the next buffers, of these sizes."""
         at = 0
         for size in sizes:
             self._kept.append(content[at : at + size])
             at += size
 
     def find(self, kept: Sequence[int]) -> Buffer:
-        """The bytes that were kept."""
+        """The bytes that `Buffers.keep` returned this for."""
         place, start, size = kept
         return memoryview(self._kept[place])[start : start + size]
 
@@ -134,14 +135,14 @@ def _send(sock: socket.socket, message: Mapping[str, Any]) -> None:
 
 
 def _receive(sock: socket.socket, left_s: Callable[[], float] | None = None) -> dict[str, Any] | None:
-    """The next message; None when the other side has ended. Raises TimeoutError when no time is left."""
+    """The next message; None when the other process has ended. Raises TimeoutError when no time is left."""
     poll = select.poll()
     poll.register(sock, select.POLLIN)
     line = b""
-    # One byte at a time: descriptors come with the bytes behind the line.
+    # One byte at a time: a longer read would drop the descriptors that come with the bytes after the line.
     while not line.endswith(b"\n") and len(line) < _MOST_MESSAGE_BYTES:
         left_ms = None if left_s is None else max(0.0, 1000 * left_s())
-        # Also when it is too late: this process can have been stopped meanwhile, and not the other.
+        # Polled even after the deadline: this process can have been stopped while the other was not.
         if not poll.poll(left_ms):
             raise TimeoutError
         byte = sock.recv(1)
@@ -168,7 +169,7 @@ def _receive_descriptors(sock: socket.socket, number: int) -> list[int]:
 
 
 def _read_all(descriptor: int) -> bytes:
-    """What a file contains, which is closed."""
+    """Read a file to its end, and close it."""
     chunks = []
     at = 0
     while chunk := os.pread(descriptor, 1 << 24, at):
@@ -187,7 +188,7 @@ class Successor:
     def __init__(
         self, python: str, words: Sequence[str], sleep: Callable[[float], object], clock: Clock
     ) -> None:
-        """Start it. Raises HandoverFailed. `sleep` lets clients go on meanwhile."""
+        """Start the process. Raises HandoverFailed. `sleep` lets other greenlets run."""
         self._sleep = sleep
         self._clock = clock
         environment = {
@@ -197,7 +198,7 @@ class Successor:
             self._socket, theirs = socket.socketpair()
         except OSError as error:
             raise HandoverFailed(f"no socket for the new program: {error.strerror}") from error
-        # For what is sent; what is received has times of its own.
+        # Applies to sending; receiving has its own deadlines.
         self._socket.settimeout(_UNDERSTOOD_S)
         environment[VARIABLE] = str(theirs.fileno())
         try:
@@ -216,7 +217,7 @@ class Successor:
         return self._process.pid
 
     def hello(self) -> dict[str, Any]:
-        """What it says of itself, once it is ready. Lets clients go on meanwhile."""
+        """Wait for the `hello` of the new process. Clients are served meanwhile."""
         hello = self._wait_for("ready")
         if hello.get("state") != STATE_VERSION:
             raise HandoverFailed(
@@ -225,7 +226,7 @@ class Successor:
         return hello
 
     def prepare(self, ahead: Iterable[Any]) -> None:
-        """Send what can be sent before the rest, and wait until it is understood. Lets clients go on meanwhile."""
+        """Send the state that can go ahead, and wait until the new process has read it. Clients are served meanwhile."""
         lines: list[bytes] = []
         for one in ahead:
             lines.append(json.dumps(one).encode() + b"\n")
@@ -234,7 +235,7 @@ class Successor:
         self._expect("prepared", self._wait_for("prepared"))
 
     def hand_over(self, parts: Iterable[Part], buffers: Buffers) -> None:
-        """Send everything else, part by part, and wait until it is understood. Blocks."""
+        """Send the rest, part by part, and wait until the new process has taken it over. Blocks."""
         for state, descriptors in parts:
             new = buffers.take_new()
             files = [[json.dumps([state, list(map(len, new))]).encode()], new]
@@ -243,12 +244,12 @@ class Successor:
         self._expect("understood", self._receive(_UNDERSTOOD_S))
 
     def go(self) -> None:
-        """Let it serve the clients, and wait until it begins to. From then on this process must not. Blocks."""
+        """Let the new process serve, and wait until it does. From then on this process must not. Blocks."""
         self._send({"go": True})
         self._expect("serving", self._receive(_SERVING_S))
 
     def end(self) -> None:
-        """End it: it does not serve."""
+        """Kill the new process, which does not serve yet."""
         self._socket.close()
         with suppress(OSError):
             self._process.send_signal(signal.SIGKILL)
@@ -261,14 +262,14 @@ class Successor:
         contents: Sequence[Iterable[Any]] = (),
         descriptors: Sequence[int] = (),
     ) -> None:
-        """Send a message, and behind it files with these contents and the descriptors."""
+        """Send a message, then files with these contents and the descriptors."""
         files: list[int] = []
         try:
             files.extend(map(_file, contents))
             _send(self._socket, message)
             _send_descriptors(self._socket, [*files, *descriptors])
         except (BrokenPipeError, ConnectionResetError):
-            # It can have said why.
+            # The new process can have sent the reason before it ended.
             raise _unexpected(self._receive(_END_S)) from None
         except OSError as error:
             raise HandoverFailed(f"the new program takes nothing: {error.strerror or error}") from error
@@ -282,7 +283,7 @@ class Successor:
             raise _unexpected(answer)
 
     def _wait_for(self, what: str) -> dict[str, Any]:
-        """The next message, which says that it is ready, or prepared. Lets clients go on meanwhile."""
+        """Wait for the next message; `what` is for the error. Clients are served meanwhile."""
         left_s = self._countdown(_READY_S)
         poll = select.poll()
         poll.register(self._socket, select.POLLIN)
@@ -293,7 +294,7 @@ class Successor:
         return self._receive(_END_S)
 
     def _countdown(self, within_s: float) -> Callable[[], float]:
-        """How much is left of this time."""
+        """A function that returns the seconds left."""
         deadline = self._clock.monotonic() + within_s
         return lambda: deadline - self._clock.monotonic()
 
@@ -312,20 +313,20 @@ class Successor:
         return message
 
 
-# What systemd has said to this process alone.
+# Variables of systemd that are only for the process that has them.
 _NOT_INHERITED = ("LISTEN_", "WATCHDOG_PID")
 
 
 def _unexpected(answer: Mapping[str, Any]) -> HandoverFailed:
-    return HandoverFailed(str(answer.get("error", "the new program answers what was not asked")))
+    return HandoverFailed(str(answer.get("error", "the new program sent an unexpected answer")))
 
 
 @dataclass(frozen=True, slots=True)
 class HandedOver:
-    """What a new process gets from the old one, while it comes."""
+    """The state from the old process, read part by part as it arrives."""
 
     parts: Iterator[Part]
-    # Those that the parts so far refer to.
+    # The buffers that the parts so far refer to.
     buffers: KeptBuffers
 
 
@@ -338,25 +339,25 @@ class Predecessor:
 
     @staticmethod
     def find(environment: Mapping[str, str]) -> Predecessor | None:
-        """The old process, if there is one."""
+        """The old process that started this one; None if this is not an upgrade."""
         descriptor = environment.get(VARIABLE, "")
         return Predecessor(int(descriptor)) if descriptor.isdecimal() else None
 
     def prepare(self, hello: Mapping[str, Any]) -> Iterator[Any]:
-        """Say that this process is ready, and get what is sent before the rest. Ends the process if nothing comes."""
+        """Send `hello`, and return the state that is sent ahead. Exits if the old process ends."""
         self._say(state=STATE_VERSION, **hello)
         self._next()
         (file,) = _receive_descriptors(self._socket, 1)
         return map(json.loads, _read_all(file).splitlines())
 
     def receive(self) -> HandedOver:
-        """The rest. Whoever asks for the first part has prepared everything. Ends the process if nothing comes."""
+        """The rest of the state. Asking for the first part sends `prepared`. Exits if the old process ends."""
         buffers = KeptBuffers()
         return HandedOver(self._parts(buffers), buffers)
 
     def _parts(self, buffers: KeptBuffers) -> Iterator[Part]:
         self._say(prepared=True)
-        # The old process has to come to rest before the first.
+        # The old process stops serving before it sends the first part.
         while "complete" not in (message := self._next()):
             state_file, buffer_file, *descriptors = _receive_descriptors(
                 self._socket, message["descriptors"] + 2
@@ -366,19 +367,19 @@ class Predecessor:
             yield state, descriptors
 
     def understood(self) -> None:
-        """Say that everything is understood, and wait for the word to go. Ends the process without it."""
+        """Send `understood`, and wait for `go`. Exits if the old process ends."""
         self._say(understood=True)
         self._next()
 
     def serving(self) -> None:
-        """Say that this process serves the clients from now on."""
-        # If the old process has ended meanwhile, this one serves all the more.
+        """Send `serving`: from now on this process serves the clients."""
+        # If the old process has ended meanwhile, this one has to serve all the same.
         with suppress(OSError):
             _send(self._socket, {"serving": True})
         self._socket.close()
 
     def refuse(self, why: str) -> None:
-        """Say why this process cannot take over."""
+        """Send the reason why this process cannot take over."""
         with suppress(OSError):
             _send(self._socket, {"error": why})
 

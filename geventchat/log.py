@@ -237,7 +237,7 @@ class LineWriter(Worker[_Item]):
     def __init__(self, descriptor: int, name: str, gather_s: float = 0.0) -> None:
         super().__init__(name, gather_s)
         self._descriptor = descriptor
-        # What the thread has taken out and has not turned into text, and text that has not been written.
+        # The items that the thread has taken and not formatted yet, and the formatted text that is not written yet.
         self._items: list[_Item] = []
         self._rest = memoryview(b"")
         self._lost = 0
@@ -280,12 +280,12 @@ class LineWriter(Worker[_Item]):
         while not self._abandoned:
             try:
                 if starved:
-                    # An event that is waited for would take more memory.
+                    # Waiting for an event would take more memory.
                     select.select((), (), (), _FIRST_RETRY_S)
                 starved = True
                 self._complete = self._write_until_closed()
             except MemoryError:
-                continue  # Where it was is in `_items` and `_rest`.
+                continue  # Its position is in `_items` and `_rest`.
             return
 
     def _write_until_closed(self) -> bool:

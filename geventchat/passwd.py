@@ -48,7 +48,7 @@ def main(words: Sequence[str]) -> int:
         help="make a token and print it; the account that is made for it has no password that anybody knows",
     )
     parser.add_help_to(options)
-    # Not `parse_all`, which shows what it does not know: that can be a password.
+    # Not `parse_all`, whose error quotes unknown arguments: one can be a password.
     arguments, unknown = parser.parse_known_args(words)
     if unknown:
         parser.error("unexpected arguments behind NAME; the password is asked for")
@@ -116,7 +116,7 @@ def _make_token(directory: Path, name: Name) -> Secret:
     finally:
         complete = storage.close(_CLOSE_S)
     if not complete:
-        raise _CannotSet(f"cannot write to {directory}; there is no new token")
+        raise _CannotSet(f"cannot write to {directory}; no token was created")
     return token
 
 

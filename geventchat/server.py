@@ -489,9 +489,9 @@ class Server:
     def say(self, text: str, room: str = "lobby", timeout: float | None = None) -> int:
         """Say one line in a room under the name of the server; returns the id of the message.
 
-        The text is cleaned as those of clients are. While the room cannot follow, the calling greenlet waits, `timeout`
-        seconds at most: then, or at once with 0, TimeoutError means that nothing was sent. LookupError: the room does not
-        exist. ValueError: nothing is left of the text, or it is longer than a line can be.
+        The text is cleaned like that of a client. Waits while slow readers hold up the room, for at most `timeout` seconds, and
+        then raises TimeoutError: nothing was sent. LookupError: the room does not exist. ValueError: the cleaned text is empty
+        or longer than a line can be.
         """
         chat, found = self._find(room)
         if not chat.is_reserved(self._name):
@@ -511,7 +511,7 @@ class Server:
             raise LookupError(f"{name!r} is not in {room}")
 
     def announce(self, text: str) -> str:
-        """Say one line to everyone who is logged in, and return it as it was said. ValueError is as for `say`."""
+        """Announce one line to all logged-in users, and return it as it was said. ValueError is as for `say`."""
         context = self.context
         cleaned = self._cleaned(text)
         context.delivery.publish_to_all(Announcement(cleaned, int(1000 * self._clock.time())))
@@ -585,9 +585,9 @@ class Server:
         return not busy and self.context.chat.can_be_handed_over
 
     def to_parts(self, keep: Callable[[Buffer], Any], admin: int | None = None) -> Iterator[Part]:
-        """Everything, and the descriptors that belong to it, to be handed over. Nothing else may run before it is, or is not.
+        """The whole state with its descriptors, to be handed over. No other greenlet may run until that succeeds or fails.
 
-        What clients have been sent is sent now, as far as their sockets take it; `keep` gets the rest. Changes nothing else.
+        Pending bytes are sent now, as far as the sockets accept them; `keep` gets the rest. This changes no other state.
         `admin` is the descriptor of the admin socket.
         """
         context = self.context
@@ -720,7 +720,7 @@ class Server:
     ) -> PrivateEvent | None:
         """Carry out a command about a room, above every role, and return the answer. `by` is for the audit log.
 
-        LookupError: there is no such room. `timeout` is as for `say`; once a command has begun, it is carried out.
+        LookupError: the room does not exist. `timeout` is as for `say`; a command that has begun is always carried out.
         """
         chat, found = self._find(room)
         subscriber = _Answer()

@@ -138,7 +138,7 @@ class ServiceDefaults:
     host: str = ""
 
 
-# What can serve the clients of a listener, by the name that its scheme begins with. `Server._make_services` makes each.
+# The services that a listener can have, by the beginning of its scheme. `Server._make_services` makes each.
 SERVICES: dict[str, ServiceDefaults] = {
     **{name: ServiceDefaults(dialect.port) for name, dialect in DIALECTS.items()},
     "metrics": ServiceDefaults(9464, "127.0.0.1"),
@@ -273,7 +273,7 @@ class Listen:
         return f"{self.scheme}://{place}{'?' if query else ''}{query}"
 
 
-# What can follow an address, as in ?cert=FILE&key=FILE.
+# The options that can follow an address, as in ?cert=FILE&key=FILE.
 _LISTEN_OPTIONS: dict[str, Callable[[str], Any]] = {"cert": str, "key": str, "mode": MODE.read}
 
 
@@ -781,7 +781,7 @@ class Limits(_Checked):
         10.0,
         number(unit="seconds", metavar="SECONDS"),
         Group.TIMES,
-        "disconnect clients whose TLS handshake is not complete this long after connecting; 0: never",
+        "disconnect clients that take this long for a first TLS record, the rest of a handshake, or a proxy header; 0: never",
     )
     request_s: float = setting(
         "request-timeout",
@@ -1019,7 +1019,7 @@ class Limits(_Checked):
         67_108_864,
         BYTES,
         Group.EMBEDDING,
-        "bytes of direct messages kept for all accounts together; beyond them, the account with the most loses its oldest",
+        "bytes of direct messages kept for all accounts together; beyond them, the account that sent the most loses its oldest",
     )
     room_acts: int = setting(
         None,

@@ -1,4 +1,4 @@
-"""What a server under systemd says to it and gets from it: notifications, the watchdog, sockets. Imports no gevent.
+"""The interface to systemd: notifications, the watchdog, sockets. Imports no gevent.
 
 See sd_notify(3) and sd_listen_fds(3). Without systemd every function here does nothing.
 """

@@ -399,7 +399,7 @@ def _generate(options: argparse.Namespace) -> ExitCode:
 
 
 def _model(options: argparse.Namespace, *parts: str) -> Callable[[], Any]:
-    """What makes a model, whose models have these parts."""
+    """A factory for the model; an error if the model lacks one of these parts."""
     from harness.targets.choice import UsageError, named
 
     make_model = named(options.model, "model")

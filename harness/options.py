@@ -62,7 +62,7 @@ def _of_kind(kind: str) -> Callable[[str], tuple[str, str]]:
 @dataclass(frozen=True)
 class Option:
     flag: str
-    """As typed for the commands; empty for a mode of the pytest plugin."""
+    """The flag on the command line; empty for a mode of the pytest plugin."""
     help: str
     commands: str = ""
     """The names of the commands that have it."""

@@ -242,7 +242,7 @@ class _Crash:
         self.message = message
 
     def __str__(self) -> str:
-        """What pytest shows with --tb=line."""
+        """The text that pytest shows with --tb=line."""
         return self.message
 
 

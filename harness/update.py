@@ -80,7 +80,7 @@ def update(
         script = read(before, shown(path))
     except (ScriptError, OSError):
         return UpdateResult(play_file(path, target, play_options))
-    # What comes after the answers to a fence line would be written into a later turn than its own.
+    # Otherwise lines that come after the answers to a fence line would be written into a later turn.
     play_options = replace(play_options, trust_answers=False)
     verdict = play(script, target, play_options, keep_going=True)
     if verdict.outcome is not Outcome.FAILED:

@@ -79,7 +79,7 @@ class _WebServer(Server):
 
 
 def serve_web(spec: ServerSpec) -> Server:
-    """What scripts know as `json` over WebSockets, with `--transport "websocket /ws"`."""
+    """The dialect `json` over WebSockets, for scripts with `--transport "websocket /ws"`."""
     if spec.endpoints != ("json",):
         raise UnsupportedSpec("only json is spoken over WebSockets")
     return _serve(replace(spec, endpoints=("web",)), _WebServer, "")

@@ -20,7 +20,7 @@ _LOOK_S = 0.005
 
 
 def until(condition: Callable[[], bool], within_s: float = HANG_S) -> bool:
-    """Whether this becomes true."""
+    """Wait until this is true; False if it does not become so."""
     deadline = time.monotonic() + within_s
     while not condition():
         if time.monotonic() > deadline:

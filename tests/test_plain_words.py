@@ -36,6 +36,7 @@ PRIVATE_NAMES = {
     "Manner": "PlayOptions",
     "Outbox": "Subscriber or Audience",
     "Flusher": "Delivery",
+    "Hearing": "DeliveryTracker",
 }
 # Sentences that read as if they had been translated.
 TRANSLATED = {
@@ -47,7 +48,7 @@ TRANSLATED = {
     "that there is not": "unknown",
     "owe[ds]": "pending; has a debt",
     "nothing of anyone": "nothing about the clients",
-    "of their own accord": "themselves",
+    "of (its|their|his) own": "its own, a separate; itself",
     "(is|are) nobody's": "belongs to no one",
     "is let go": "is disconnected, is freed",
     "nobody (can|waits|hears|reads)": "no client can, waits, …",

@@ -171,7 +171,7 @@ class TlsClient:
         self.pump()
 
     def taken(self) -> bytes:
-        """What it has received since it was last asked."""
+        """The bytes received since the last call."""
         self.pump()
         received = bytes(self.memory.received)
         self.memory.received.clear()

@@ -1,8 +1,8 @@
-"""Carries out what an operator asks for on the admin socket. Knows no sockets: an act takes a request and yields its answer.
+"""Carries out the requests of the admin socket. Knows no sockets: an act takes a request and yields its answer.
 
 Invariants:
 - Every act that changes something is in the audit log, and in the server's log.
-- An act that lists many looks at a bounded number at a time; whoever carries it out lets others go on in between.
+- An act that lists many rows yields a bounded number at a time; its caller lets other greenlets run in between.
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ from geventchat.rate import Rate, TokenBucket
 from geventchat.server import Server
 from geventchat.settings import Listen
 
-# Whose acts these are in the audit log. No client can have the name.
+# The author of these acts in the audit log. No client can have this name.
 ACTOR = Name("geventchat admin", "")
-# Announcements go to everyone without waiting for slow readers, whom too many of them would disconnect.
+# Announcements do not wait for slow readers: too many would disconnect them.
 ANNOUNCEMENTS_PER_S = 1.0
 BURST_ANNOUNCEMENTS = 10
-# How long a command waits for recipients that cannot follow, and how often a long act says that it goes on.
+# How long a command waits for slow recipients, and how often a long act reports progress.
 _PATIENCE_S = 10.0
 _PROGRESS_S = 2.0
 _REFUSALS = {
-    Rejection.USER_NOT_FOUND: "nobody with this name is there, and no account has it",
+    Rejection.USER_NOT_FOUND: "no user or account has this name",
     Rejection.NOT_PERMITTED: "not possible: the lobby has no owner and no moderators, and moderators need an account",
     Rejection.LIST_FULL: "the list is full",
     Rejection.TOO_MANY_ROOMS: "that person owns as many rooms as possible",
@@ -60,7 +60,7 @@ _REFUSALS = {
 
 
 class Controls(Protocol):
-    """What the process lets an operator change."""
+    """The parts of the process that an operator can change."""
 
     @property
     def log_level(self) -> str:
@@ -74,7 +74,7 @@ class Controls(Protocol):
         """When the server started."""
 
     def facts(self) -> dict[str, Any]:
-        """What else the status says about the process."""
+        """More facts about the process for the status."""
 
     # A backup is running.
     backing_up: bool
@@ -275,7 +275,7 @@ class Acts:
         except InvalidName:
             room = None
         if room is None:
-            raise Refused(f"there is no room {typed!r}")
+            raise Refused(f"unknown room {typed!r}")
         return room
 
     # --- Acts on the process -----------------------------------------------------------------------------------------
@@ -321,9 +321,9 @@ class Acts:
         yield _done(level=self._controls.log_level)
 
 
-# What is not said of a request in the server's log.
+# Fields of a request that the server does not log.
 _UNLOGGED = frozenset({"v", "act", "password"})
-# These change nothing.
+# Acts that change nothing.
 _QUESTIONS = frozenset({"status", "who", "rooms", "bans"})
 
 

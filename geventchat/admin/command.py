@@ -37,7 +37,7 @@ EXIT_NO_SERVER = 4
 EXIT_NO_PERMISSION = 5
 EXIT_OTHER_VERSION = 6
 
-# The server says at least this often that a long act goes on.
+# The server reports progress of a long act more often than this.
 _SILENCE_S = 30.0
 _EPILOG = """\
 The server is found by its settings, as it finds them itself: --data or --admin-socket, the environment, or the file that
@@ -49,7 +49,7 @@ the protocol.
 
 
 class _Failed(Exception):
-    """There is no answer. The message says why."""
+    """The request got no answer; the message says why."""
 
     def __init__(self, code: int, message: str) -> None:
         super().__init__(message)
@@ -96,7 +96,7 @@ def _parser() -> Parser:
         description="Administer a running server, over its Unix socket.",
         epilog=_EPILOG,
     )
-    # argparse shows them as a list of acts.
+    # Without this, argparse would call the list of acts "positional arguments".
     acts = parser.add_subparsers(dest="act", metavar="ACT", required=True, title="acts", parser_class=Parser)
     options = parser.add_argument_group("Options")
     parser.add_help_to(options)
@@ -116,7 +116,7 @@ def _parser() -> Parser:
     act("rooms", "list all rooms, private ones too")
     act(
         "announce",
-        "say one line to everyone who is logged in",
+        "say one line to all logged-in users",
         (("text",), {"metavar": "TEXT", "nargs": "+", "help": "what to say"}),
         request=lambda given: {"text": " ".join(given.text)},
     )
@@ -175,7 +175,7 @@ def _parser() -> Parser:
         "password",
         "set the password of an account, which is made if there is none",
         (("who",), {"metavar": "NAME", "help": "the account; the password is asked for"}),
-        # Not an error of the parser, which shows what it does not know: that can be a password.
+        # Accepted here because the parser quotes unknown arguments in its error, and this one can be a password.
         (("rest",), {"nargs": "*", "help": argparse.SUPPRESS}),
         request=_password,
     )
@@ -209,7 +209,7 @@ def _nothing(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def _ban(given: argparse.Namespace) -> dict[str, Any]:
-    # The words are those of the command in the chat.
+    # The arguments are those of the command BAN in the chat.
     command = VERBS["ban"].read(" ".join([given.who, *given.rest]))
     assert isinstance(command, Impose)
     return {"who": command.who, "seconds": command.seconds, "reason": command.reason, "room": given.room}
@@ -302,7 +302,7 @@ def _show(arguments: argparse.Namespace, done: dict[str, Any], rows: list[dict[s
 
 
 def _label(key: str) -> str:
-    # That is shown as a time.
+    # `_cell` shows it as a time.
     return "started" if key == "started_ms" else key.replace("_", " ")
 
 

@@ -1,4 +1,4 @@
-"""The admin socket: takes requests of local programs, one greenlet for each, and sends the answers. Knows no acts.
+"""The admin socket: reads requests from local programs, one greenlet per connection, and sends the answers. Knows no acts.
 
 Invariants:
 - Only root and the user that the server runs as can connect, by the mode of the socket and by what the kernel says of a peer.
@@ -44,7 +44,7 @@ _CREDENTIALS = struct.Struct("3i")
 
 
 class CannotOpenSocket(Exception):
-    """There is no admin socket. The message says why."""
+    """The admin socket cannot be opened; the message says why."""
 
 
 class AdminSocket:
@@ -76,12 +76,12 @@ class AdminSocket:
         return int(self._socket.fileno())
 
     def close(self) -> None:
-        """Take no more requests, and abandon those that are running."""
+        """Accept no more requests, and abandon those that are running."""
         self._acceptor.kill(block=False)
         self._socket.close()
         for peer in list(self._peers):
             peer.kill(block=False)
-        # It can be another server's by now.
+        # The path can belong to another server by now.
         if _identity(self.path) == self._identity:
             with suppress(OSError):
                 self.path.unlink()
@@ -127,7 +127,7 @@ class AdminSocket:
                     return
                 self._answer(peer, line, f"pid {pid}, uid {uid}")
         except (OSError, Timeout):
-            pass  # It is gone, or too slow: whatever it asked for has been done or was not begun.
+            pass  # The peer is gone or too slow. Its request has been carried out, or was never begun.
         finally:
             peer.close()
 
@@ -136,7 +136,7 @@ class AdminSocket:
             for answer in self._carry_out(read_request(line), by, partial(_send_at_once, peer)):
                 _send(peer, answer)
                 if "done" not in answer:
-                    # Clients have their turn.
+                    # Let the clients' greenlets run.
                     gevent.sleep(0)
         except BadRequest as bad:
             _send(peer, error(bad.code, str(bad)))
@@ -153,7 +153,7 @@ def _send(peer: Any, answer: Answer) -> None:
 
 
 def _send_at_once(peer: Any, answer: Answer) -> None:
-    """Send an answer, or lose it: nothing else may run meanwhile."""
+    """Send an answer without waiting, so that no other greenlet runs; if the socket is full, it is lost."""
     with suppress(OSError):
         os.write(peer.fileno(), encode(answer))
 

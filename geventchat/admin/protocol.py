@@ -1,12 +1,12 @@
-"""What `geventchat admin` and a server say to each other: one JSON object per line, in both directions; and where.
+"""The protocol between `geventchat admin` and a server: one JSON object per line in both directions. Also finds the socket.
 
-A request is `{"v": 1, "act": "kick", "who": "bob"}`. The server answers it with any number of `rows` and of `progress`, and
-then with `done` or `error`. Then it takes the next request. docs/operations.md describes the protocol for other programs.
+A request is `{"v": 1, "act": "kick", "who": "bob"}`. The server answers with any number of lines with `rows` or `progress`,
+then with `done` or `error`, and reads the next request. docs/operations.md describes the protocol for other programs.
 
 Invariants:
-- A request has at most `MOST_REQUEST_BYTES`, and an answer's line at most `MOST_ANSWER_BYTES`.
-- A request with a field that its act does not have is refused: what is not understood is not ignored.
-- A server that does not know the version of a request says which one it knows, and nothing else happens.
+- A request has at most `MOST_REQUEST_BYTES`, and a line of an answer at most `MOST_ANSWER_BYTES`.
+- A request with an unknown field is refused: the server never ignores what it does not understand.
+- A request of an unknown version is refused with the version that the server speaks.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ VERSION = 1
 SOCKET = "admin.sock"
 MOST_REQUEST_BYTES = 16_384
 MOST_ANSWER_BYTES = 1_048_576
-# What one row, or a text in it, cannot exceed: names, topics, reasons.
+# Names, topics and reasons are short, so this many rows fit into a line.
 ROWS_AT_ONCE = 100
 # More digits than any number has.
 _MOST_INTEGER = 2**53
-# What `sockaddr_un` has room for.
+# The longest path in a `sockaddr_un`.
 _MOST_PATH_BYTES = 107
 
 Request = Mapping[str, Any]
@@ -44,7 +44,7 @@ class BadRequest(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """What one field of a request can be."""
+    """The type and the values of a field of a request."""
 
     kind: type
     required: bool = False
@@ -129,7 +129,7 @@ def _check(where: str, key: str, value: object, fields: Mapping[str, Field]) -> 
 
 
 def read_answer(line: bytes) -> Answer:
-    """Read a line of a server. Raises BadRequest if it is none, or of another version."""
+    """Read a line from a server. Raises BadRequest if it is not an answer, or has another version."""
     try:
         answer = json.loads(line)
     except (ValueError, RecursionError):
@@ -144,12 +144,12 @@ def read_answer(line: bytes) -> Answer:
 
 
 def error(code: str, message: str) -> Answer:
-    """The last line of an answer to what was not done."""
+    """The last line of an answer: the act was not carried out."""
     return {"error": {"code": code, "message": message}}
 
 
 def socket_path(named: str, data: str) -> Path | None:
-    """Where a server with these settings has its socket; None if it has none."""
+    """The path of the socket of a server with these settings; None if it has no socket."""
     if named:
         return Path(named)
     return Path(data) / SOCKET if data else None
@@ -157,7 +157,7 @@ def socket_path(named: str, data: str) -> Path | None:
 
 @contextmanager
 def short_path(path: Path) -> Iterator[str]:
-    """The path as an address of a socket has room for it: through a descriptor of its directory if it is too long."""
+    """The path, shortened to fit into a socket address: through a descriptor of its directory if it is too long."""
     if len(os.fsencode(path)) <= _MOST_PATH_BYTES:
         yield str(path)
         return

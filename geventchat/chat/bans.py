@@ -1,8 +1,8 @@
 """Bans and mutes, of one room or of the server. Pure; the time is passed in.
 
 A ban of a person applies to the account. Without an account, it applies to the name, and to clients without an account
-that log in later from the same address; clients that had logged in before belong to other people. A ban of a name, of an
-account or of a range of addresses applies to nothing else.
+that log in later from the same address; clients that had logged in before belong to other people. A ban of a name applies
+only to the name, a ban of an account only to the account, and a ban of a range only to its addresses.
 
 Invariants of Bans:
 - The `total` of several lists is how many bans they hold together.
@@ -26,7 +26,7 @@ from geventchat.chat.records import Restriction, RestrictionKind
 from geventchat.chat.states import pack, unpack
 from geventchat.chat.text import visible
 
-# How bans of a name or an account alone are written, to tell them from bans of people.
+# The prefixes of bans of only a name or only an account.
 NAME = "name:"
 ACCOUNT = "account:"
 _ALMOST_ADDRESS = re.compile(r"[0-9]+(\.[0-9]+)+")
@@ -34,7 +34,7 @@ _ALMOST_ADDRESS = re.compile(r"[0-9]+(\.[0-9]+)+")
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """What is known of someone who wants to enter or to speak."""
+    """The facts that bans are compared with, about a client that wants to enter or speak."""
 
     name_key: str
     account_key: str
@@ -48,11 +48,12 @@ class Ban:
     __slots__ = ("after_login", "label", "network", "record")
 
     def __init__(self, record: Restriction, after_login: int = 0) -> None:
-        """The address of someone else does not affect logins up to `after_login`; 0 for a ban from an earlier run."""
+        """A ban of a person applies to others at the same address only if they logged in after `after_login`; 0 for a ban from
+        an earlier run."""
         self.record = record
         self.after_login = after_login
         self.network = parse_network(record.network)
-        # What lifts it, and what one can have at a time.
+        # The name of the ban in its list, and for lifting it.
         self.label = record.name or record.account or str(self.network)
         for prefix in (NAME, ACCOUNT):
             if record.shown.startswith(prefix):
@@ -69,7 +70,7 @@ class Ban:
         return until_ms is not None and until_ms <= now_ms
 
     def concerns(self, person: Person) -> bool:
-        """True when this person is meant."""
+        """True when the ban applies to this person."""
         record = self.record
         if record.account:
             return person.account_key == record.account
@@ -81,7 +82,7 @@ class Ban:
 
 
 class BanTotal:
-    """How many bans and mutes several lists hold together."""
+    """The number of bans and mutes in several lists together."""
 
     __slots__ = ("bans",)
 
@@ -127,7 +128,7 @@ class Bans:
         return ban
 
     def forget(self) -> None:
-        """Count no longer: the room is gone."""
+        """Stop counting these bans, because the room is gone."""
         self._total.bans -= len(self.by_label)
 
     def expire(self, now_ms: int) -> list[Ban]:
@@ -138,23 +139,23 @@ class Bans:
         return over
 
     def find(self, person: Person, now_ms: int) -> Ban | None:
-        """A ban that concerns this person."""
+        """A ban that applies to this person; None if there are none."""
         name, account = person.name_key, person.account_key
         for label in (name, account, NAME + name, ACCOUNT + account):
             ban = self.by_label.get(label)
             if ban is not None and ban.concerns(person) and not ban.is_over(now_ms):
                 return ban
         if person.address is not None:
-            # A ban of somebody else at the same address is none of an account.
+            # A ban of another person at the same address does not apply to accounts.
             return self._find_at(person.address, now_ms, 0 if person.account_key else person.login_number)
         return None
 
     def find_address(self, address: Address, now_ms: int) -> Ban | None:
-        """A ban of a range that contains this address, whoever has it."""
+        """A ban of a range that contains this address, for any client."""
         return self._find_at(address, now_ms, 0)
 
     def _find_at(self, address: Address, now_ms: int, login_number: int) -> Ban | None:
-        """A ban of this address; with the number of a login also one of somebody else there, which concerns later logins."""
+        """A ban of this address. With the number of a login, also the ban of a person there that applies to later logins."""
         for (version, length, is_range), prefixes in self._networks.items():
             if version == address.version and (is_range or login_number):
                 neighbours = prefixes.get(int(address) >> (address.max_prefixlen - length))
@@ -168,7 +169,7 @@ class Bans:
         return [[pack(ban.record), ban.after_login] for ban in self.by_label.values()]
 
     def take_state(self, state: list[Any]) -> None:
-        """Take over bans, in place of those that there are."""
+        """Take over bans, in place of the present ones."""
         for label in list(self.by_label):
             self.remove(label)
         for record, after_login in state:
@@ -176,10 +177,10 @@ class Bans:
 
 
 def read_ban_list(text: str, now_ms: int, most: int) -> list[Ban]:
-    """The bans of a list: one on each line, and its reason behind it. Raises ValueError, which names the line that is wrong.
+    """Read a ban list, with one ban per line. Raises ValueError, which names the wrong line.
 
-    A line begins with an address or a range, with `account:NAME`, or with a name, which can be written `name:NAME`. What is
-    behind a `#` is a comment.
+    A line begins with an address or a range, with `account:NAME`, or with a name, which can be written `name:NAME`. The rest of
+    the line is the reason. Text after a `#` is a comment.
     """
     bans: list[Ban] = []
     # Not `splitlines`, which counts more lines than an editor does.
@@ -198,13 +199,13 @@ def read_ban_list(text: str, now_ms: int, most: int) -> list[Ban]:
 
 
 def _listed(who: str) -> Restriction | None:
-    """The ban that a word of a ban list means; None if it means none."""
+    """The ban for the first word of a line; None if it is not valid."""
     record = Restriction(RestrictionKind.BAN, "", "", "", "", who, None, "", "the ban list", 0)
     network = parse_network(who)
     if network is not None:
         return replace(record, network=str(network), shown=text_of(network))
     if _ALMOST_ADDRESS.fullmatch(who):
-        # Such as 10.0.0.300. It could be a name, but that is hardly what is meant.
+        # Such as 10.0.0.300: a valid name, but most likely a wrong address.
         return None
     of_account = who.startswith(ACCOUNT)
     try:
@@ -217,13 +218,13 @@ def _listed(who: str) -> Restriction | None:
 
 
 class _Neighbours:
-    """Bans with the same addresses. Which one matters does not take longer to find the more there are."""
+    """Bans of the same addresses. Finds the one that applies in logarithmic time, however many there are."""
 
     __slots__ = ("_latest", "_logins", "bans")
 
     def __init__(self) -> None:
         self.bans: dict[str, Ban] = {}
-        # From which login on each one matters, in order, and which of those up to there ends last; empty when out of date.
+        # The `after_login` of each ban, sorted, and for each the latest-ending ban up to there; empty when out of date.
         self._logins: list[int] = []
         self._latest: list[Ban] = []
 
@@ -233,12 +234,12 @@ class _Neighbours:
         self._logins = []
 
     def remove(self, ban: Ban) -> None:
-        """Take one away."""
+        """Remove a ban."""
         del self.bans[ban.label]
         self._logins = []
 
     def latest(self, login_number: int) -> Ban | None:
-        """The one that ends last of those that concern this login."""
+        """The latest-ending ban that applies to this login; None if none does."""
         if not self._logins:
             self._sort()
         at = bisect_left(self._logins, login_number)
@@ -254,7 +255,7 @@ _Kind = tuple[int, int, bool]
 
 
 def _later(one: Ban, other: Ban) -> Ban:
-    """The one that ends later."""
+    """The ban that ends later."""
     ends = [math.inf if ban.record.until_ms is None else ban.record.until_ms for ban in (one, other)]
     return one if ends[0] >= ends[1] else other
 

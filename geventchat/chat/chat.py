@@ -2,7 +2,7 @@
 
 Knows no bytes, no sockets and no event loop. It never waits: work that has to wait is returned as `Pending`.
 
-`presence` decides who is in the chat, and in which rooms.
+`presence` decides which clients are in the chat, and in which rooms.
 
 Invariant: a command that returns `Busy` without `go_on` has changed nothing.
 """
@@ -102,11 +102,11 @@ from geventchat.chat.storage import LOOKUP_BYTES, Storage, StorageUnavailable
 from geventchat.chat.visits import Visits
 from geventchat.exhaustive import assert_never
 
-# What the names and topics of the rooms in one list can have in UTF-8: 500 rooms with the longest topics in ASCII fit.
+# The most UTF-8 bytes of names and topics in one list of rooms: enough for 500 rooms with the longest ASCII topics.
 _LIST_BYTES = 196_608
-# What it costs to pass over a name that a client has listed before, as bytes.
+# The cost, in bytes, of skipping a name that the client has listed before.
 _PASSED_BYTES = 1
-# What a hole costs whoever is ignored, as bytes: making one takes about as long as handling as many bytes of short lines.
+# The cost of a hole for the ignored sender: making one takes about as long as handling this many bytes of short lines.
 _HOLE_BYTES = 4
 # Parse errors that are reported before login, too.
 _ALWAYS_REPORTED = frozenset(
@@ -115,7 +115,7 @@ _ALWAYS_REPORTED = frozenset(
 
 
 class Chat:
-    """The rooms and everyone in them."""
+    """The rooms and the clients in them."""
 
     def __init__(
         self,
@@ -134,10 +134,10 @@ class Chat:
     ) -> None:
         """Take the time from `time`, in seconds since 1970, and the gates of rooms from `new_gate`.
 
-        `announce_later` gets each room whose gate has to admit the announcement of a departure, and `observer` what happens.
-        Neither can block. `tools` are what passwords need. No client can log in with one of the `reserved_names`.
-        `operators` are the keys of the names of operators, which need their accounts. Clients are greeted with the
-        `greeting` unless it is empty.
+        `announce_later` gets each room whose gate has to open before a departure can be announced; `observer` gets the events.
+        Neither can block. `tools` hash and verify passwords. No client can log in with one of the `reserved_names`.
+        `operators` are the keys of the names of operators, who need their accounts. The `greeting` is sent to each client
+        unless it is empty.
         """
         stored = storage.load()
         self.epoch = stored.epoch
@@ -147,11 +147,11 @@ class Chat:
         self._in_thread = in_thread
         self._message_keys = MessageKeys(limits)
         self._sessions: dict[str, Session] = {}
-        # Counts for whoever watches the server; it never goes back.
+        # A counter for monitoring; it never decreases.
         self.direct_messages = 0
-        # One set for good, since others look at it, too.
+        # Changed in place, because other objects share this set.
         self._reserved = set(map(key_of, reserved_names)).difference(operators)
-        # The names that are reserved or need an account, and those of all people who are logged in.
+        # All names that are reserved, registered or in use.
         self._look_alikes = look_alikes = LookAlikes()
         for key in self._reserved.union(operators):
             look_alikes.add(Name(key, key))
@@ -306,7 +306,7 @@ class Chat:
                 return reject(session, Rejection.NOT_LOGGED_IN)
 
     def greet(self, session: Session) -> None:
-        """Say to a client that has connected what the operator says to everyone."""
+        """Send the greeting to a client that has connected."""
         if self.greeting:
             session.subscriber.deliver(Greeting(self.greeting))
 
@@ -353,17 +353,17 @@ class Chat:
         return self._moderation.bans_of(room)
 
     def change_ban_list(self, bans: Sequence[Ban]) -> Result[object]:
-        """Ban these from the server in place of those that were listed before, and remove whoever they concern."""
+        """Replace the bans of the server's ban list, and remove the clients that the new ones match."""
         return self._moderation.change_ban_list(bans)
 
     @property
     def sessions(self) -> Collection[Session]:
-        """Everyone who is logged in, in login order: a live view."""
+        """All logged-in sessions in login order: a live view."""
         return self._sessions.values()
 
     @property
     def greeting(self) -> str:
-        """What is said to every client that connects; can be changed."""
+        """The greeting for every client that connects; can be changed."""
         return self._presence.greeting
 
     @greeting.setter
@@ -377,7 +377,7 @@ class Chat:
 
     @property
     def logins(self) -> int:
-        """How many logins there have been."""
+        """The number of logins so far."""
         return self._presence.logins
 
     @property
@@ -390,7 +390,7 @@ class Chat:
         return self._accounts.find(key) is not None
 
     def set_password(self, name: Name, password_hash: str) -> bool:
-        """Give an account another password without asking for the old one, or make the account: True then."""
+        """Set the password of an account without asking for the old one; True if this created the account."""
         return self._credentials.set_password(name, password_hash)
 
     @property
@@ -404,7 +404,7 @@ class Chat:
         return frozenset(self._reserved)
 
     def change_names(self, operators: Collection[str], reserved_names: Iterable[str]) -> None:
-        """Let these be the operators, by the keys of their names, and these the names that no client can log in with."""
+        """Replace the operators, given by the keys of their names, and the names that no client can log in with."""
         before = self._reserved | self.operators
         self._reserved.clear()
         self._reserved.update(frozenset(map(key_of, reserved_names)).difference(operators))
@@ -416,12 +416,12 @@ class Chat:
             self._look_alikes.add(Name(key, key))
 
     def audit(self, name: str, action: str, target: str, detail: str = "") -> None:
-        """Note an act on the whole server in the audit log."""
+        """Record an act on the whole server in the audit log."""
         self._storage.audit(Act(self._now_ms(), name, action, "", target, detail))
 
     # --- Handing over ------------------------------------------------------------------------------------------------
 
-    # Of the settings, or made of the others.
+    # Set from the settings, or derived from other attributes.
     TRANSIENT = frozenset(
         {
             *(
@@ -439,15 +439,15 @@ class Chat:
 
     @property
     def can_be_handed_over(self) -> bool:
-        """False while something is being done that can be neither interrupted nor done again."""
+        """False while a step is running that can be neither interrupted nor repeated."""
         return not (self._mailboxes.keeping or self._moderation.is_clearing)
 
     def ahead(self) -> Iterator[State]:
-        """What can be handed over before the rest, a bounded part at a time; meanwhile others can go on."""
+        """The state that can be handed over ahead, one bounded part at a time; clients are served in between."""
         return self.rooms.ahead()
 
     def to_state(self) -> State:
-        """Everything that the storage does not have, to be handed over; but for the sessions, each of which is apart."""
+        """The state that the storage does not have, to be handed over, without the sessions."""
         kept = self._storage.keeps_messages
         return {
             "epoch": self.epoch,
@@ -461,9 +461,9 @@ class Chat:
         }
 
     def take_state(self, state: State, logs: Mapping[str, RoomLog]) -> Callable[[Session, State], None]:
-        """Take over everything but the sessions: what is returned takes one over. Nobody has connected yet.
+        """Take over the state, before any client has connected. Returns a function that takes over one session.
 
-        `logs` are those that have been handed over ahead.
+        `logs` are the room logs that were handed over ahead.
         """
         self._accounts.take(unpack_all(state["accounts"]))
         rooms = self.rooms.take_state(state["rooms"], logs)
@@ -487,11 +487,11 @@ class Chat:
             self._owners.give_to(session, rooms[key])
 
     def go_on(self, session: Session) -> Result[object]:
-        """Go on with what this client was being sent, when its login or its entering a room was handed over."""
+        """Continue a login or an entry into a room that was handed over while the client was being sent its events."""
         return self._presence.go_on(session)
 
     def announce_departures(self) -> None:
-        """Go on with the departures that had to wait for readers when they were handed over."""
+        """Announce the departures that waited for slow readers when they were handed over."""
         for room in self.rooms:
             if not room.announce_departures():
                 self._announce_later(room)
@@ -538,7 +538,7 @@ class Chat:
 
         def finish(older: Sequence[PastMessage]) -> Result[object]:
             if session.find_room(room.key) is not room:
-                # It has been kicked or banned meanwhile.
+                # The client has been kicked or banned meanwhile.
                 return reject(session, Rejection.NOT_IN_ROOM, room.name, command.room)
             if room.log.deletions != deletions:
                 return self._tell_history(session, command)
@@ -555,7 +555,7 @@ class Chat:
         more = len(messages) > len(page)
         session.cost_bytes += UNSEEN_BYTES * (len(page) - len(heard))
         if more and page and not heard:
-            # A client that asks for what is before a page needs something to refer to.
+            # The client asks for the next page by an id of this one, so it must not be empty.
             session.cost_bytes += LOOKUP_BYTES
             earlier = replace(command, before=page[0].id, room=room.key)
             return More(partial(self._tell_history, session, earlier))
@@ -563,14 +563,14 @@ class Chat:
         return DONE
 
     def _read_before(self, room: str, id: int, limit: int) -> list[PastMessage]:
-        """A job: `Storage.before`. What cannot be read is missing."""
+        """A job: `Storage.before`; empty if the storage cannot be read."""
         try:
             return self._in_thread(partial(self._storage.before, room, id, limit))
         except StorageUnavailable:
             return []
 
     def _read_after(self, room: str, id: int, limit: int) -> list[PastMessage]:
-        """A job: `Storage.after`. What cannot be read is missing."""
+        """A job: `Storage.after`; empty if the storage cannot be read."""
         try:
             return self._in_thread(partial(self._storage.after, room, id, limit))
         except StorageUnavailable:
@@ -613,7 +613,7 @@ class Chat:
 
     def _change_account(self, session: Session, name: Name, command: AccountCommand) -> Result[object]:
         if isinstance(command, Register) and self._permissions.is_muted(session, name, self._now_ms()):
-            # An account is not concerned by a mute of an address.
+            # Otherwise registering would evade a mute of the address, which does not apply to accounts.
             return reject(session, Rejection.MUTED)
         if not self._storage.is_ready():
             return Busy(self.lobby.gate)
@@ -627,7 +627,7 @@ class Chat:
             return DONE
         room = self._presence.room_of(session, typed) if typed or session.meant else session.room
         if room is None or isinstance(room, Rejection):
-            # One answer for each message, also if the connection has joined them.
+            # One answer for each message, even if the connection has joined several.
             for _ in texts:
                 reject_room(session, room or Rejection.ROOM_NAME_INVALID, typed)
             return DONE
@@ -679,7 +679,7 @@ class Chat:
         return DONE
 
     def _send_to_absent(self, session: Session, name: Name, command: SendDirectMessage) -> Result[Any]:
-        """Keep a direct message for someone who is away; both need accounts."""
+        """Keep a direct message for an offline user; sender and recipient need accounts."""
         sender, recipient = session.account, self._accounts.find_account(key_of(command.to))
         if sender is None or recipient is None:
             return reject(session, Rejection.USER_NOT_FOUND, command.to)
@@ -704,7 +704,7 @@ class Chat:
                 self._observer(message)
             return DONE
 
-        # It is kept by a thread, of which there are few, and a thread waits for the disk.
+        # Keeping the message occupies one of few threads, which waits for the disk.
         session.cost_bytes += LOOKUP_BYTES
         return Pending(partial(self._mailboxes.keep, recipient, sender, message), finish)
 
@@ -729,7 +729,7 @@ class Chat:
         if refusal is not None:
             return reject(session, refusal, room.name, typed)
         now = self._time()
-        # Nothing waits for it: when the room cannot follow, it would come too late.
+        # Dropped if the room is behind: a typing notice that waits would come too late.
         if abs(now - session.typing_at) >= self._limits.typing_interval_s and room.gate.is_open():
             session.typing_at = now
             room.publish(Typing(room.name, name.shown, self._now_ms()), session.subscriber)
@@ -771,7 +771,7 @@ class Chat:
         return DONE
 
     def _hide_latest(self, session: Session, name: Name, room: Room) -> None:
-        """Hide what this client has just published from those who ignore it."""
+        """Hide the latest event of this client from the clients that ignore it."""
         session.cost_bytes += _HOLE_BYTES * self._ignores.hide_latest(name.key, room)
 
     def _now_ms(self) -> int:

@@ -25,7 +25,7 @@ class ParseError(Enum):
 
 
 class Sanction(Enum):
-    """What keeps someone out or silent; the value is the word of the command."""
+    """A ban keeps a person out, a mute keeps it silent; the value is the word of the command."""
 
     BAN = "ban"
     MUTE = "mute"
@@ -102,7 +102,7 @@ class ListRooms:
 
 @dataclass(frozen=True, slots=True)
 class AskTopic:
-    """What is the room's topic?"""
+    """Ask for the topic of a room."""
 
     room: str = ""
 
@@ -341,7 +341,7 @@ ModerationCommand = (
     | Delete
 )
 AccountCommand = Register | ChangePassword | AskToken | RevokeTokens
-# What needs no login.
+# Commands that need no login.
 VisitCommand = Post | ReadMessages
 Command = (
     Login

@@ -78,7 +78,7 @@ class Typing:
 
 @dataclass(frozen=True, slots=True)
 class Greeting:
-    """What the operator says to each client that connects."""
+    """The operator's greeting for each client that connects."""
 
     text: str
 
@@ -94,7 +94,7 @@ class MessageDeleted:
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """What the operator says to everyone who is logged in, whatever rooms they are in."""
+    """An announcement by the operator to all logged-in users, whatever rooms they are in."""
 
     text: str
     time_ms: int
@@ -226,13 +226,13 @@ class HistoryPage:
 
 @dataclass(frozen=True, slots=True)
 class Missed:
-    """What happened in a room before you heard it. A text that has been deleted is empty."""
+    """The events of a room that you missed. A deleted text is empty."""
 
     events: Sequence[Broadcast]
 
 
 class Action(Enum):
-    """What has been done at a client's request, where nothing else tells it so. The value is the word in the audit log."""
+    """A command that was carried out and has no other answer. The value is the word in the audit log."""
 
     TOPIC_SET = "topic"
     KICKED = "kick"

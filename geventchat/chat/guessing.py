@@ -32,7 +32,7 @@ FREE_FAILURES = 3
 FREE_FAILURES_OF_STRANGERS = 100
 LONGEST_WAIT_S = 900.0
 FORGET_S = 86_400.0
-# Of single strangers.
+# The most counters of single strangers.
 MAX_COUNTERS = 10_000
 MAX_KNOWN_ADDRESSES = 20
 

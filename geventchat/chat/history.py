@@ -26,10 +26,10 @@ from geventchat.chat.limits import ChatLimits
 from geventchat.chat.states import State, pack_all, unpack_all
 from geventchat.chat.storage import Storage
 
-# What an entry takes besides its texts, and a text besides its characters.
+# The overhead in bytes of an entry, and of each of its texts.
 _ENTRY_BYTES = 300
 _TEXT_BYTES = 60
-# What the texts of one page can have in UTF-8, and what each message counts besides. JSON takes up to three times as much.
+# The most UTF-8 bytes of texts in one page, and the overhead of each message. In JSON they take up to three times as much.
 _PAGE_BYTES = 262_144
 _MESSAGE_BYTES = 100
 
@@ -60,18 +60,18 @@ class RoomLog:
         self.bytes = 0
         # Every message with this id or a later one is here; 0 while there are no earlier ones.
         self.first_id = 0
-        # How many messages have been deleted, these and earlier ones.
+        # How many messages have been deleted so far, including dropped ones.
         self.deletions = 0
-        # How many clients read this log and do not hear the room yet.
+        # How many clients read this log and are not subscribed to the room yet.
         self.followers = 0
-        # How many had been deleted at the last `ahead`, and the position behind the last entry then.
+        # The number of deletions at the last `ahead`, and the position after the last entry then.
         self._ahead: tuple[int, int] | None = None
 
-    # Those who follow are counted again.
+    # Followers are counted again.
     TRANSIENT = frozenset({"followers"})
 
     def ahead(self) -> State:
-        """The entries, to be handed over before the rest; `to_state` then has those that have come since."""
+        """The entries, to be handed over ahead; `to_state` then has only those that were added since."""
         self._ahead = self.deletions, self.end
         return {"start": self.start, "entries": pack_all(self._entries)}
 
@@ -173,7 +173,7 @@ class RoomLog:
             self.first_id = event.first_id + len(event.texts)
 
     def _first_left(self) -> Said:
-        """What is left of the first entry."""
+        """The rest of the first entry."""
         said, skipped = self._entries[0], self._skipped
         assert isinstance(said, Said)
         return replace(said, texts=said.texts[skipped:], first_id=said.first_id + skipped)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from geventchat.chat.rooms import Room
 from geventchat.chat.sessions import Session
 
-# What a message costs a client that is looked up for it and left out, as bytes.
+# The cost, in bytes, of a message that is looked up for a client and then left out.
 UNSEEN_BYTES = 50
 
 

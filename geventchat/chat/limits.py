@@ -16,7 +16,7 @@ class ChatLimits:
     # Rooms that exist.
     rooms: int
     topic_characters: int
-    # What is kept of the messages of one room, and of all rooms together.
+    # The messages that are kept of one room, and of all rooms together.
     history_messages: int
     history_bytes: int
     history_total_bytes: int
@@ -39,7 +39,7 @@ class ChatLimits:
     # Names that one client can ignore.
     ignored: int
     room_key_characters: int
-    # What is longer is cut.
+    # A longer one is cut.
     reason_characters: int
     # Accounts, the tokens of one, and how long an unused account is kept.
     accounts: int

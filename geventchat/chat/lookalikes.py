@@ -8,7 +8,7 @@ has no case in a skeleton, so that a name in ASCII has a single one, and i is l 
 Two names in plain ASCII never count as look-alikes: `bo1` and `bol` can both be used.
 
 Invariants of `LookAlikes`:
-- `_held` has each name that is held, by its key: its skeletons and how often it was added and not removed.
+- `_held` maps the key of each held name to its skeletons and to how often it was added and not yet removed.
 - `_plain` and `_other` say how many of these names have a skeleton, `_plain` for names in ASCII and `_other` for the rest. No
   count is zero.
 """
@@ -24,12 +24,12 @@ from geventchat.chat.names import Name
 
 
 def skeleton(text: str) -> str:
-    """What the text looks like: equal for texts that look alike, and not meant to be shown."""
+    """A form that is equal for texts that look alike. It is not meant to be shown."""
     return normalize("NFD", normalize("NFD", text).translate(PROTOTYPES))
 
 
 def skeletons(name: Name) -> Collection[str]:
-    """What the name looks like, in whatever case it is written."""
+    """The skeletons of the name, as it is shown, in lower and in upper case."""
     if name.shown.isascii():
         return (skeleton(name.key),)
     return {skeleton(form) for form in {name.shown, name.key, name.key.upper()}}
@@ -45,8 +45,8 @@ class _Held:
 class LookAlikes:
     """The names that are in use or reserved, and whether another one looks like one of them.
 
-    A name can be added several times, for a person who is here and has an account, and is held until it is removed as
-    often. Each method takes constant time, however many names there are.
+    A name can be added several times, for example for a logged-in user and for the user's account, and is held until it has
+    been removed as often. Each method takes constant time, however many names are held.
     """
 
     def __init__(self) -> None:
@@ -65,7 +65,7 @@ class LookAlikes:
         held.times += 1
 
     def remove(self, name: Name) -> None:
-        """Hold this name once less."""
+        """Undo one `add` of this name."""
         held = self._held[name.key]
         held.times -= 1
         if not held.times:

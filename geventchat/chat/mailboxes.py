@@ -24,7 +24,7 @@ from geventchat.chat.storage import Storage, StorageUnavailable
 
 T = TypeVar("T")
 
-# How many are read and delivered before the client has to read them and others have their turn.
+# How many messages are read and delivered before the client has to read them and other greenlets run.
 _DELIVERED_AT_ONCE = 10
 
 

@@ -1,11 +1,11 @@
-"""Carries out what owners, moderators and operators ask for: kick, ban, mute, invite, delete, and the settings of a room.
+"""Carries out the commands of owners, moderators and operators: kick, ban, mute, invite, delete, and the settings of a room.
 
-Pure; the time is passed in. `permissions` decides who can do what, `bans` what a ban concerns. In the lobby everything
-here concerns the whole server.
+Pure; the time is passed in. `permissions` decides who can do what, and `bans` to whom a ban applies. In the lobby, each command
+applies to the whole server.
 
 Invariants of Moderation:
 - A command that returns `Busy` without `go_on` has changed nothing.
-- The storage receives each change and each act exactly once; a command that changes nothing is neither.
+- The storage receives each change and each act exactly once; a command that changes nothing sends it nothing.
 """
 
 from __future__ import annotations
@@ -60,25 +60,25 @@ from geventchat.chat.storage import LOOKUP_BYTES, Storage
 from geventchat.chat.text import visible
 from geventchat.exhaustive import assert_never
 
-# A ban that would last longer is one without an end. Clients show the end as a date with a year of four digits.
+# A longer ban has no end, because clients show the end as a date with a year of four digits.
 _LONGEST_S = 100 * 365 * 86_400
-# How many people are looked at, and perhaps removed, before others have their turn.
+# How many people are checked, and perhaps removed, before other greenlets run.
 _REMOVED_AT_ONCE = 100
-# How many bans, and mutes, a room can have however many all rooms have together.
+# The bans, and the mutes, that each room can have even if all rooms together have too many.
 _ALWAYS_POSSIBLE = 5
-# What an act costs its actor, as bytes: it is kept, and no client should fill the audit log.
+# The cost of an act for its actor, in bytes: acts are kept, and no client should be able to fill the audit log.
 _ACT_BYTES = 4_096
 _IMPOSED = {Sanction.BAN: Action.BANNED, Sanction.MUTE: Action.MUTED}
 _LIFTED = {Sanction.BAN: Action.UNBANNED, Sanction.MUTE: Action.UNMUTED}
-# What `Chat` answers to a login, too.
+# Also the answer to the login of a banned client.
 BANNED = DisconnectNotice(NoticeReason.BANNED, as_error=True)
 
 
 class Removals(Protocol):
-    """What the chat does for this module."""
+    """The methods of the chat that this module needs."""
 
     def expel(self, session: Session, name: Name, room: Room, by: Session, reason: str) -> None:
-        """Remove a client from a room; one that can be in one at a time is in the lobby then, whose gate is open."""
+        """Remove a client from a room. A client with one room at a time goes to the lobby, whose gate must be open."""
 
     def throw_out(self, session: Session, name: Name, by: Session, notice: DisconnectNotice) -> None:
         """Remove a client from the chat, tell it why, and close its connection."""
@@ -119,9 +119,9 @@ class Moderation:
         storage: Storage,
         read_before: Callable[[str, int, int], list[PastMessage]],
     ) -> None:
-        """`people` holds all people who are logged in, by the key of the name; `login_count` the number of all logins so far.
+        """`people` holds all logged-in sessions by the key of their name; `login_count` returns the number of logins so far.
 
-        `read_before` is a job: `Storage.before`, with nothing in place of what cannot be read.
+        `read_before` is a job: `Storage.before`; empty if the storage cannot be read.
         """
         self._people = people
         self._rooms = rooms
@@ -134,7 +134,7 @@ class Moderation:
         self._limits = limits
         self._storage = storage
         self._read_before = read_before
-        # Those whose ban of a range is still being carried out.
+        # The sessions whose ban of a range is still being carried out.
         self._clearing: dict[Session, None] = {}
 
     def carry_out(
@@ -145,7 +145,7 @@ class Moderation:
         command: ModerationCommand,
         stored: Sequence[PastMessage] | None = None,
     ) -> Result[object]:
-        """Carry out a command about a room that this client is in. `stored` is what the storage has of a message."""
+        """Carry out a command about a room that this client is in. `stored` is the message as the storage has it."""
         role = self._permissions.role(session, name, room)
         return self._try(_Actor(session, name, room, role), command, stored)
 
@@ -162,14 +162,14 @@ class Moderation:
         return [ban.record for ban in (*room.bans.by_label.values(), *listed)]
 
     def change_ban_list(self, bans: Sequence[Ban]) -> Result[object]:
-        """Ban these from the server in place of those that were listed before, and remove whoever they concern."""
+        """Replace the bans of the server's ban list, and remove the clients that the new ones match."""
         listed = self._permissions.listed_bans = Bans()
         for ban in bans:
             listed.put(ban)
         return self._remove_listed(iter(list(self._people.values())))
 
     def _remove_listed(self, people: Iterator[Session]) -> Result[object]:
-        """Remove the next ones that the ban list concerns; the rest come after others had their turn."""
+        """Remove the next clients that the ban list matches; other greenlets run before the rest."""
         some = list(islice(people, _REMOVED_AT_ONCE))
         listed, now_ms = self._permissions.listed_bans, self._now_ms()
         for other in some:
@@ -244,7 +244,7 @@ class Moderation:
         return DONE
 
     def _closed_way_out(self, other: Session, room: Room) -> Gate | None:
-        """The gate of the lobby, if it is closed to someone who has to go there."""
+        """The gate of the lobby, if the removal has to wait for it; None if not."""
         lobby = self._rooms.lobby
         if room is lobby or other.rooms is not None or other.room is not room or lobby.gate.is_open():
             return None
@@ -283,7 +283,7 @@ class Moderation:
         return DONE
 
     def _perhaps_concerned(self, room: Room, ban: Ban) -> list[Session]:
-        """Those who are here and could be concerned: in the lobby, anywhere on the server."""
+        """The clients in the room that the ban could match; for the lobby, all on the server."""
         if ban.is_range:
             if room is self._rooms.lobby:
                 return list(self._people.values())
@@ -292,7 +292,7 @@ class Moderation:
         return [] if other is None else [other]
 
     def _clear(self, actor: _Actor, ban: Ban, concerned: Iterator[Session]) -> Result[object]:
-        """Remove the next ones that a ban of a range concerns; the rest come after others had their turn."""
+        """Remove the next clients that a ban of a range matches; other greenlets run before the rest."""
         go_on = partial(self._clear, actor, ban, concerned)
         lobby = self._rooms.lobby
         if actor.room is not lobby and not lobby.gate.is_open():
@@ -318,7 +318,7 @@ class Moderation:
         self._remove(actor, other, name, notice)
 
     def _ban(self, actor: _Actor, command: Impose) -> Ban:
-        """The ban or mute that is asked for, if the actor may impose it."""
+        """The ban or mute of this command. Raises _Refused if the actor may not impose it."""
         seconds, now_ms = command.seconds, self._now_ms()
         record = Restriction(
             RestrictionKind(command.sanction.value),
@@ -386,7 +386,7 @@ class Moderation:
         limits, count = self._limits, len(bans.by_label)
         if room is self._rooms.lobby:
             return count >= limits.server_bans
-        # Filling the lists of many rooms does not keep the owners of others from banning people.
+        # Full lists in many rooms must not keep the owners of other rooms from banning people.
         all_are_full = self._rooms.ban_total.bans >= limits.all_room_bans and count >= _ALWAYS_POSSIBLE
         return all_are_full or count >= limits.room_bans
 
@@ -399,7 +399,7 @@ class Moderation:
         self._done(actor, _LIFTED[sanction], found.record.shown)
 
     def _find_ban(self, bans: Bans, actor: _Actor, who: str) -> Ban:
-        """The ban that is listed under this name or range."""
+        """Find the ban with this name or range in its list."""
         network = parse_network(who)
         found = (
             bans.by_label.get(str(network)) if network is not None and actor.role is Role.OPERATOR else None
@@ -450,7 +450,7 @@ class Moderation:
                 room.invitations.put(invitations_of(other)[0], until_ms, self._limits.invitations)
                 self._changed(actor, Action.INVITED, other_name.shown)
                 return DONE
-        # Entering needs no invitation here, so this is only a message.
+        # The room is open, so the invitation is only a message.
         self._answer(actor, Action.INVITED, other_name.shown)
         return DONE
 
@@ -478,7 +478,7 @@ class Moderation:
         if key in room.voices:
             room.voices.remove(key)
         else:
-            # A person without an account has to be here.
+            # A person without an account has to be in the room.
             who = self._find_in(room, who)[1].shown
             room.guest_voices.discard(key)
         self._changed(actor, Action.VOICE_TAKEN, who, is_new=is_new)
@@ -528,10 +528,10 @@ class Moderation:
         if message is None:
             raise _Refused(Rejection.NO_SUCH_MESSAGE, str(id))
         if message.deleted:
-            # Deleting twice, or a moment after another moderator, has the same answer.
+            # The same answer if it was deleted before, perhaps by another moderator.
             self._answer(actor, Action.DELETED, str(id))
             return DONE
-        # At once, however slow the readers of the room are.
+        # A deletion does not wait for slow readers of the room.
         room.delete(id, self._now_ms())
         self._done(actor, Action.DELETED, str(id), message.name)
         return DONE
@@ -543,17 +543,17 @@ class Moderation:
             return DONE
         return self.carry_out(session, actor.name, room, command, stored)
 
-    # --- What all of them need ---------------------------------------------------------------------------------------
+    # --- Shared by all commands --------------------------------------------------------------------------------------
 
     def _find(self, who: str) -> tuple[Session, Name]:
-        """Someone who is logged in."""
+        """Find a logged-in user."""
         other = self._people.get(key_of(who))
         if other is None or other.name is None:
             raise _Refused(Rejection.USER_NOT_FOUND, who)
         return other, other.name
 
     def _find_in(self, room: Room, who: str) -> tuple[Session, Name]:
-        """Someone who is in the room."""
+        """Find a user in the room."""
         other, other_name = self._find(who)
         if other.find_room(room.key) is not room:
             raise _Refused(Rejection.USER_NOT_FOUND, who)
@@ -575,7 +575,7 @@ class Moderation:
         return reason[: self._limits.reason_characters]
 
     def _changed(self, actor: _Actor, action: Action, subject: str = "", *, is_new: bool = True) -> None:
-        """Keep a setting of the room, unless it was the same before."""
+        """Store a setting of the room if it changed, and answer."""
         if not is_new:
             self._answer(actor, action, subject)
             return
@@ -583,7 +583,7 @@ class Moderation:
         self._done(actor, action, subject)
 
     def _done(self, actor: _Actor, action: Action, subject: str, detail: str = "") -> None:
-        """Note an act, and answer."""
+        """Record an act in the audit log, and answer."""
         room = actor.room
         place = "" if room is self._rooms.lobby else room.key
         self._storage.audit(Act(self._now_ms(), actor.name.shown, action.value, place, subject, detail))
@@ -595,7 +595,7 @@ class Moderation:
 
 
 def _is_visible(ban: Ban, actor: _Actor) -> bool:
-    """Only operators see addresses."""
+    """True unless it is a ban of addresses, which only operators see."""
     return actor.role is Role.OPERATOR or not ban.is_range
 
 

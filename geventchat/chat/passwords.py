@@ -35,7 +35,7 @@ class WeakPassword(Exception):
 
 
 class DamagedHash(Exception):
-    """What was stored is not the hash of a password or token, so nothing matches it."""
+    """The stored value is not the hash of a password or token, so nothing matches it."""
 
 
 class HasherFull(Exception):
@@ -137,7 +137,7 @@ def token_matches(typed: str, stored: str) -> bool:
 
 
 def stored_token(typed: Secret) -> str | None:
-    """What is stored in place of this token; None if it does not have the form of one."""
+    """The hash that is stored for this token; None if this does not look like a token."""
     text = typed.reveal()
     return _token_hash(text) if is_token(text) else None
 

@@ -1,4 +1,4 @@
-"""Who can do what, see what, enter where and speak where. Pure; the time is passed in.
+"""Decides which commands, rooms and messages each client is allowed. Pure; the time is passed in.
 
 The bans and mutes of the lobby are those of the server. Operators are named in the settings, and are operators only with
 their accounts.
@@ -37,7 +37,7 @@ from geventchat.chat.text import visible
 
 
 class Role(IntEnum):
-    """What someone is in a room. Each role can do what those before it can."""
+    """A role in a room. Each role includes the rights of those before it."""
 
     GUEST = 0
     VOICE = 1
@@ -61,18 +61,18 @@ _LEAST: dict[type[ModerationCommand], Role] = {
     SetKey: Role.OWNER,
     PassOwnership: Role.OWNER,
 }
-# What cannot be done to the lobby, which everyone enters and which has no owner.
+# Not possible in the lobby, which every client can enter and no one owns.
 _NEVER_IN_LOBBY = (SetModerator, SetPrivate, SetKey, PassOwnership)
 
 
 class Permissions:
-    """Answers questions about what is allowed; changes nothing."""
+    """Decides what is allowed; changes nothing."""
 
     def __init__(self, lobby: Room, owners: Owners, operators: Collection[str]) -> None:
         """`operators` are the keys of accounts."""
         self._lobby = lobby
         self._owners = owners
-        # Bans from the server that the operator lists in a file, beside those of the lobby.
+        # The bans of the ban list, in addition to those of the lobby.
         self.listed_bans = Bans()
         self.operators = frozenset(operators)
 
@@ -89,7 +89,7 @@ class Permissions:
         return session.account is not None and session.account.key == name.key
 
     def role(self, session: Session, name: Name, room: Room) -> Role:
-        """What this client is in the room, whether it is there or not."""
+        """The role of this client in the room, whether it is there or not."""
         if self._owners.owns(session, room):
             role = Role.OWNER
         elif name.key in room.guest_voices:
@@ -99,7 +99,7 @@ class Permissions:
         return role if session.account is None else max(role, self.role_of_account(session.account, room))
 
     def role_of_account(self, account: Account, room: Room) -> Role:
-        """What the holder of this account is in the room."""
+        """The role of this account in the room."""
         key = account.key
         if key in self.operators:
             return Role.OPERATOR
@@ -114,12 +114,12 @@ class Permissions:
         if room is self._lobby and isinstance(command, _NEVER_IN_LOBBY):
             return False
         if isinstance(command, Invite) and (room.private or room.room_key):
-            # An invitation opens the door.
+            # An invitation lets its recipient enter a closed room, so it needs a higher role there.
             return role >= Role.MODERATOR
         return role >= _LEAST[type(command)]
 
     def may_act_on(self, role: Role, other: Role) -> bool:
-        """True when someone with the first role may kick, ban and mute someone with the second."""
+        """True when the first role may kick, ban and mute the second."""
         return role is Role.OPERATOR or role > other
 
     # --- Rooms -------------------------------------------------------------------------------------------------------
@@ -138,8 +138,7 @@ class Permissions:
     ) -> Rejection | None:
         """Why this client cannot enter the room; None if it can.
 
-        Someone who has neither an invitation nor the key learns nothing else of the room: neither whether it has a key nor
-        which people are banned from it.
+        Without an invitation or the key, no answer reveals which people are banned, nor whether a private room has a key.
         """
         if (room.private or room.room_key) and self.role(session, name, room) < Role.MODERATOR:
             invited = any(room.invitations.holds(guest, now_ms) for guest in invitations_of(session))
@@ -183,16 +182,16 @@ class Permissions:
         return bool(bans.by_label) and bans.find(self.person(session, name), now_ms) is not None
 
     def person(self, session: Session, name: Name) -> Person:
-        """What bans can know of this client. An operator is not concerned by bans of addresses."""
+        """The facts that bans are compared with. Bans of addresses do not apply to operators, so theirs is left out."""
         account_key = "" if session.account is None else session.account.key
         address = None if account_key in self.operators else session.address
         return Person(name.key, account_key, address, session.login_number)
 
 
 def invitations_of(session: Session) -> tuple[str | int, ...]:
-    """Under what this client can have been invited; the first is what counts from now on."""
+    """The identities under which this client can have been invited; new invitations use the first."""
     number = session.login_number
-    # A person who has registered meanwhile was invited without an account.
+    # A user that has registered since the invitation was invited without an account.
     return (number,) if session.account is None else (session.account.key, number)
 
 

@@ -1,4 +1,4 @@
-"""Who is in the chat and in which rooms: logging in, entering, resuming, leaving, being removed. Pure.
+"""The clients in the chat and in its rooms: login, entering, resuming, leaving, removal. Pure.
 
 Work that has to wait, such as verifying a password or reading what was missed, is returned as `Pending`.
 
@@ -60,12 +60,12 @@ from geventchat.chat.storage import Storage, StorageUnavailable
 Older = Mapping[str, int]
 NOTHING_OLDER: Older = {}
 _REPLACED = DisconnectNotice(NoticeReason.REPLACED)
-# Names in the answer to one login, of all its rooms together: what a login costs is not charged to its address.
+# The most names in the answer to one login, for all its rooms: a login's cost is not charged to its address.
 _NAMES_AT_LOGIN = 2_500
 
 
 class Presence:
-    """Everyone who is logged in, and where they are."""
+    """All logged-in users and the rooms that they are in."""
 
     def __init__(
         self,
@@ -98,7 +98,7 @@ class Presence:
         self._owners = owners
         self._permissions = permissions
         self._ignores = ignores
-        # With the names of all people who are logged in.
+        # Contains the names of all logged-in users.
         self._look_alikes = look_alikes
         self._reserved = reserved
         self._epoch = epoch
@@ -109,11 +109,11 @@ class Presence:
         self._in_thread = in_thread
         self._announce_later = announce_later
         self._observer = observer
-        # How many clients have logged in so far, and how many were refused and why.
+        # The logins so far, and the refused ones by reason.
         self.logins = 0
         self.login_failures: Counter[Rejection] = Counter()
 
-    # The rest is part of the chat, or of the settings.
+    # Part of the chat, or of the settings.
     TRANSIENT = frozenset(
         {
             *(
@@ -132,19 +132,19 @@ class Presence:
     )
 
     def to_state(self) -> State:
-        """How many have logged in, to be handed over."""
+        """The counters of logins, to be handed over."""
         failures = {reason.name: count for reason, count in self.login_failures.items()}
         return {"logins": self.logins, "login_failures": failures}
 
     def take_state(self, state: State) -> None:
-        """Go on counting."""
+        """Continue the counters of another process."""
         self.logins = state["logins"]
         self.login_failures.update(
             {Rejection[name]: count for name, count in state["login_failures"].items()}
         )
 
     def go_on(self, session: Session) -> Result[object]:
-        """Go on with what a client was being sent by another process, after it had logged in or entered a room."""
+        """Continue to send what another process was sending to a client that had logged in or entered a room."""
         return self._mailboxes.go_on(session, partial(self._replay, session))
 
     @property
@@ -161,9 +161,9 @@ class Presence:
         passed: frozenset[Room] = frozenset(),
         older: Older = NOTHING_OLDER,
     ) -> Result[object]:
-        """Log in. `proof` shows whose account it is.
+        """Log in. `proof` shows that the account belongs to the client.
 
-        `passed` are the rooms at whose gates the client has waited, `older` what the storage has of what it missed.
+        `passed` are the rooms whose gates the client has passed. `older` says where the missed messages begin in the storage.
         """
         try:
             name = parse_name(login.name, self._reserved)
@@ -247,7 +247,7 @@ class Presence:
             return Pending(job, partial(self.login, session, login, proof, passed))
         for key in admitted:
             room = self._rooms.find(key)
-            # A client waits at one gate at a time. Those that it has passed count as open.
+            # A client waits at one gate at a time; a gate that it has passed counts as open.
             if room is not None and room not in passed and not room.gate.is_open():
                 return Busy(room.gate, partial(self.login, session, login, proof, passed | {room}, older))
         self._admit(session, name, proof)
@@ -299,8 +299,8 @@ class Presence:
             self._observer(LoggedIn(name.shown, self._now_ms()))
 
     def _take_over(self, holder: Session) -> None:
-        """Another client has proved that it has the account of this one."""
-        # What the others see is an ordinary departure.
+        """Disconnect this client, because another one has proved that it owns the account."""
+        # The others see an ordinary departure.
         self.leave(holder)
         holder.subscriber.deliver_direct(_REPLACED, stranger=False)
         holder.peer.disconnect(_REPLACED.reason)
@@ -308,11 +308,11 @@ class Presence:
     # --- Entering ----------------------------------------------------------------------------------------------------
 
     def room_of(self, session: Session, typed: str) -> Room | Rejection:
-        """The room that a client means, which must be one that it is in."""
+        """The room that a command of this client means, or why it is none that the client is in."""
         if not typed:
             if session.meant is not None:
                 return Rejection.NOT_IN_ROOM
-            # A client in several rooms has to name one; a client in none has none to name.
+            # A client in several rooms has to name one.
             return session.room or Rejection.ROOM_NAME_INVALID
         try:
             key = parse_room_name(typed).key
@@ -329,7 +329,7 @@ class Presence:
     def enter(
         self, session: Session, name: Name, command: EnterRoom, older: Older = NOTHING_OLDER
     ) -> Result[object]:
-        """Enter a room, beside the others or in place of the one that the client is in."""
+        """Enter a room, in addition to the client's other rooms or in place of its only one."""
         room_name = self._admitted(session, name, command, session.rooms or ())
         if isinstance(room_name, Rejection):
             return reject_room(session, room_name, command.room)
@@ -354,7 +354,7 @@ class Presence:
     def _admitted(
         self, session: Session, name: Name, entry: EnterRoom, rooms: Collection[str]
     ) -> Name | Rejection:
-        """The name of a room that a client in these rooms can enter, or is in; or why it cannot."""
+        """The name of the room, if a client in these rooms can enter it or is in it; otherwise why not."""
         try:
             room_name = parse_room_name(entry.room)
         except InvalidName:
@@ -378,7 +378,7 @@ class Presence:
 
     def _create(self, session: Session, name: Name) -> Room | None:
         """Create a room for this client to enter and own, unless it has too many or creates them too fast."""
-        # The last one counts the room.
+        # `can_create_room` comes last, because it counts the room.
         if not (
             self._rooms.can_create() and self._owners.can_claim(session) and session.peer.can_create_room()
         ):
@@ -402,7 +402,7 @@ class Presence:
         room.joined(name, session.subscriber, now_ms)
 
     def _take_in(self, session: Session, name: Name, room: Room) -> None:
-        """Add a client to a room, which it owns from now on if the room has no owner."""
+        """Add a client to a room; if the room has no owner, the client becomes its owner."""
         room.make_way(name)
         room.add(name)
         self._rooms.entered(room)
@@ -414,7 +414,7 @@ class Presence:
     # --- Resuming ----------------------------------------------------------------------------------------------------
 
     def _older_job(self, missed: Mapping[str, int], older: Older) -> Callable[[], Older] | None:
-        """Looks up where what is missed in these rooms begins in the storage; None if their logs have it all."""
+        """A job that finds where the missed messages of these rooms begin in the storage; None if the logs have them all."""
         if not self._storage.keeps_messages:
             return None
         wanted: dict[str, tuple[int, int, int]] = {}
@@ -428,7 +428,7 @@ class Presence:
         return partial(self._in_thread, partial(self._look_up, older, wanted)) if wanted else None
 
     def _look_up(self, older: Older, wanted: Mapping[str, tuple[int, int, int]]) -> Older:
-        """A part of a job. What the storage cannot find is missing."""
+        """A part of a job. Messages that the storage cannot read are left out."""
         found = dict(older)
         for key, (after, before, most) in wanted.items():
             found[key] = before
@@ -437,7 +437,7 @@ class Presence:
         return found
 
     def _catch_up(self, session: Session, room: Room, after: int, older: Older) -> None:
-        # While others catch up, the log is longer than what is sent.
+        # While clients catch up, the log keeps more messages than are replayed.
         after = max(after, room.log.id_before_latest(self._limits.history_messages))
         first = older.get(room.key, 0)
         replay = Replay(
@@ -450,7 +450,7 @@ class Presence:
             session.catch_up(replay)
 
     def _replay(self, session: Session) -> Result[object]:
-        """What is left of what this client has missed."""
+        """Send the rest of the missed events, if any is left."""
         return More(partial(self._send_missed, session)) if session.replays else DONE
 
     def _send_missed(self, session: Session) -> Result[object]:
@@ -483,7 +483,7 @@ class Presence:
     def _send_stored(
         self, session: Session, replay: Replay, messages: Sequence[PastMessage] | None
     ) -> Result[object]:
-        # It can have been removed from the room meanwhile.
+        # The client can have been removed from the room meanwhile.
         if session.replays and session.replays.get(replay.room) is replay:
             if messages is None or replay.is_lost:
                 return self._give_up(session)
@@ -491,14 +491,14 @@ class Presence:
         return self._replay(session)
 
     def _give_up(self, session: Session) -> Result[object]:
-        """Disconnect a client: it can resume with what it has received; with a gap it could not."""
+        """Disconnect the client: it can resume from what it has received, but not across a gap."""
         self.leave(session)
         return LEAVE
 
     # --- Leaving -----------------------------------------------------------------------------------------------------
 
     def leave_room(self, session: Session, name: Name, typed: str) -> Result[object]:
-        """Leave a room; a client that can be in one at a time is in the lobby then."""
+        """Leave a room. A client with one room at a time goes to the lobby."""
         room = self.room_of(session, typed)
         if isinstance(room, Rejection):
             return reject_room(session, room, typed)
@@ -536,7 +536,7 @@ class Presence:
             self._remove(session, name)
 
     def expel(self, session: Session, name: Name, room: Room, by: Session, reason: str) -> None:
-        """Remove a client from a room; one that can be in one at a time is in the lobby then, whose gate is open."""
+        """Remove a client from a room. A client with one room at a time goes to the lobby, whose gate must be open."""
         now_ms = self._now_ms()
         room.remove(name)
         now_in = self._lobby.name if session.rooms is None else ""
@@ -550,7 +550,7 @@ class Presence:
             session.go_out_of(room)
             session.subscriber.deliver_direct(Kicked(room.name, reason, now_ms), stranger=False)
         self._rooms.left(room)
-        # At once, however slow the readers of the room are: a moderator does not wait for those who flood it.
+        # A kick does not wait for slow readers: a flooded room would keep its moderator waiting.
         _announce_kick(room, name, by, now_ms)
 
     def throw_out(self, session: Session, name: Name, by: Session, notice: DisconnectNotice) -> None:
@@ -586,7 +586,7 @@ class Presence:
         return rooms
 
     def note_ignored(self, session: Session) -> None:
-        """Keep whom this client ignores, if it has an account."""
+        """Store the names that this client ignores, if it has an account."""
         if session.account is not None:
             self._accounts.ignore(session.account.key, session.ignored or ())
 
@@ -605,6 +605,6 @@ def _is_ignored(session: Session, event: Broadcast) -> bool:
 
 
 def _announce_kick(room: Room, name: Name, by: Session, now_ms: int) -> None:
-    # The client that began to remove many people can have left the room meanwhile.
+    # A removal of many people goes on after its author has left the room.
     author = by.subscriber if by.hears(room) else None
     room.publish(Left(room.name, name.shown, now_ms, Departure.KICKED), author)

@@ -1,4 +1,4 @@
-"""What a storage keeps, as values. Does not know how or where it is kept.
+"""The records that a storage keeps, as values. Does not know how or where they are kept.
 
 People are written as the keys of their accounts, and rooms as the keys of their names, unless a field says otherwise. Times
 are milliseconds since 1970.
@@ -53,7 +53,7 @@ class AccountRecord:
 
 
 class RestrictionKind(Enum):
-    """What a restriction forbids."""
+    """The kind of a restriction."""
 
     BAN = "ban"
     MUTE = "mute"
@@ -80,7 +80,7 @@ class Restriction:
 
     @property
     def identity(self) -> tuple[str, str, str, str, str]:
-        """What it applies to."""
+        """The target that it applies to."""
         return (self.kind.value, self.room, self.name, self.account, self.network)
 
 

@@ -1,12 +1,12 @@
-"""What one client has missed in one room, sent to it in parts; then it hears the room. Pure.
+"""Sends one client, in parts, the events that it missed in one room; then the client is subscribed to the room. Pure.
 
-A part is bounded, and nothing is kept for the next one: thousands can come back together without memory for all that they
-missed and without holding up anyone. While a client is being sent what it missed, it does not hear the room; what
-happens there meanwhile is in the room's log, and comes with a later part. The last part and hearing the room are one
-moment, so nothing is missing and nothing comes twice.
+A part is bounded, and nothing is buffered for the next one: thousands of clients can come back together, and take neither
+memory for all that they missed nor much time at once. Until the last part, a client is not subscribed to the room: new events
+go to the room's log and come with a later part. The client is subscribed in the same step as it gets the last part, so no event
+is lost or sent twice.
 
-Messages that the log does not have, or has lost meanwhile, come from the storage. What else happened, such as an arrival, is
-in the log alone: a client that needs more of that than the log still has cannot go on.
+Messages that the log does not have, or has lost meanwhile, come from the storage. Other events, such as arrivals, are only in
+the log: a client that needs older ones than the log still has cannot continue.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from geventchat.chat.states import State
 
 # How many messages are read from the storage at a time.
 READ_AT_ONCE = 64
-# The characters of a part, and what an entry counts besides its texts.
+# The most characters in a part, and the overhead that each entry adds to its texts.
 _PART_CHARACTERS = 32_768
 _ENTRY_CHARACTERS = 100
 
 
 class Replay:
-    """Goes through a room's messages from behind the last one that a client has seen."""
+    """Walks through a room's messages, from the one after the last that a client has seen."""
 
     __slots__ = ("_began", "_next_id", "_position", "_stored", "room")
 
@@ -37,16 +37,16 @@ class Replay:
         self.room = room
         self._stored = stored
         self._position = room.log.position_after(after)
-        # Behind every message that has been sent, and not behind the next one.
+        # Larger than the id of every message that was sent, and not larger than that of the next one.
         self._next_id = self._first_id_in_log(after) if first_stored is None else first_stored
-        # What else happened before is part of the state that the client has received.
+        # Earlier events other than messages are part of the state that the client has received.
         self._began = room.log.end
 
-    # It is that of the state's place.
+    # The room that holds the state.
     TRANSIENT = frozenset({"room"})
 
     def to_state(self) -> State:
-        """Where the client is, to be handed over."""
+        """The position of the client, to be handed over."""
         return {
             "stored": self._stored,
             "position": self._position,
@@ -55,7 +55,7 @@ class Replay:
         }
 
     def take_state(self, state: State) -> None:
-        """Go on where another process was."""
+        """Continue where another process stopped."""
         self._stored = state["stored"]
         self._position = state["position"]
         self._next_id = state["next_id"]
@@ -68,7 +68,7 @@ class Replay:
 
     @property
     def is_lost(self) -> bool:
-        """True when what comes next is lost: the client could not follow."""
+        """True when the next events are lost, because the client was too slow."""
         log = self.room.log
         if log.start > (max(self._position, self._began) if self._stored else self._position):
             return True
@@ -81,16 +81,16 @@ class Replay:
 
     @property
     def needs_storage(self) -> bool:
-        """True when the next part is in the storage, behind `last_id`."""
+        """True when the next part is in the storage, after `last_id`."""
         return self._next_id < self.room.log.first_id
 
     @property
     def last_id(self) -> int:
-        """The id behind which the next part begins."""
+        """The next part begins after this id."""
         return self._next_id - 1
 
     def stored_part(self, messages: Sequence[PastMessage]) -> list[Broadcast]:
-        """What is sent next of the messages behind `last_id`, of which the storage has read READ_AT_ONCE if it has as many."""
+        """The next part, from the messages that the storage read after `last_id`: READ_AT_ONCE, unless there are fewer."""
         part: list[Broadcast] = []
         left = _PART_CHARACTERS
         first_in_log, deleted = self.room.log.first_id, self._deleted_since()
@@ -107,7 +107,7 @@ class Replay:
         return part
 
     def next_part(self) -> list[Broadcast]:
-        """What is sent next. It must not be lost, and it must not be in the storage."""
+        """The next part, from the log. Not for use when `is_lost` or `needs_storage`."""
         part: list[Broadcast] = []
         left = _PART_CHARACTERS
         log = self.room.log
@@ -129,7 +129,7 @@ class Replay:
         return part
 
     def _deleted_since(self) -> Collection[int]:
-        """The messages that have been deleted since this began, perhaps after they were read from the storage."""
+        """The ids deleted since this began: perhaps after the messages were read from the storage."""
         log = self.room.log
         since = log.since(max(self._began, log.start))
         return {event.id for event in since if isinstance(event, MessageDeleted)}

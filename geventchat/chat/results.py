@@ -1,4 +1,4 @@
-"""What the chat returns for a command: handled, refused, to be closed, or to be continued. Pure."""
+"""The results of a command: handled, refused, to be closed, or to be continued. Pure."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Pending(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class More:
-    """A part of the command has been handled. Once its answers are sent and others had their turn, `go_on` does the next."""
+    """A part of the command has been handled. Once its answers are sent and other greenlets have run, `go_on` does the next."""
 
     go_on: Callable[[], Result[Any]]
 

@@ -62,7 +62,7 @@ class Rooms:
         self._unready: set[Room] = set()
         storage.when_ready(self._storage_is_ready)
         self.history = History(limits, storage)
-        # Of all rooms but the lobby.
+        # The bans of all rooms except the lobby.
         self.ban_total = BanTotal()
         self._new_gate = new_gate
         self._observer = observer
@@ -358,5 +358,5 @@ def most_visited(rooms: Sequence[Room], most: int, most_bytes: float = math.inf)
 
 
 def listed_bytes(room: Room) -> int:
-    """What the name and the topic of a room have in UTF-8."""
+    """The size of the name and the topic of a room in UTF-8."""
     return len(room.name.encode()) + len(room.topic.encode())

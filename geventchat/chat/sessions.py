@@ -124,17 +124,17 @@ class Session:
         self.account: Account | None = None
         # How many had logged in when this client had.
         self.login_number = 0
-        # The room that is meant where none is named; None if the client is in no room, or in several.
+        # The default room of commands; None if the client is in no room, or in several.
         self.room: Room | None = None
-        # The room that this client was removed from, while lines are handled that had arrived by then: they were meant for it.
+        # The room that this client was removed from, until the lines that had arrived by then are handled: they are for it.
         self.meant: Room | None = None
-        # All of them, for a client that can be in many; None for a client of one room at a time.
+        # All rooms of a client that can be in many; None for a client with one room at a time.
         self.rooms: dict[str, Room] | None = None
-        # What it has missed in some of them, which it hears afterwards.
+        # The replays of rooms in which the client missed events; it is subscribed to them afterwards.
         self.replays: dict[Room, Replay] | None = None
         # The rooms that it owns without an account.
         self.owner: Owner | None = None
-        # Direct messages that were kept for its account and have been taken for it, and that it has not been sent yet.
+        # Direct messages that were taken from the account's mailbox and have not been sent yet.
         self.mail: Sequence[KeptMessage] = ()
         # The keys of the people this client has written to, the latest last.
         self.contacts: dict[str, None] | None = None
@@ -142,15 +142,15 @@ class Session:
         self.ignored: set[str] | None = None
         # When its typing was announced last.
         self.typing_at = -math.inf
-        # What this client has cost beyond its lines and answers, as bytes.
+        # The cost of this client beyond its lines and answers, in bytes.
         self.cost_bytes = 0
         self._address: Address | None = None
 
-    # `account` and `owner` are looked up by whoever takes the state.
+    # The new process looks up `account` and `owner`.
     TRANSIENT = frozenset({"_address", "peer", "subscriber", "owner"})
 
     def to_state(self) -> State:
-        """What is known of the client, to be handed over."""
+        """The state of the client, to be handed over."""
         owned = () if self.owner is None else self.owner.rooms
         return {
             "name": pack(self.name),

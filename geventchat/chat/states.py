@@ -1,11 +1,11 @@
 """Values of the chat as JSON and back: what one process hands over to the next when the program is replaced. Pure.
 
-A class that has state of its own makes it a dictionary in `to_state` and takes it from one in `take_state`, both beside its
-fields. The keys are the names of its attributes; what is not handed over is listed in its `TRANSIENT`. A test compares the two
-with the attributes that there are, so a new one cannot be forgotten.
+A class with state returns it as a dictionary from `to_state` and restores it in `take_state`, both beside its fields. The keys
+are the names of its attributes. `TRANSIENT` lists the attributes that are not handed over. A test compares both with the
+actual attributes, so a new one cannot be forgotten.
 
 Frozen values and members of enumerations are `[name of the class, …]`, sets and lists are `["set", …]` and `["list", …]`.
-Everything else is what JSON has.
+Everything else is plain JSON.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ _VALUES: dict[str, type[Any]] = {
     )
 }
 _PLAIN = frozenset({str, int, float, bool, type(None)})
-# All of its fields at once: there can be a hundred thousand messages. Each kind has more than one.
+# Reads all fields in one call, because there can be 100,000 messages. With a single field it would not return a tuple.
 _FIELDS = {
     kind: attrgetter(*[one.name for one in fields(kind)]) for kind in _VALUES.values() if is_dataclass(kind)
 }
@@ -87,7 +87,7 @@ def pack(value: Any) -> Any:
 
 
 def unpack(packed: Any) -> Any:
-    """The value that this was made of; a list comes back as a tuple, and a set as a frozen one. Raises BadState."""
+    """The packed value; a list comes back as a tuple, and a set as a frozenset. Raises BadState."""
     if not isinstance(packed, list):
         return packed
     name, *rest = packed
@@ -104,10 +104,10 @@ def unpack(packed: Any) -> Any:
 
 
 def pack_all(values: Iterable[Any]) -> list[Any]:
-    """Each of these as JSON."""
+    """These values as JSON."""
     return [pack(value) for value in values]
 
 
 def unpack_all(packed: Iterable[Any]) -> list[Any]:
-    """Each of the values that these were made of."""
+    """The packed values."""
     return [unpack(value) for value in packed]

@@ -1,4 +1,4 @@
-"""What the chat needs of a storage, whatever keeps its records. Knows no database and no threads.
+"""The interface of a storage, as the chat needs it. Knows no database and no threads.
 
 A storage has two sides. The methods of the first are called in the event loop; they queue something or look something up
 in memory, and never wait. The methods of the second are work that has to wait: the chat returns them as `Pending.job`, which
@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from geventchat.chat.events import DirectMessage, PastMessage, Said
 from geventchat.chat.records import Act, KeptMessage, Record, Stored
 
-# What it costs a client that a storage does something for it, as bytes: the answer can be much shorter than that.
+# The cost of a lookup in the storage, in bytes: the answer alone can be much shorter.
 LOOKUP_BYTES = 1_024
 
 
@@ -162,7 +162,7 @@ class Storage(Protocol):
         """A descriptor that keeps others away, to be handed over; None if there is none."""
 
     def to_state(self) -> dict[str, Any]:
-        """What is kept nowhere but in this process, to be handed over."""
+        """The state that exists only in this process, to be handed over."""
 
     def take_state(self, state: dict[str, Any]) -> None:
         """Take over what another process has kept."""

@@ -1,5 +1,5 @@
-"""What a text can contain: nothing that moves another reader's cursor, recolours a terminal, fakes a line, hides words or
-covers the lines above and below. Pure, and linear in the length of the text.
+"""The characters that a text can contain: none that moves another reader's cursor, recolours a terminal, fakes a line, hides
+words or covers the lines above and below. Pure, and linear in the length of the text.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ WHITE_SPACE = (
     "\t\n\v\f\r \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
 )
 
-# What shows nothing by itself, but belongs to texts that show something: joiners, jamo fillers, variation selectors and the
+# Characters that show nothing by themselves but belong to visible texts: joiners, jamo fillers, variation selectors and the
 # rest of Unicode's Default_Ignorable_Code_Point, and two symbols that are blank.
 _BLANK = re.compile(
     f"[{WHITE_SPACE}{_INVISIBLE}{_DIRECTION_MARKS}\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200c\u200d\u2800\ufe00-\ufe0f"
@@ -88,7 +88,7 @@ def clean_line(raw: str) -> str:
 
 
 def visible(line: str) -> str:
-    """What a clean line shows: without invisible characters and stacked marks; empty if that is nothing."""
+    """The visible part of a clean line, without invisible characters and stacked marks; possibly empty."""
     if line.isascii():
         return line
     # Two fillers are letters by category, and so printable.

@@ -1,4 +1,4 @@
-"""What an account does without being logged in: says something in a room, and reads what was said. Pure.
+"""Visits: an account says something in a room, or reads its messages, without a login. Pure.
 
 For programs that come with a token, do one thing and go. A visitor may do what the account could do if it entered the room.
 But it does not enter: it causes no arrival and no departure, is in no list, and takes over no name.
@@ -79,7 +79,7 @@ class Visits:
                 return self._read(session, name, room, command)
 
     def _identify(self, session: Session, token: Secret | None) -> Name | Rejection:
-        """Whose token this is."""
+        """The account with this token."""
         if token is None:
             return Rejection.PASSWORD_REQUIRED
         record = self._accounts.find_by_token(token)

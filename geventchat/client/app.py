@@ -196,7 +196,7 @@ def _home() -> Path:
     try:
         return Path.home()
     except RuntimeError:
-        # Nobody, as in some containers.
+        # The user has no entry in the password database, as in some containers.
         return Path("/")
 
 

@@ -112,11 +112,11 @@ from geventchat.dialects.codec import (
 )
 from geventchat.exhaustive import assert_never
 
-# In `line` no client learns who enters: a list of people that is older than this is asked for again, or sooner where nobody in
-# it fits.
+# `line` does not announce joins, so the client asks for the names again when its list is older than this; sooner if no name in
+# the list matches.
 FRESH_PEOPLE_S = 5.0
 FRESH_WITHOUT_MATCH_S = 0.5
-# A long list is not asked for only to complete names.
+# A longer list is not requested just to complete names.
 MANY_PEOPLE = 200
 SEARCHED_PAGES = 5
 PAGE = 200
@@ -406,7 +406,7 @@ class Conversation:
         self._arrive(welcome.users, shown=Shown.NOTHING if returning else Shown.SHORT, returning=returning)
 
     def _arrive(self, users: Collection[str], *, shown: Shown, returning: bool) -> None:
-        """Learn who is in the one room that this client is in, and what was said there."""
+        """Request the names of the people in the client's only room, and its history."""
         if users:
             self._roster(
                 self._windows.room, tuple(users), len(users), Shown.NOTHING if self._is_script() else shown
@@ -551,7 +551,7 @@ class Conversation:
     def _hide(self, name: str, *, on: bool) -> None:
         key = key_of(name)
         if not name:
-            self._listed([", ".join(sorted(self._entries.hidden)) or "nobody"], "You ignore:")
+            self._listed([", ".join(sorted(self._entries.hidden)) or "no one"], "You ignore:")
         elif key == key_of(self.name):
             self._show_error("You cannot ignore yourself.")
         elif on:
@@ -663,7 +663,7 @@ class Conversation:
         self._display.refresh()
 
     def _say_where(self) -> None:
-        """Where there is no status bar, say which window is the current one."""
+        """Without a status bar, print the name of the current window."""
         if self._display.linear and not self._is_script():
             self._notice(f"You are in {self.current.title}.")
 
@@ -893,7 +893,7 @@ class Conversation:
                     + (f": {ban.reason}" if ban.reason else "")
                     for ban in bans
                 ]
-                self._listed([*(rows or ["nobody"]), *["…"] * more], "Banned:")
+                self._listed([*(rows or ["no one"]), *["…"] * more], "Banned:")
             case TokenIssued(token):
                 self._success(f"Your token, shown only once: {token.reveal()}")
             case _:

@@ -63,13 +63,13 @@ class Entries:
     # --- Whatever happens ------------------------------------------------------------------------------------------------
 
     def add(self, window: Window, kind: Kind, text: str, *, name: str = "", time_ms: int = NO_TIME) -> Entry:
-        """Add an entry that is no message."""
+        """Add an entry that is not a message."""
         entry = Entry(kind, text, time_of(time_ms, self._clock.now), name=name)
         self._append(window, entry)
         return entry
 
     def alert(self, text: str, title: str = "") -> None:
-        """Call the person who is somewhere else."""
+        """Alert the user, who can be in another window, with the bell or a notification."""
         if self._options.bell:
             self._display.ring()
         if self._options.notify != "off":
@@ -83,7 +83,7 @@ class Entries:
     # --- Messages --------------------------------------------------------------------------------------------------------
 
     def said(self, window: Window, name: str, text: str, id: int, time_ms: int) -> None:
-        """Somebody has said something in a room, perhaps some time ago."""
+        """Add a message to a room, new or from the history."""
         is_new = (id == NO_ID or id not in window.ids) and (name, text, time_ms) not in window.numbered_anew
         is_replayed = NO_ID < id <= window.replay_until
         if id != NO_ID:
@@ -96,7 +96,7 @@ class Entries:
         self._append(window, entry, silent=entry.own and self._display.echoes_input)
         if entry.own:
             if not is_replayed:
-                # Otherwise it would be replayed to the next session, as something that was missed.
+                # Otherwise the next session would replay it as a missed message.
                 window.read_id = window.last_id
             return
         self._count(window, entry)
@@ -159,7 +159,7 @@ class Entries:
         if window.first_unread is None:
             window.first_unread = entry
         if window is self._windows.current and window.bottom is None:
-            # It was missed, and is on the screen now.
+            # The message was missed, and is on the screen now.
             window.read_id = window.last_id
             return
         window.unread += 1
@@ -169,7 +169,7 @@ class Entries:
         key = key_of(name)
         if text.startswith(markup.FENCE):
             inside = key in window.fences
-            # A line such as ```x = 1``` is a block of its own.
+            # A line such as ```x = 1``` is a complete block.
             if inside or (len(text) > 6 and text.endswith(markup.FENCE)):
                 window.fences.pop(key, None)
             elif len(window.fences) < MAX_FENCES:

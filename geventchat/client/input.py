@@ -63,7 +63,7 @@ class ChangeName(NamedTuple):
 
 
 class HidePerson(NamedTuple):
-    """Do not show what someone writes, or show it again; without a name, list who is hidden."""
+    """Hide the messages of a user, or show them again; without a name, list the hidden users."""
 
     name: str
     on: bool
@@ -255,14 +255,14 @@ COMMANDS = (
     ),
     Usage(
         "/ignore [NAME]",
-        "do not show what someone writes; without NAME, list who is ignored",
+        "hide a user's messages; without NAME, list the ignored users",
         lambda rest: (
             _name_of(rest, lambda name: HidePerson(name, on=True)) if rest else HidePerson("", on=True)
         ),
     ),
     Usage(
         "/unignore NAME",
-        "show it again",
+        "show them again",
         lambda rest: _name_of(rest, lambda name: HidePerson(name, on=False)),
     ),
     Usage(
@@ -280,7 +280,7 @@ COMMANDS = (
     Usage("/kick NAME [REASON]", "send someone out of the room", _moderation("kick")),
     Usage("/ban NAME [10m] [REASON]", "keep someone out of the room", _moderation("ban")),
     Usage("/unban NAME", "let someone in again", _moderation("unban")),
-    Usage("/bans", "list who is kept out", _alone(lambda: VERBS["bans"].read(""))),
+    Usage("/bans", "list the bans", _alone(lambda: VERBS["bans"].read(""))),
     Usage("/mute NAME [10m] [REASON]", "let someone only listen", _moderation("mute")),
     Usage("/unmute NAME", "let someone speak again", _moderation("unmute")),
     Usage("/voice NAME", "let someone speak where it is moderated", _moderation("voice")),

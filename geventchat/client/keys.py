@@ -167,7 +167,7 @@ class KeyReader:
         elif self._burst is not None or self._holding:
             self.deadline = now + HELD_S
         elif self._rest:
-            # On a slow link the rest of a sequence can take its time; nobody types the beginning of one.
+            # A lone Escape byte can be the key. Any longer beginning is a sequence, whose rest can take long on a slow link.
             self.deadline = now + (ESCAPE_S if len(self._rest) == 1 else UNFINISHED_SEQUENCE_S)
         else:
             self.deadline = None

@@ -110,7 +110,7 @@ class Options:
     screen_reader: bool = _key(
         False, SWITCH, "plain lines with words in place of symbols, and no input line that moves"
     )
-    typing: bool = _key(True, SWITCH, "show who is writing, and let others see that you are")
+    typing: bool = _key(True, SWITCH, "show which users are typing, and let others see when you are")
     keep_alive: float = _key(
         20.0, SECONDS, "send a ping after this time without input, so that the server does not disconnect you"
     )

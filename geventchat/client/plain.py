@@ -29,7 +29,7 @@ MAX_INPUT_LINE_BYTES = 1024 * 1024
 READ_BYTES = 64 * 1024
 # Bytes that a pipe accepts when it is ready for writing.
 PIPE_BYTES = 512
-# Nobody types the next line so fast: lines that follow each other within this time are a paste.
+# Lines that follow each other faster than this are a paste: no one types that fast.
 PASTE_GAP_S = 0.01
 
 

@@ -105,7 +105,7 @@ class Screen:
         self._frame: Frame | None = None
         self._title = ""
         self._mouse = False
-        # Why there is no history of the input.
+        # Why the input history cannot be used; empty if it can.
         self.history_problem = ""
         self._session: SessionView
         self._editor: Editor

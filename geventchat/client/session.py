@@ -805,7 +805,7 @@ class Session:
         self._line_done()
 
     def _asks_before(self, literal: bool, lines: int) -> bool:
-        """A terminal without an input line of its own has not asked."""
+        """True for a long paste in a terminal without an input line, which has not asked the user to confirm it."""
         return literal and self._terminal.echoes_input and lines > self.paste_lines
 
     def _ask_to_send(self, message: Message) -> None:

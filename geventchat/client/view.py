@@ -17,18 +17,18 @@ from geventchat.client.render import Look, drawn, goes_on, safe, waiting
 from geventchat.client.terminal import SessionView
 from geventchat.client.windows import Entry, Window
 
-# Below these heights there is no title, no status bar.
+# A smaller screen has no title, or no status bar.
 ROWS_FOR_TITLE = 8
 ROWS_FOR_STATUS = 3
-# With fewer columns beside what is wrong with the connection, the windows are not listed.
+# The status bar lists the windows only if the connection's problem leaves this many columns.
 COLUMNS_FOR_WINDOWS = 4
-# Of a longer draft only what is around the cursor is shown.
+# Of a longer draft, only the part around the cursor is shown.
 SHOWN_DRAFT_CHARACTERS = 8000
 _BLANK: Row = ()
 
 
 class Frame(NamedTuple):
-    """What is on the screen. What is before the cursor is given as text: the terminal decides how wide that is."""
+    """A picture of the screen. The cursor's column is given as the text before it, whose width only the terminal knows."""
 
     rows: tuple[Row, ...]
     cursor_row: int
@@ -47,7 +47,7 @@ class View:
         self._today = date.min
 
     def frame(self, session: SessionView, editor: Editor, today: date) -> Frame:
-        """The screen as it has to look now."""
+        """The current frame."""
         self._today = today
         window = session.conversation.current
         inputs, cursor_row, before = self._input(session, editor)

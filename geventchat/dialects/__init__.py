@@ -6,7 +6,7 @@ This is the registry: a new dialect is one file, and one entry here.
 from geventchat.dialects import json, json2, line, slash
 from geventchat.dialects.dialect import Dialect
 
-# What a listener can speak to a client that connects.
+# The dialects that a listener can have.
 DIALECTS: dict[str, Dialect] = {
     dialect.name: dialect for dialect in (line.DIALECT, json.DIALECT, slash.DIALECT)
 }

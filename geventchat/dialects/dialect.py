@@ -19,7 +19,7 @@ _NOT_UTF8 = InvalidCommand(ParseError.NOT_UTF8)
 
 @dataclass(frozen=True, slots=True)
 class TextInRoom:
-    """A plain message to a room, as typed. Those of consecutive lines to one room are joined into one `Say`."""
+    """A plain message to a room, as typed. Consecutive ones to the same room are joined into one `Say`."""
 
     room: str
     text: str
@@ -27,7 +27,7 @@ class TextInRoom:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A command whose answers refer to it: while it is handled, its interpreter has to know its reference."""
+    """A command whose answers refer to it: its interpreter has to know the reference while the command is handled."""
 
     command: Command
     ref: str
@@ -36,7 +36,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class OtherDialect:
-    """The client goes on in another dialect, which reads this line again. Only before the login."""
+    """Switch the client to another dialect, which reads this line again. Only before the login."""
 
     name: str
 

@@ -28,14 +28,14 @@ class End(Enum):
     """How a peer has ended the connection within its framing."""
 
     CLOSED = auto()
-    # It has sent what the framing does not allow.
+    # The client has violated the framing.
     BROKEN = auto()
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class FramingAnswer:
-    """What the framing itself answers, to be sent in order with the lines. It can be empty; an `end` is the last."""
+    """An answer of the framing itself, to be sent in order with the lines. It can be empty; after an `end` nothing follows."""
 
     frame: bytes = b""
     end: End | None = None
@@ -56,17 +56,17 @@ class Framing(Protocol):
     def batches(self, chunk: bytes, size: int, lines: int) -> Iterable[Sequence[Unit]]:
         """The lines that this chunk completes and the framing's own answers, in order.
 
-        They come by pieces of about this many bytes and lines at most, which are read one by one.
+        They come in batches of at most about this many bytes and lines; each is read when it is asked for.
         """
 
     def close(self, reason: str) -> bytes:
         """The bytes that end the connection; `reason` is its word in the log."""
 
     def to_state(self) -> dict[str, Any]:
-        """What has been read and not been passed on, to be handed over; of a chunk, what no batch has held yet."""
+        """The bytes that no batch has returned yet, to be handed over."""
 
     def take_state(self, state: dict[str, Any]) -> bytes:
-        """Go on where another process was; returns the bytes that are to be read next."""
+        """Continue where another process stopped; returns the bytes to read next."""
 
     @staticmethod
     def wrap(payload: bytes) -> bytes:
@@ -74,12 +74,12 @@ class Framing(Protocol):
 
 
 class ByNewlines:
-    """What all framings have in common in which a line ends in a newline."""
+    """The common part of all framings in which a line ends with a newline."""
 
     __slots__ = ("_ahead",)
 
     def __init__(self) -> None:
-        # The chunk that is being read, and how much of it has been.
+        # The chunk that is being read, and how many of its bytes have been read.
         self._ahead = b"", 0
 
     def feed(self, chunk: bytes) -> Sequence[Unit]:
@@ -91,7 +91,7 @@ class ByNewlines:
         return chunk.count(b"\n")
 
     def batches(self, chunk: bytes, size: int, lines: int) -> Iterable[Sequence[Unit]]:
-        """What `feed` returns for pieces of at most this many bytes and lines, which are read one by one."""
+        """The results of `feed` for pieces of at most this many bytes and lines; each piece is read when it is asked for."""
         if len(chunk) <= size and chunk.count(b"\n") <= lines:
             return (self.feed(chunk),)
         return self._batches(chunk, size, lines)
@@ -101,13 +101,13 @@ class ByNewlines:
         for piece in _divided(chunk, size, lines):
             at += len(piece)
             batch = self.feed(piece)
-            # For whoever takes over the client meanwhile.
+            # The client can be handed over before the next batch.
             self._ahead = chunk, at
             yield batch
         self._ahead = b"", 0
 
     def close(self, reason: str) -> bytes:
-        """Nothing: the end of the stream says it."""
+        """Nothing: the end of the stream is enough."""
         return b""
 
     @staticmethod

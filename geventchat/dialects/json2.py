@@ -563,7 +563,7 @@ def _state(entered: Entered) -> Fields:
 _REASONS: dict[tuple[str, str], Rejection | ParseError] = {
     (error_word(reason), error_text(reason)): reason for reason in (*Rejection, *ParseError)
 }
-# Of a server that words it in another way.
+# The reason by the code alone, for servers with other texts.
 _BY_CODE = {error_word(reason): reason for reason in (*Rejection, *ParseError)}
 _NOTICES = {notice_code(reason): reason for reason in NoticeReason}
 

@@ -1,4 +1,4 @@
-"""What both versions of `json` have in common: objects as lines of ASCII, parsing that is bounded, and the texts of errors.
+"""The common part of both versions of `json`: objects as lines of ASCII, bounded parsing, and the texts of errors.
 
 Knows no type of object.
 """
@@ -100,7 +100,7 @@ def _too_many_values(line: bytes) -> bool:
 
 
 def _values(line: bytes) -> int:
-    """How many values there are at most, if all of the line is outside of strings."""
+    """An upper bound of the number of values: counts separators in strings, too."""
     return line.count(b",") + line.count(b"[") + line.count(b"{")
 
 
@@ -113,7 +113,7 @@ def string(request: dict[str, Any], key: str) -> str:
     """A string of a request, safe to print; empty if it is missing. Raises InvalidField if it is anything else."""
     value = request.get(key, "")
     if type(value) is str and value.isprintable():
-        # What nearly everything is: is_text and clean_line would look twice more.
+        # The fast path for nearly all strings: is_text and clean_line would scan the string twice more.
         return value.strip()
     if not is_text(value):
         raise InvalidField(key)

@@ -96,7 +96,7 @@ from geventchat.dialects.words import error_word, notice_word
 from geventchat.exhaustive import assert_never
 
 _UNKNOWN = InvalidCommand(ParseError.UNKNOWN_COMMAND)
-# Behind `INFO`; nobody has it as a name.
+# After `INFO`, in place of a user's name; the name is reserved.
 _ANNOUNCEMENT = "announcement"
 
 # Extra arguments are ignored: `WHO now`, `QUIT bye`.
@@ -151,7 +151,7 @@ def _parse(text: str, logged_in: bool) -> Command | str | None:
 
 
 def departure_word(how: Departure) -> str:
-    """The word behind `INFO` and the name of someone who is gone."""
+    """The word after `INFO NAME` for how the user left."""
     match how:
         case Departure.DISCONNECTED:
             return "disconnected"
@@ -164,7 +164,7 @@ def departure_word(how: Departure) -> str:
 
 
 def _past(message: PastMessage) -> str:
-    # One that has been deleted has no text.
+    # A deleted message has no text.
     return f"{message.id} {utc(message.time_ms)} {message.name} {message.text}".rstrip()
 
 

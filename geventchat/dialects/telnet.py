@@ -1,9 +1,9 @@
-"""What telnet (RFC 854) adds to what is typed: its sequences, and the timing mark that it waits for. Pure.
+"""Handles what telnet (RFC 854) adds to the typed text: its sequences, and the timing mark that it waits for. Pure.
 
 Invariants of TelnetFraming:
 - Its lines are those of LineFraming: no sequence swallows a line ending, not even an unfinished one.
-- Each request for a timing mark is answered once, when its last byte has arrived and however the bytes are cut: before
-  the line that contains it, because that line has not ended yet.
+- Each request for a timing mark is answered once, as soon as its last byte has arrived, in whatever pieces. The answer comes
+  before the line that contains the request, because that line has not ended yet.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from geventchat.dialects.framing import ByNewlines, FramingAnswer, LineFraming, 
 # of the line cuts off. IAC IAC is an escaped data byte 0xFF: it stays, and makes the line invalid UTF-8.
 _SEQUENCE = re.compile(rb"\xff(?:\xfa.*?(?:\xff\xf0|\Z)|[\xfb-\xfe](?:.|\Z)|[^\xff\xfa-\xfe]|\Z)", re.DOTALL)
 _ESCAPED = b"\xff\xff"
-# One command, or as much of it as there is.
+# A command, possibly incomplete.
 _COMMAND = re.compile(rb"\xff(?:[\xfb-\xfe].?|.)?", re.DOTALL)
 _CUT_COMMAND = re.compile(rb"\xff[\xfb-\xfe]?")
 # After Ctrl-C, telnet asks for a timing mark (RFC 860) and discards all output until it arrives.
@@ -48,7 +48,7 @@ class TelnetFraming(ByNewlines):
     TRANSIENT: frozenset[str] = frozenset()
 
     def to_state(self) -> dict[str, Any]:
-        """What has been read and not been passed on, to be handed over."""
+        """The bytes that no batch has returned yet, to be handed over."""
         chunk, at = self._ahead
         return {
             "lines": self._lines.to_state(),

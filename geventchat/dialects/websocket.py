@@ -1,14 +1,14 @@
 """Lines as WebSocket messages, RFC 6455: a text message is a line without an ending. Sans-I/O.
 
-`websockets` opens the connection and reads what clients send, frame by frame. What clients are sent is framed here: frames of
-a server are not masked, so one message is the same bytes for everyone.
+`websockets` opens the connection, and reads the frames of clients except short text frames. Frames for clients are made here:
+a server does not mask them, so a message is the same bytes for everyone.
 
 Invariants of WebSocketFraming:
 - Every frame is a unit: a line, or a FramingAnswer. So the limits on lines bound pings and fragments, too.
-- It holds at most one unfinished message of `line_bytes`, with its unfinished frame: what would be longer ends the connection
-  as soon as its length has been read. What is not UTF-8 ends it with the frame that it is in.
-- Nothing is read behind a Close frame or an error.
-- An answer, such as a pong, is whole frames, and nothing follows a Close frame.
+- It holds at most one unfinished message of `line_bytes`, with its unfinished frame. A longer message ends the connection as
+  soon as its length is known, and invalid UTF-8 ends it with the frame that it is in.
+- Nothing is read after a Close frame or an error.
+- An answer, such as a pong, consists of complete frames, and nothing follows a Close frame.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from geventchat.dialects.framing import End, FramingAnswer, Unit
 _TOO_LONG = 1009
 _NOT_UTF8 = 1007
 _NOT_TEXT = 1003
-# Why the server ends a connection, by the word in its log. A client that is reset is sent none of these; so is one that
-# reads too slowly.
+# The code and reason of the Close frame, by the word for the close reason in the log. A client that is reset, such as one that
+# reads too slowly, gets no Close frame.
 CLOSE_CODES = {
     "quit": (1000, ""),
     "shutdown": (1001, "the server is stopping"),
@@ -46,16 +46,16 @@ _WHOLE_TEXT = 0x81
 _MASKED = 0x80
 _CONTROL = 0x08
 _MASK_BYTES = 4
-# The most that the second byte alone says, and how long the head of such a frame of a client is.
+# The greatest length that fits into the second byte, and the size of the head of such a frame from a client.
 _ONE_BYTE_LENGTHS = 125
 _SHORT_HEAD = 2 + _MASK_BYTES
-# How many bytes a length takes behind the first two, by the second one without its mask bit.
+# How many more bytes a greater length takes, by the second byte without its mask bit.
 _WIDTHS = {126: 2, 127: 8}
 _NOTHING = FramingAnswer()
 _NEVER = -1
-# How a whole text frame of a server begins, by its length.
+# The head of an unfragmented text frame from the server, by its length.
 _HEADS = tuple(bytes((_WHOLE_TEXT, size)) for size in range(_ONE_BYTE_LENGTHS + 1))
-# What happens to connections is in the server's log.
+# The server logs what happens to connections itself.
 _SILENT = logging.Logger("websockets", logging.CRITICAL + 1)
 
 
@@ -63,7 +63,7 @@ _REFUSAL_FIELDS = ("Upgrade", "Sec-WebSocket-Version")
 
 
 class HandshakeRefused(Exception):
-    """The request does not open a WebSocket. Its sender gets the status, the message and the fields."""
+    """The request does not open a WebSocket: answer it with the status, the message and the header fields."""
 
     def __init__(self, status: int, message: str, fields: tuple[tuple[str, str], ...]) -> None:
         super().__init__(message)
@@ -75,7 +75,7 @@ class HandshakeRefused(Exception):
 def accept(head: bytes) -> bytes:
     """The answer to the HTTP request with this head, which opens a WebSocket. Raises HandshakeRefused.
 
-    No extension and no subprotocol is chosen, whatever the client offers.
+    Whatever extensions and subprotocols the client offers, none is chosen.
     """
     protocol = ServerProtocol(logger=_SILENT)
     try:
@@ -99,7 +99,7 @@ def _accept(protocol: ServerProtocol, head: bytes) -> bytes:
 
 
 def _release(protocol: ServerProtocol) -> None:
-    """Break the cycles of a protocol that is not needed any more: it would wait for the garbage collector."""
+    """Break the reference cycles of a protocol that is no longer needed, so that it is freed without the garbage collector."""
     protocol.parser.close()
     for error in (protocol.parser_exc, protocol.handshake_exc):
         if error is not None:
@@ -110,22 +110,22 @@ class WebSocketFraming:
     """The messages of one client, once the connection is open."""
 
     __slots__ = ("_decoder", "_fragments", "_limit", "_open", "_protocol", "_rest", "_short")
-    # Between two frames the protocol and the decoder know nothing but what the unfinished message says. What is handed over
-    # is open.
+    # Between two frames, the protocol and the decoder can be restored from the unfinished message. Only open connections are
+    # handed over.
     TRANSIENT = frozenset({"_decoder", "_limit", "_open", "_protocol", "_short"})
 
     def __init__(self, limit: int) -> None:
         """`limit` is the most bytes a message can have."""
         self._limit = limit
-        # The most that a frame which is read here, and not by the protocol, can have.
+        # The most bytes in a frame that is read here and not by the protocol.
         self._short = min(limit, _ONE_BYTE_LENGTHS)
         self._protocol = self._new_protocol()
         self._open = True
-        # Of a frame that is not complete.
+        # The beginning of an incomplete frame.
         self._rest = b""
-        # The frames of a message that is not, joined, because there can be any number of empty ones.
+        # The frames of an incomplete message, joined, because any number of them can be empty.
         self._fragments: bytearray | None = None
-        # Reads them: they can end in the middle of a character.
+        # Checks the fragments incrementally: one can end in the middle of a character.
         self._decoder: Any = None
 
     def count(self, chunk: bytes) -> int:
@@ -133,7 +133,7 @@ class WebSocketFraming:
         return 0
 
     def batches(self, chunk: bytes, size: int, lines: int) -> Iterator[Sequence[Unit]]:
-        """What this chunk completes, by pieces of at most this many units, or of about this many bytes."""
+        """The units that this chunk completes, in batches of at most `lines` units or about `size` bytes."""
         data = self._rest + chunk if self._rest else chunk
         self._rest = b""
         units: list[Unit] = []
@@ -147,7 +147,7 @@ class WebSocketFraming:
                 and (end := at + _SHORT_HEAD + length) <= available
                 and self._fragments is None
             ):
-                # A short message in one frame, which nearly all are: the protocol would take ten times as long for it.
+                # Nearly all messages are short and in one frame; the protocol would take ten times as long for them.
                 text_at = at + _SHORT_HEAD
                 message = unmasked(data[text_at:end], data[at + 2 : text_at])
                 units.append(message if message.isascii() else self._message(message))
@@ -162,7 +162,7 @@ class WebSocketFraming:
                 units.append(self._read(data[at:end]))
             at = end
             if len(units) >= lines or at - begin >= size:
-                # For whoever takes over the client meanwhile.
+                # The client can be handed over before the next batch: `to_state` needs the rest.
                 self._rest = data[at:]
                 yield units
                 self._rest = b""
@@ -171,7 +171,7 @@ class WebSocketFraming:
             yield units
 
     def close(self, reason: str) -> bytes:
-        """A Close frame, unless one has been sent or there is no code for this reason. Nothing is read any more."""
+        """Stop reading; returns a Close frame, or nothing if one was sent already or the reason has no code."""
         protocol = self._protocol
         if self._open and reason in CLOSE_CODES:
             protocol.send_close(*CLOSE_CODES[reason])
@@ -180,7 +180,7 @@ class WebSocketFraming:
         return b"".join(protocol.data_to_send())
 
     def to_state(self) -> dict[str, Any]:
-        """The unfinished message and what has not been read, to be handed over."""
+        """The unfinished message and the unread bytes, to be handed over."""
         fragments = self._fragments
         return {
             "rest": self._rest.decode("latin-1"),
@@ -188,11 +188,11 @@ class WebSocketFraming:
         }
 
     def take_state(self, state: dict[str, Any]) -> bytes:
-        """Go on where another process was; returns the bytes that are to be read next."""
+        """Continue where another process stopped; returns the bytes to read next."""
         if state["fragments"] is not None:
             fragments = state["fragments"].encode("latin-1")
             self._fragment(fragments, False)
-            # The protocol has to know that a message is unfinished.
+            # Otherwise the protocol would refuse the continuation frames of the unfinished message.
             self._protocol.receive_data(Frame(Opcode.TEXT, fragments, fin=False).serialize(mask=True))
             self._protocol.events_received()
         rest: str = state["rest"]
@@ -202,16 +202,16 @@ class WebSocketFraming:
     def wrap(payload: bytes) -> bytes:
         """Each of these lines as a text message."""
         lines = payload.split(b"\n")
-        # Behind the ending of the last line.
+        # The empty string after the last line end.
         lines.pop()
         return _framed(lines[0]) if len(lines) == 1 else b"".join(map(_framed, lines))
 
     def _new_protocol(self) -> ServerProtocol:
-        # Its limit would count pings between fragments, too.
+        # No `max_size`: the protocol would count pings between fragments, too.
         return ServerProtocol(state=State.OPEN, max_size=None, logger=_SILENT)
 
     def _end_of_frame(self, data: bytes, at: int) -> int:
-        """Where the frame that begins here ends; behind the data if it is not complete, and _NEVER if it is not waited for."""
+        """The end of the frame that begins at `at`: beyond the data if it is incomplete, _NEVER if it is too long."""
         if len(data) - at < 2:
             return len(data) + 1
         size, head = data[at + 1] & ~_MASKED, 2
@@ -221,20 +221,20 @@ class WebSocketFraming:
                 return len(data) + 1
             size = int.from_bytes(data[at + 2 : at + head], "big")
         if not data[at + 1] & _MASKED:
-            # The protocol refuses it for that.
+            # The protocol refuses a frame without a mask.
             return at + head
         if size > self._limit - self._held_for(data[at]):
             return _NEVER
         return at + head + _MASK_BYTES + size
 
     def _held_for(self, first: int) -> int:
-        """How many bytes there are already of the message that a frame with this first byte belongs to."""
+        """The size so far of the message that a frame with this first byte continues."""
         return 0 if self._fragments is None or first & _CONTROL else len(self._fragments)
 
     def _read(self, data: bytes) -> Unit:
-        """The unit of a complete frame, or of the head of one that is refused."""
+        """The unit of a complete frame, or of the head of a refused one."""
         if self._fragments is not None and data[0] & 0x0F == Opcode.CLOSE:
-            # A message can stay unfinished, but not for the protocol.
+            # The protocol would refuse a Close frame inside an unfinished message; RFC 6455 allows it.
             _release(self._protocol)
             self._protocol = self._new_protocol()
         protocol = self._protocol

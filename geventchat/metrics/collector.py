@@ -41,7 +41,7 @@ REFUSALS = (NoticeReason.SERVER_FULL, NoticeReason.ADDRESS_FULL, NoticeReason.BA
 
 
 class Watched(Protocol):
-    """What is needed of a server."""
+    """The parts of a server that the metrics need."""
 
     @property
     def context(self) -> ServerContext:
@@ -53,7 +53,7 @@ class Watched(Protocol):
 
     @property
     def storage(self) -> Storage:
-        """Where records are kept."""
+        """The storage."""
 
     @property
     def unready(self) -> str:

@@ -49,7 +49,7 @@ class MetricsService:
             case ("metrics",):
                 return Response(200, self._collector.page(), _PAGE)
             case ("healthz",):
-                # Whoever gets an answer has seen that the loop runs.
+                # The answer itself proves that the event loop runs.
                 return Response(200, b"ok\n")
             case ("readyz",):
                 reason = self._server.unready
@@ -73,7 +73,7 @@ class MetricsConnection:
     def run(self) -> None:
         """Answer requests until the client leaves; the body of its greenlet."""
         try:
-            # The deadline of the first request is that of a login.
+            # The first request has a deadline, as a login has.
             self._waiter.start(IDLE_S, REQUEST_S)
             if self._service.clients <= MOST_CLIENTS:
                 self._serve()
@@ -85,8 +85,8 @@ class MetricsConnection:
             self._on_closed(self)
 
     def refuse(self, reason: NoticeReason) -> None:
-        """Never called: the server refuses nobody who asks for metrics."""
-        raise AssertionError("metrics are refused to nobody")
+        """Never called: the server never refuses a metrics client."""
+        raise AssertionError("metrics clients are never refused")
 
     def shut_down(self) -> None:
         """Close: a scraper asks again later."""
@@ -123,7 +123,7 @@ class MetricsConnection:
             end_output(self._transport)
 
     def _receive(self, readable: Any) -> bytes:
-        """The next bytes; empty when the client has closed its side, or has sent nothing for too long."""
+        """The next bytes; empty when the client has closed its side or been idle for too long."""
         while True:
             overdue = self._waiter.until_input(readable)
             try:

@@ -41,7 +41,7 @@ def origin_of(host: str) -> str:
 
 
 class NetworkRates:
-    """What each network is allowed."""
+    """The limits of each network."""
 
     def __init__(self, limits: Limits) -> None:
         self.connects = Rate(limits.network_connections_per_s, limits.network_burst_connections)
@@ -49,14 +49,14 @@ class NetworkRates:
         self.connections: float = limits.clients_per_network
 
     def change(self, limits: Limits) -> None:
-        """Let other limits count from now on."""
+        """Apply other limits from now on."""
         self.connects.change(limits.network_connections_per_s, limits.network_burst_connections)
         self.traffic.change(limits.network_bytes_per_s, limits.network_burst_bytes)
         self.connections = limits.clients_per_network
 
     @classmethod
     def unlimited(cls) -> NetworkRates:
-        """What this machine itself is allowed."""
+        """The limits of this machine itself, which has none."""
         rates = cls.__new__(cls)
         rates.connects = rates.traffic = Rate(0, 0)
         rates.connections = math.inf
@@ -92,7 +92,7 @@ class Network:
     TRANSIENT = frozenset({"_clock", "_rates", "addresses", "connections", "traffic_gate"})
 
     def to_state(self) -> dict[str, Any]:
-        """What the network has used up, to be handed over."""
+        """The used part of the network's limits, to be handed over."""
         return {
             "name": self.name,
             "connects": self._connects.to_state(),
@@ -127,7 +127,7 @@ class Network:
 
 
 class AddressRates:
-    """What each address is allowed."""
+    """The limits of each address."""
 
     def __init__(self, limits: Limits) -> None:
         self.connects, self.logins, self.traffic, self.accounts, self.rooms = (Rate(0, 0) for _ in range(5))
@@ -176,7 +176,7 @@ class Address:
     TRANSIENT = frozenset({"_clock", "connections", "login_gate", "network", "traffic_gate"})
 
     def to_state(self) -> dict[str, Any]:
-        """What the address has used up, to be handed over."""
+        """The used part of the address's limits, to be handed over."""
         return {
             "origin": self.origin,
             "connects": self._connects.to_state(),

@@ -1,6 +1,6 @@
-"""What one client costs, and how long it waits for that: its bytes, those of its address and its network, and its lines.
+"""Charges the costs of a client: its lines, and its bytes to itself, its address and its network.
 
-A client above a rate is read later and loses nothing. Where a client waits is its waiter's concern.
+The input of a client above a rate is read later, and nothing is lost. The waiter does the waiting.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from geventchat.rate import Rate, TokenBucket
 
 
 class Costs:
-    """The rates of one client. One that has been refused has no address, and is charged nothing."""
+    """The rates of one client. A refused client has no address, and is charged nothing."""
 
     __slots__ = (
         "_address",
@@ -46,7 +46,7 @@ class Costs:
         self._clock = clock
         # All bytes charged so far, of input and of answers.
         self.charged_bytes = 0
-        # Those that its address had too much debt to be charged for; charged when the address lets this client pass.
+        # Bytes that are not charged to the address yet, because of its debt; charged when the address's gate admits the client.
         self._uncharged_bytes = 0
         # The same for its network.
         self._uncharged_network_bytes = 0
@@ -54,7 +54,7 @@ class Costs:
     TRANSIENT = frozenset({"_address", "_queue", "_first_bytes", "_clock"})
 
     def to_state(self) -> dict[str, Any]:
-        """What the client has used up, to be handed over."""
+        """The used part of the client's rates, to be handed over."""
         return {
             "line_bucket": self._line_bucket.to_state(),
             "byte_bucket": self._byte_bucket.to_state(),
@@ -64,7 +64,7 @@ class Costs:
         }
 
     def take_state(self, state: dict[str, Any]) -> None:
-        """Take over what was used up."""
+        """Take over the used part of the rates."""
         self._line_bucket.take_state(state["line_bucket"])
         self._byte_bucket.take_state(state["byte_bucket"])
         self.charged_bytes = state["charged_bytes"]

@@ -122,7 +122,7 @@ class Encoding:
 
 
 class Batch:
-    """What is published to an audience between two flushes."""
+    """The frames that are published to an audience between two flushes."""
 
     __slots__ = ("frames", "size", "view")
 
@@ -130,7 +130,7 @@ class Batch:
         self.frames: list[bytes] = []
         # The bytes so far, which is the offset of the next frame.
         self.size = 0
-        # What the current flush sends of it.
+        # The bytes that the current flush sends.
         self.view = memoryview(b"")
 
     def joined(self) -> bytes:
@@ -402,7 +402,7 @@ class Subscriber:
             self._cursor = entered.batch.size
             entered.members += 1
             if self._watcher is not None:
-                # What waits already comes first.
+                # The backlog comes first.
                 entered.backlogged[self] = None
         else:
             self._cursor = 0
@@ -444,12 +444,13 @@ class Subscriber:
                 "_pieces",
             ),
             *("_queued", "_send", "_sent", "_socket", "_watcher", "audience", "backlog_bytes", "closed"),
+            "plain_socket",
             *("encoding", "interpreter", "private_bytes", "spliced"),
         }
     )
 
     def to_state(self, keep: Callable[[Buffer], Any]) -> dict[str, Any]:
-        """What waits for the client, to be handed over. `keep` gets each buffer, which others can share."""
+        """The pending bytes of the client, to be handed over. `keep` gets each buffer, which several clients can share."""
         return {
             "backlog": [keep(buffer) for buffer in self._backlog or ()],
             "unsent_answer_bytes": self.unsent_answer_bytes,
@@ -459,9 +460,9 @@ class Subscriber:
         }
 
     def take_state(self, state: dict[str, Any], find: Callable[[Any], Buffer]) -> None:
-        """Send the client what waits for it. It hears nothing yet."""
+        """Take over the pending bytes. The client is not subscribed yet."""
         for kept in state["backlog"]:
-            # What it was allowed before, it is allowed now.
+            # Not limited again: the old process has allowed these bytes.
             self._keep(find(kept), alone=False)
         self.unsent_answer_bytes = state["unsent_answer_bytes"]
         self.answered_bytes = self._answers_flushed = state["answered_bytes"]
@@ -486,7 +487,7 @@ class Subscriber:
             size = len(audience.outgoing)
             if self._cursor < size:
                 pieces.append(audience.outgoing[self._cursor :])
-        # What follows in a batch that has not ended is sent when it ends.
+        # The rest of an unfinished batch is sent when it ends.
         self._cursor = 0 if ended else size
         self.spliced = not ended
         if not self._backlog:
@@ -569,7 +570,7 @@ class Subscriber:
     def close(self) -> None:
         """Release the socket and drop what is pending."""
         self.closed = True
-        # It leads back here, through the connection.
+        # Breaks a reference cycle through the connection.
         self._on_lost = _ignore
         self._unwatch()
         self._backlog = None
@@ -724,12 +725,12 @@ class _DirectGates:
     TRANSIENT = frozenset({"_delivery", "_subscriber", "contacts", "strangers"})
 
     def to_state(self) -> dict[str, Any]:
-        """What strangers have used up, to be handed over."""
+        """The used part of the rate for strangers, to be handed over."""
         # The gate `strangers` is another attribute.
         return {"_strangers": self._strangers.to_state()}
 
     def take_state(self, state: dict[str, Any]) -> None:
-        """Take over what strangers have used up."""
+        """Take over the used part of the rate for strangers."""
         self._strangers.take_state(state["_strangers"])
 
     def charge_stranger(self, cost: int) -> None:
@@ -834,7 +835,7 @@ class Delivery:
             room.remove_audience(audience)
 
     def publish_to_all(self, event: Broadcast) -> None:
-        """Publish an event to everyone who is logged in, whatever they hear."""
+        """Publish an event to all logged-in users, whatever rooms they are in."""
         for audience in self._audiences.values():
             audience.publish(event)
 
@@ -1038,7 +1039,7 @@ class Delivery:
 
 
 def _ignore(reason: CloseReason, error: str) -> None:
-    """What is lost of a client that has gone."""
+    """Do nothing: in place of `_on_lost` once the subscriber is closed."""
 
 
 def _own_or_shared(data: Buffer) -> Buffer:

@@ -27,7 +27,7 @@ _RETRY_S = 0.5
 _MOST_AT_ONCE = 100
 # The process, the user and the group of a peer.
 _CREDENTIALS = struct.Struct("3i")
-# Those without gevent, even if an embedding program has patched the standard library.
+# The originals of the standard library, even if an embedding program has patched it.
 _Socket: type[plain.socket] = monkey.get_original("socket", "socket")
 _getaddrinfo: Any = monkey.get_original("socket", "getaddrinfo")
 

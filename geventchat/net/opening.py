@@ -1,16 +1,16 @@
-"""One client between accept and its service: the header of its proxy, and the TLS handshake. Knows no service.
+"""A client between accept and its service: reads the proxy header, and does the TLS handshake. Knows no service.
 
-A handshake takes the server about as long as fifty lines do, and nothing can interrupt it. So one is computed in each
-iteration of the event loop, however many clients ask for it, and what others say comes in between. What they send is read a
-few at a time, too.
+A handshake takes as much CPU time as about fifty lines, and cannot be interrupted. So each iteration of the event loop computes
+one, however many clients wait for it, and other clients are served in between. The input of waiting clients is also read a few
+at a time.
 
 Invariants:
-- Before the first record of a client is complete, nothing is computed.
-- A client has `handshake_s` to send that, and again as long for the rest. Waiting for its turn does not count. A proxy has
-  as long for its header.
-- What a client sends is charged to its address, read by read, and so is the handshake.
-- The slot of the client is passed on with it, or freed here. Before the header has been read it has none, because whose
-  it will be is not known yet.
+- Nothing is computed for a client before its first record is complete.
+- A client has `handshake_s` to send its first record, and as long again for the rest of the handshake. The wait for its turn
+  does not count. A proxy has `handshake_s` for its header.
+- Each read, and the handshake, is charged to the client's address.
+- The client's slot is passed on with it, or freed here. A proxied client has no slot before its header has been read, because
+  its address is not known yet.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 _READ, _WRITE = 1, 2
 _READ_BYTES = 4_096
-# A read costs at least as much as this many bytes, as it does later, and a handshake as much as thirty lines.
+# The least that a read costs, as for open connections, and the cost of a handshake, which is that of thirty lines; in bytes.
 _LEAST_READ_COST = 32
 _HANDSHAKE_COST = 1_024
 _NO_HEADER = {
@@ -54,11 +54,11 @@ _NO_HEADER = {
 
 
 class _NotTls(Exception):
-    """The client speaks something else."""
+    """The client does not speak TLS."""
 
 
 class _Early:
-    """A client from which only what comes before its service is read."""
+    """A client that has not reached its service."""
 
     __slots__ = ("_context", "_host", "_on_closed", "_socket", "_waiter", "number")
 
@@ -78,7 +78,7 @@ class _Early:
         self._waiter = Waiter(context.hub, context.clock, context.hangups, sock.fileno())
 
     def shut_down(self) -> None:
-        """Close: there is no way yet to tell the client why."""
+        """Close without a notice: the client's protocol is not known yet."""
         self._waiter.interrupt(CloseReason.SHUTDOWN)
 
     def drop(self) -> None:
@@ -98,7 +98,7 @@ class _Early:
             return chunk
 
     def _finish(self) -> None:
-        """What was to be read has been read: go on only if the connection has not been ended meanwhile."""
+        """End the wait for input. Raises ConnectionEnded if the connection was ended meanwhile."""
         self._waiter.clear_deadline()
         if self._waiter.ended is not None:
             raise ConnectionEnded(self._waiter.ended)
@@ -117,7 +117,7 @@ class _Early:
 
 
 class ProxiedOpening(_Early):
-    """A client whose proxy has yet to say who it is."""
+    """A client whose proxy has not sent its address yet."""
 
     __slots__ = ("_on_header",)
 

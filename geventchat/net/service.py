@@ -1,7 +1,7 @@
-"""What serves the sockets that listeners accept: the chat in one dialect, or anything else that can be connected to.
+"""Services serve the sockets that listeners accept: the chat in one dialect, or anything else with connections.
 
-The server accepts a client, numbers it, counts it and logs it, in the same way for every service. The service makes its
-connection, and the server runs that in a greenlet, ends it when it stops, and forgets it once its socket is closed.
+For every service, the server accepts a client, numbers it, counts it and logs it. The service makes the connection; the server
+runs it in a greenlet, ends it when the server stops, and forgets it once its socket is closed.
 
 Knows no protocol. `Server._make_services` makes one service for each name in `settings.SERVICES`.
 """
@@ -26,15 +26,15 @@ class Accepted:
     host: str
     # In the log, and unique in the life of the server.
     number: int
-    # Holds a slot for the client, which its connection frees with `Admission.leave`. None if the client is refused: then it
-    # holds a place to linger in, which its connection frees with `Admission.free_linger`.
+    # Holds a slot for the client, which the connection frees with `Admission.leave`. None if the client is refused: then it has
+    # a slot for lingering, which the connection frees with `Admission.free_linger`.
     address: Address | None
     # To be called once, when the socket is closed.
     on_closed: Callable[[OpenConnection], None]
 
 
 class OpenConnection(Protocol):
-    """What the server needs of a client until its socket is closed."""
+    """A client as the server needs it until its socket is closed."""
 
     number: int
 

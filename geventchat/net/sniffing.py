@@ -37,11 +37,11 @@ class Sniffer:
     TRANSIENT = frozenset({"_limit"})
 
     def to_state(self) -> dict[str, str]:
-        """What has been seen so far, to be handed over."""
+        """The first bytes so far, to be handed over."""
         return {"head": self._head.decode("latin-1")}
 
     def take_state(self, state: dict[str, str]) -> None:
-        """Have seen this."""
+        """Take over the first bytes."""
         self._head = state["head"].encode("latin-1")
 
     def feed(self, chunk: bytes) -> ForeignProtocol | bool:

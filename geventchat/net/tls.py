@@ -23,7 +23,7 @@ from typing import Any
 
 from geventchat.settings import ConfigError
 
-# What is encrypted before it is sent: the ciphertext of so much can wait beside the backlog.
+# The most bytes that are encrypted before they are sent; their ciphertext can wait in addition to the backlog.
 _BLOCK_BYTES = 16_384
 # How much of several buffers is joined at once.
 _MOST_JOINED_BYTES = 8 * _BLOCK_BYTES
@@ -33,13 +33,13 @@ _RECORD_BYTES = 4_096
 _READ_BYTES = 4_096
 # Records that one read takes: decrypting an almost empty one costs about as much as decrypting a line.
 _MOST_RECORDS = 64
-# What OpenSSL can have to send without being asked, such as answers to a peer that changes its keys very often.
+# The most bytes that OpenSSL can send on its own, such as answers to a peer that changes its keys very often.
 _MOST_UNASKED_BYTES = 16_384
-# In a ticket, a client takes its session along, so resuming one costs the server no memory. One is enough to reconnect.
+# A ticket contains the session, so resuming it costs the server no memory. One ticket is enough to reconnect.
 _TICKETS = 1
 _WANT_READ = ssl.SSLWantReadError
 _HANDSHAKE_RECORD = 0x16
-# The longest record, with some space for what earlier versions allowed. OpenSSL says what is wrong with a longer one.
+# The longest record that earlier versions allowed. A longer one is passed to OpenSSL, which refuses it.
 MOST_HELLO_BYTES = 18_432
 _RECORD_HEAD_BYTES = 5
 # A fatal alert in a separate record, for a client whose handshake does not even begin.
@@ -306,7 +306,7 @@ def _explanation(error: ssl.SSLError, cert: str, key: str) -> str:
 
 
 def reason_of(error: ssl.SSLError) -> str:
-    """What OpenSSL says is wrong, in its words."""
+    """The reason in OpenSSL's words."""
     return error.reason.lower().replace("_", " ") if error.reason else str(error.strerror or error)
 
 
@@ -315,7 +315,7 @@ _NOT_YET_VALID, _EXPIRED = 9, 10
 
 
 def _expiry(server: ssl.SSLContext, cert: str) -> str:
-    """When the certificate expires, as a client finds it that trusts this certificate alone."""
+    """When the certificate expires for a client that trusts only this certificate."""
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client.check_hostname = False
     client.load_verify_locations(cert)
@@ -327,7 +327,7 @@ def _expiry(server: ssl.SSLContext, cert: str) -> str:
             raise ConfigError(
                 "tls-cert", f"tls-cert: {cert} cannot be used: {error.verify_message}"
             ) from None
-        # Only its clients can judge the rest of it.
+        # Only clients can judge other problems of the certificate.
         return "unknown"
     seconds = ssl.cert_time_to_seconds(str(peer["notAfter"]))
     return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,14 +1,14 @@
-"""Turns: what many clients ask for at the same moment is done over several iterations of the event loop, so that what others
-say comes in between. Knows no commands and no protocol.
+"""Turns: work that many clients request at the same moment is spread over several iterations of the event loop, so that other
+clients are served in between. Knows no commands and no protocol.
 
 Invariants of Turns:
-- Clients take their turns in the order in which they ask; those of one iteration go on in any order.
+- Clients take their turns in the order in which they ask; within one iteration they run in any order.
 - The timer runs while clients wait, so each iteration lets someone go on.
 
 Invariants of InputTurns:
-- A client whose input has not had its turn costs nothing: it waits in the kernel, in the order in which it arrived.
-- A descriptor is in the epoll instance from the first wait until its watcher is closed. What it reports while its watcher does
-  not wait is forgotten, and reported again when it does.
+- A client that waits for its turn costs nothing: its input waits in the kernel, in the order of arrival.
+- A descriptor is in the epoll instance from the first wait until its watcher is closed. Its events are ignored while the
+  watcher does not wait, and reported again when it does.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class InputTurns:
         self._watcher.start(self._next)
 
     def watcher(self, fileno: int) -> Any:
-        """What a client waits with, in place of the loop's own watcher for the input of this descriptor."""
+        """A watcher for the input of this descriptor, in place of the loop's."""
         return _Input(self._epoll, self._waiting, fileno)
 
     def close(self) -> None:
@@ -103,7 +103,7 @@ class InputTurns:
 
     def _next(self) -> None:
         for fileno, _ in self._epoll.poll(0, _INPUTS_AT_ONCE):
-            # One that went on before can have ended another.
+            # A turn can have ended a later one.
             if (turn := self._waiting.get(fileno)) is not None:
                 turn.fire()
 

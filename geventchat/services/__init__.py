@@ -1,1 +1,1 @@
-"""What can block: storage and passwords. Never imports net or dialects."""
+"""The services that can block: storage and passwords. Never imports net or dialects."""

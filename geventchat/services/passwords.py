@@ -65,7 +65,7 @@ _ANSWER = re.compile(rb"[0-9a-f]{64}\n")
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What one hash costs: 128 * r * 2**log_n bytes of memory, filled and read p times.
+    """The cost of one hash: 128 * r * 2**log_n bytes of memory, filled and read p times.
 
     The default takes 16 MiB and a quarter of a second.
     """
@@ -121,7 +121,7 @@ class Hasher(PasswordHasher):
         self._derive = derive or self._processes.derive
         self._running = 0
         self._known, self._strangers = _Queue(), _Queue()
-        # Whose turn is next, if both wait.
+        # The queue whose turn is next comes first.
         self._first, self._second = self._known, self._strangers
 
     def is_full(self, origin: str, known: bool = False) -> bool:
@@ -198,7 +198,7 @@ class Hasher(PasswordHasher):
         return self._known.length + self._strangers.length >= self._most_waiters
 
     def _victim(self, origin: str, known: bool) -> _Turn | None:
-        """The origin that would lose a place in the full queue to this one."""
+        """The waiting call that would lose its place in the full queue to a call for this origin; None if there is none."""
         own, other = (self._known, self._strangers) if known else (self._strangers, self._known)
         if 2 * other.length > self._most_waiters:
             return other.last_of_longest(least=1)
@@ -206,14 +206,14 @@ class Hasher(PasswordHasher):
 
 
 class _Queue:
-    """Those of one kind that wait. Their origins take turns: the one whose turn is next is first."""
+    """The waiting calls of one kind. Their origins take turns; the first in the dictionary is next."""
 
     def __init__(self) -> None:
         self._turns: dict[str, deque[_Turn]] = {}
         self.length = 0
 
     def count(self, origin: str) -> int:
-        """How many of this origin wait."""
+        """The number of waiting calls of this origin."""
         return len(self._turns.get(origin, ()))
 
     def add(self, origin: str) -> _Turn:
@@ -224,7 +224,7 @@ class _Queue:
         return turn
 
     def remove(self, turn: _Turn) -> None:
-        """Wait no longer."""
+        """Remove a call from the queue."""
         turns = self._turns[turn.origin]
         turns.remove(turn)
         if not turns:
@@ -232,7 +232,7 @@ class _Queue:
         self.length -= 1
 
     def next(self) -> _Turn:
-        """The first of the origin whose turn it is, which then goes to the end."""
+        """Take the first call of the next origin, which then goes to the end."""
         origin, turns = next(iter(self._turns.items()))
         turn = turns[0]
         self.remove(turn)
@@ -241,14 +241,14 @@ class _Queue:
         return turn
 
     def last_of_longest(self, least: int) -> _Turn | None:
-        """The last one of the origin of which most wait, if these are at least this many."""
-        # Of several, the one whose turn would be last.
+        """The last call of the origin with the most waiting calls, if it has at least this many."""
+        # Of several such origins, the one whose turn is last.
         longest = max(reversed(self._turns.values()), key=len, default=None)
         return None if longest is None or len(longest) < least else longest[-1]
 
 
 class _Turn(Event):
-    """A place in the queue, until it is granted a place at work or refused one."""
+    """A waiting call, until it can run or is refused."""
 
     def __init__(self, queue: _Queue, origin: str) -> None:
         super().__init__()
@@ -269,7 +269,7 @@ class _Turn(Event):
 
 @dataclass(frozen=True, slots=True)
 class _Failure:
-    """What ended some work. gevent would print an exception that it sees."""
+    """The exception that ended some work, wrapped because gevent would print it."""
 
     error: Exception
 
@@ -386,7 +386,7 @@ class _Process:
                 stdin=theirs.fileno(),
                 stdout=theirs.fileno(),
                 stderr=subprocess.DEVNULL,
-                # So that the terminal's Ctrl-C does not reach it, and that it is a session in the eyes of the scheduler.
+                # In a separate session the terminal's Ctrl-C does not reach it, and Linux schedules it as a group.
                 start_new_session=True,
             )
         except BaseException:

@@ -13,10 +13,10 @@ import sys
 
 DIGEST_BYTES = 32
 NO_MEMORY = b"no memory"
-# Where both want to run, the server gets ten times as much of the processor. With the least priority there is, a login on a
-# busy machine would take minutes.
+# If both want to run, the server gets ten times as much CPU time. With the lowest priority, a login on a busy machine would
+# take minutes.
 _NICENESS = 10
-# What OpenSSL allocates on top of the memory of the algorithm.
+# OpenSSL allocates this much in addition to the memory of the algorithm.
 _SLACK_BYTES = 1 << 20
 
 

@@ -1,7 +1,7 @@
-"""The interface for bots: HTTP requests to commands of the chat, and its answers to JSON.
+"""The interface for bots: turns HTTP requests into commands of the chat, and the answers into JSON.
 
-A request needs a token of an account. It does not log in: nobody sees the account come and go, and its other connections
-stay. The objects are those of version 2 of `json`.
+A request needs a token of an account. It does not log in, so no login is announced, and the account's other connections stay
+open. The objects are those of version 2 of `json`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from geventchat.web.http import BadRequest, Request, Response
 METHODS = ("GET", "HEAD", "POST")
 _PARAMETERS = ("after", "limit")
 _FORBIDDEN = 403
-# For every other reason it is _FORBIDDEN.
+# Every other rejection is _FORBIDDEN.
 _STATUSES: dict[Rejection | ParseError, int] = {
     Rejection.PASSWORD_REQUIRED: 401,
     Rejection.WRONG_PASSWORD: 401,
@@ -42,7 +42,7 @@ _STATUSES: dict[Rejection | ParseError, int] = {
 
 
 class _Visitor(NoListener, InProcess):
-    """The client of one request, where the chat expects a subscriber and a peer."""
+    """The client of one request: the subscriber and peer that the chat expects."""
 
     def __init__(self, host: str) -> None:
         self.host = host
@@ -53,7 +53,7 @@ class _Visitor(NoListener, InProcess):
 
 
 def answer(room: str, request: Request, connection: HttpConnection, chat: Chat) -> Response:
-    """Say something in a room, or list what was said there."""
+    """Say a text in a room, or list its messages."""
     try:
         command = _command(clean_line(room), request)
     except InvalidField as invalid:
@@ -82,7 +82,7 @@ def answer(room: str, request: Request, connection: HttpConnection, chat: Chat) 
 
 
 def refusal(status: int, code: str, message: str) -> Response:
-    """An error of the interface that is none of the chat."""
+    """The response for an error that is not a rejection by the chat."""
     return _json(status, type="error", code=code, message=message)
 
 

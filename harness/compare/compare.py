@@ -110,8 +110,8 @@ _VARYING = (
     (r"(?:unix:)?/(?:tmp|run/user|var/folders)/[^\s'\"`,;()]+", "PATH"),
     (r"([Pp]ort[ =:]+)\d{1,5}", r"\1PORT"),
 )
-"""What differs between two runs, two days or two machines, and its replacement. It is always replaced, so that a cause never
-depends on when it is found."""
+"""Patterns of texts that differ between runs, days or machines, and their replacements. They are always replaced, so that a
+cause is the same whenever it is found."""
 _ALL_VARYING = [(re.compile(rf"(?<![\w.:-]){varies}(?![\w:-])(?!\.\d)"), same) for varies, same in _VARYING]
 
 _OF_THIS_RUN = re.compile(r" \(waited [0-9.e+-]+ s\)| within [0-9.e+-]+ s\b| \(line \d+\)")
@@ -120,12 +120,12 @@ _OF_THIS_RUN = re.compile(r" \(waited [0-9.e+-]+ s\)| within [0-9.e+-]+ s\b| \(l
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One place of a script at which a server did something else."""
+    """A step of a script at which a server behaved differently."""
 
     line: int
     """The line of the script itself."""
     cause: str
-    """What was heard, in words that are the same wherever the cause is."""
+    """The difference, in words that do not depend on the place in the script."""
     tags: tuple[str, ...] = ()
 
 
@@ -137,7 +137,7 @@ def _differences(verdict: Verdict, tags: Tags | None) -> Iterator[Difference]:
 
 def cause_of(failure: Failure, verdict: Verdict) -> str:
     """The difference without the script in which it was found."""
-    # Only what the server and the script say: a client can be called `a`.
+    # Replaces names only in words of the server and the script: a client can be called `a`.
     heard = expected = None
     if failure.received is not None:
         heard = _general(received_text(failure.received, verdict.eol), failure, verdict)
@@ -167,7 +167,7 @@ def cause_of(failure: Failure, verdict: Verdict) -> str:
 
 
 def _event(failure: Failure, verdict: Verdict) -> str:
-    """What happened, where no line and no end says it."""
+    """The failure in words, if it is neither a line nor the end of a connection."""
     detail = failure.detail.partition("\n")[0].replace(verdict.target, "").strip()
     detail = _general(_OF_THIS_RUN.sub("", detail), failure, verdict)
     match failure.kind:
@@ -247,9 +247,9 @@ class Cell:
     own_line: int = 0
     """The line of the script itself."""
     differences: tuple[Difference, ...] = ()
-    """All that were found: a script is played on after the first."""
+    """All differences: the script goes on after the first."""
     tolerated: Mapping[Tolerated, int] = field(default_factory=Counter)
-    """What the script or the adapter tolerated, if it passed."""
+    """The tolerated lines of a script that passed, by kind."""
     verdict: Verdict | None = field(default=None, compare=False, repr=False)
 
     @property

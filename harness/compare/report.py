@@ -103,7 +103,7 @@ class Table:
             yield label, [str(self.total(server, tag)) for server in self.servers]
 
     def tolerances(self) -> Iterator[str]:
-        """What each server was not compared in, in the scripts that it passed."""
+        """For each server, how much the scripts that it passed tolerated."""
         for server in self.servers:
             found = Counter[Tolerated]()
             for cell in self.cells:
@@ -117,7 +117,7 @@ class Table:
         return Known(cell.server, self.short_name(cell.file), difference.cause)
 
     def is_known(self, cell: Cell) -> bool:
-        """Whether the server differs there in nothing new."""
+        """True if all differences of this cell are known."""
         return cell.is_known(self.known)
 
     def entries(self) -> frozenset[Known]:
@@ -134,7 +134,7 @@ class Table:
         return sorted(one for one in self.known - self.entries() if (one.server, one.script) in played)
 
     def outcomes(self) -> Iterator[Outcome]:
-        """What each cell counts as: what is known counts as passed."""
+        """The outcome that each cell counts as: a known difference counts as passed."""
         for cell in self.cells:
             yield Outcome.PASSED if self.is_known(cell) else cell.outcome
 

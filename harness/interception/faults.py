@@ -197,7 +197,7 @@ def _until_probes_fail(fileno: int) -> float | None:
     limit_ms = _option(fileno, socket.IPPROTO_TCP, _TCP_USER_TIMEOUT)
     if not limit_ms:
         return float(idle + between * _option(fileno, socket.IPPROTO_TCP, socket.TCP_KEEPCNT))
-    # Where a limit is set the count does not matter: the first probe after the limit ends it.
+    # With a limit the count does not matter: the first probe after the limit ends the connection.
     probes = max(1, -(-(limit_ms / 1000 - idle) // between))
     return idle + probes * between
 

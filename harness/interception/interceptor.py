@@ -46,7 +46,7 @@ def cookie_of(sock: Any) -> bytes:
 
 
 class InterceptedLoop(Protocol):
-    """What an interceptor can ask of the server's loop."""
+    """The interface of the server's loop for an interceptor."""
 
     jumped_us: int
     """How far the time of day was set forward or back."""

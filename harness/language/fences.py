@@ -1,11 +1,10 @@
-"""The fence line: what is sent to a server so that its answer, or what other clients then hear, tells that everything before
-it has been handled.
+"""The fence line: its answer, or its delivery to other clients, proves that the server has handled everything before it.
 
-Text in, bytes and places in bytes out. The stage decides when it is sent, and to which clients.
+Text in, bytes and places in bytes out. The stage decides when the line is sent, and by which clients.
 
-- `${token}` is a word that is new each time; with it an answer cannot be mistaken for another.
+- `${token}` is a new word each time, so that an answer with it cannot be mistaken for another.
 - `${_}` in an answer matches anything up to the end of the line.
-- Backslash escapes as in byte lines are decoded, for answers of more than one line.
+- Backslash escapes are decoded as in byte lines, for answers of more than one line.
 """
 
 from __future__ import annotations
@@ -25,22 +24,22 @@ _FORMS = "PING -> PONG   or   PING -> PONG | ERR login first   or   MSG ${token}
 
 @dataclass(frozen=True, slots=True)
 class Fence:
-    """A line that the server must answer, and the answers that count; or a line that the other clients hear. Without a line:
-    no fence, whatever the options say.
+    """A line and its possible answers, or a line that the other clients hear. An empty one means no fence, whatever the options
+    say.
 
-    The sender of a line that others hear receives nothing, or always one of the `answers`, or one of the `refusals` where
-    the others do not hear it.
+    The sender of a line that others hear receives nothing, or always one of the `answers`, or one of the `refusals` if the
+    others do not hear it.
     """
 
     question: str = ""
     answers: tuple[str, ...] = ()
     heard: str = ""
-    """How the others hear it."""
+    """The pattern of the line as the others hear it."""
     refusals: tuple[str, ...] = ()
     spelled: tuple[str, ...] = field(default=(), compare=False, kw_only=True, repr=False)
     """The answers and refusals as an adapter spells them for the script, if one does."""
     line: int = field(default=0, compare=False, kw_only=True, repr=False)
-    """The line of the file that says so, or 0."""
+    """The line number in the file, or 0."""
 
     def __post_init__(self) -> None:
         effects = self.answers or self.heard
@@ -85,7 +84,7 @@ class Fence:
 
     @property
     def replies(self) -> tuple[str, ...]:
-        """Everything that its sender can receive, as a script sees it."""
+        """All answers and refusals that the sender can receive, as a script sees them."""
         return self.spelled or self.answers + self.refusals
 
     def wire(self, token: str) -> bytes:
@@ -95,15 +94,15 @@ class Fence:
     def find_answers(
         self, inbox: bytes | bytearray, start: int, token: str, unended: Iterable[bytes] = ()
     ) -> Iterator[Place]:
-        """The place of each answer: at the beginning of a line, or of what came after the question. Only sequences of telnet
-        and what is expected without a line end, `unended`, can come before it.
-        An answer is a line or, written with a line end in it, exactly those bytes."""
+        """The place of each answer: at the beginning of a line, or of the input after the question. Only telnet sequences and
+        expected bytes without a line end, `unended`, can come before it.
+        An answer is a line or, if written with a line end, exactly those bytes."""
         return _at_line_starts(_pattern(token, self.replies, unended), inbox, start)
 
     def find_own_answer(
         self, inbox: bytes | bytearray, start: int, token: str, unended: Iterable[bytes] = ()
     ) -> Place | None:
-        """The same of an answer with a token, which cannot be anything else."""
+        """The place of an answer with a token, which cannot be anything else."""
         return (
             next(_at_line_starts(_pattern(token, self._own, unended), inbox, start), None)
             if self._own
@@ -111,23 +110,23 @@ class Fence:
         )
 
     def find_own_behind(self, inbox: bytes | bytearray, start: int, token: str) -> Place | None:
-        """The place of an answer with a token, whatever is before it."""
+        """The place of an answer with a token, whatever precedes it."""
         found = _pattern(token, self._own, (), False).search(inbox, start) if self._own else None
         return _place(found) if found else None
 
     def find_at_end(self, line: bytes, token: str) -> Place | None:
-        """The place of an answer at the end of this line, which contains something else too."""
+        """The place of an answer at the end of this line, after other bytes."""
         found = (_place(one) for one in _pattern(token, self.replies, (), False).finditer(line + b"\n"))
         return next((place for place in found if place[0] > 0 and sum(place) > len(line)), None)
 
     def lookalikes(self, data: bytes) -> int:
-        """How many answers without a token this contains, if it comes because of something else."""
+        """How many byte strings in this data look like an answer without a token."""
         others = [answer for answer in self.replies if TOKEN not in answer]
         return sum(1 for _ in _at_line_starts(_pattern("", others), data, 0)) if others else 0
 
     def heard_pattern(self, tokens: bytes) -> re.Pattern[bytes]:
-        """What others hear, with its end, as a pattern with the group `token`. `tokens` is a regular expression. It can
-        follow anything that has no line end: its token makes it unique."""
+        """A pattern for the line that others hear, with its end. The group `token` matches the regular expression `tokens`. Any
+        bytes without a line end can precede it, because the token makes it unique."""
         known = {WILDCARD.encode(): rb"[^\r\n]*", TOKEN.encode(): b"(?P<token>%b)" % tokens}
         out = []
         for piece in re.split(b"(%b)" % b"|".join(map(re.escape, known)), unescape(self.heard)):
@@ -142,10 +141,10 @@ class Fence:
 
 
 Place = tuple[int, int]
-"""Where something stands, and how many bytes it has."""
+"""An offset and a number of bytes."""
 
 _MOST_UNENDED = 4
-"""How often something without a line end can come before one answer."""
+"""How many expected byte sequences without a line end can precede one answer."""
 _TELNET = rb"\xff(?:[\xfb-\xfe][\x00-\xff]|\xfa(?:[^\xff]|\xff\xff)*\xff\xf0|[\xf1-\xf9])"
 """One command, with its option; FF FF is a byte of data."""
 

@@ -240,7 +240,7 @@ def _refusal(read: _Read, block: type | None, before: Sequence[Item]) -> tuple[s
 
 
 def _action_in_a_way(action: _Read, before: Sequence[Item]) -> tuple[str, str]:
-    """What clients do is the same in all ways: a script says it, and does not find it out."""
+    """The error for an action within a way: ways differ only in what clients receive."""
     received = next((one for one in reversed(before) if not isinstance(one, Layout)), None)
     what = "a send" if isinstance(action, Sending) else "an action"
     if received is None:

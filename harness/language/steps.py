@@ -96,7 +96,7 @@ class SocketCall(enum.Enum):
 
 
 class NodeFate(enum.Enum):
-    """What happens to a process of the target."""
+    """An event of a process of the target."""
 
     KILLED = "killed"
     STOPPED = "stopped"
@@ -105,7 +105,7 @@ class NodeFate(enum.Enum):
 
 
 class LinkChange(enum.Enum):
-    """What happens to the link of a node as a whole."""
+    """A change of the whole link of a node."""
 
     CUT = "cut"
     """Its connections are reset, and each new one is closed."""
@@ -125,7 +125,7 @@ class Ending(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Transport:
-    """What a connection is made of: TCP or a Unix socket, and perhaps TLS, a WebSocket, or both."""
+    """The layers of a connection: TCP or a Unix socket, and perhaps TLS, a WebSocket, or both."""
 
     tls: bool = False
     websocket: bool = False
@@ -257,7 +257,7 @@ class TimeFactor(_InFile):
 
 @dataclass(frozen=True, slots=True)
 class DefaultTransport(_InFile):
-    """What connections are made of where a step does not say it."""
+    """The transport of connections whose step does not name one."""
 
     transport: Transport
 
@@ -434,7 +434,7 @@ class ReceiveUntil(_InFile):
 
 @dataclass(frozen=True, slots=True)
 class ReceiveBody(_InFile):
-    """As many bytes as a number or a captured number says, of any content or of this one; no line end follows by itself."""
+    """A number of bytes, given or captured, with any content or this one. It does not include a line end."""
 
     client: str
     size: int | str
@@ -609,7 +609,7 @@ ExpectationStep = Receiving | ReceivesNothing | Ends | Raises | AnyOrder | Way |
 TogetherItem = Sending | Layout
 AnyOrderItem = ReceivingOne | Layout
 InOneWay = Receiving | ReceivesNothing | Ends
-"""What one of several ways can expect."""
+"""The expectations that a way of `either:` can have."""
 WayItem = InOneWay | Layout
 TimedItem = Receiving | Layout
 PlainStep = ActionStep | ExpectationStep

@@ -344,7 +344,7 @@ _BEFORE = {
     NodeFate.CONTINUED: (NodeFate.STOPPED,),
     NodeFate.STARTED: (NodeFate.KILLED,),
 }
-"""What a node must be for something to happen to it."""
+"""The states that a node must be in for each event."""
 
 
 class _Connection(enum.Enum):
@@ -364,7 +364,7 @@ class _State:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What is known after one way of a turn."""
+    """The state of the checker after one way of a turn."""
 
     clients: dict[str, _State]
     bound: set[str]
@@ -376,7 +376,7 @@ class _Known:
 
 
 class _Checker:
-    """Follows the steps in order and knows what is connected, bound and received so far."""
+    """Follows the steps in order, and tracks connections, bound names and received lines."""
 
     def __init__(self) -> None:
         self.clients: dict[str, _State] = {}
@@ -387,7 +387,7 @@ class _Checker:
         self._perhaps: dict[str, int] = {}
         """Names that only some ways of a turn bind, and the line that does."""
         self._ways: list[_Known] = []
-        """What is known after each way of the present `either:`."""
+        """The state after each way of the present `either:`."""
         self._received: dict[str, int] = {}
         self._silent: dict[str, int] = {}
 
@@ -478,7 +478,7 @@ class _Checker:
                 assert_never(step)
 
     def _expect_one(self, located: Located[Any], step: InOneWay) -> None:
-        """What can stand alone, or in one of several ways."""
+        """Check an expectation that stands alone or in one of several ways."""
         match step:
             case ReceivesNothing(client):
                 self._require_presence(located, client, step)

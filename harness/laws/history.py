@@ -1,13 +1,13 @@
-"""What many clients did and saw, and the laws that it must not break. Pure.
+"""The history of many clients, and the laws that it must not break. Pure.
 
-Nothing is assumed about when the server handles a line. A law is only called broken where no order of events could
-explain what was seen:
+Nothing is assumed about when the server handles a line. A law counts as broken only if no order of events could explain the
+history:
 
-- A message is due to every client that had been admitted before it was sent, and that stayed, or received a later one of the
-  same sender.
-- The server need not have read what a client sent last, before it left; but what one client received, all others must
-  receive.
-- Two clients held a name if each had been granted it, and neither had begun to leave.
+- A message has to reach every client that was admitted before it was sent and that stayed, or that received a later message of
+  the same sender.
+- The server need not have read the last lines of a client that left. But a message that one client received has to reach all
+  others.
+- Two clients held the same name if each was granted it and neither had begun to leave.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def _of_messages(history: History) -> Iterator[Breach]:
     furthest: Counter[int] = Counter()
     """How many messages of each sender had to be delivered, because a client received the last of them."""
     first: dict[tuple[int, int], Seen] = {}
-    """Who received each message first."""
+    """The first client that received each message."""
     for session in history.sessions:
         for at_s, number, serial, _, line in session.heard:
             if (number, serial) not in first or at_s < first[number, serial].at_s:

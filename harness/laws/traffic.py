@@ -62,11 +62,11 @@ class LawModel(Protocol):
         ...
 
     def say(self, text: str, /) -> str:
-        """The line that says this to everyone."""
+        """The line that sends this text to every client."""
         ...
 
     def read(self, line: str, /) -> Granted | Refused | Message | None:
-        """What a line means that a client receives; None for one that no law is about."""
+        """The meaning of a received line; None if no law is about it."""
         ...
 
 

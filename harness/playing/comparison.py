@@ -380,7 +380,7 @@ def match_turn(
     agreeing, dead_ends = frozenset(expected.agreements), count()
     clients = list(expected.lines.items())
     paths: list[_Path] = [_Path(known)]
-    """What is known before each client, and how the one before it matched."""
+    """The state before each client, and the match of the one before it."""
     options: list[Iterator[_Path]] = []
     while len(paths) <= len(clients):
         client, items = clients[len(paths) - 1]
@@ -414,7 +414,7 @@ class _Path:
 def _agreeing(
     found: Iterable[_Path], before: Mapping[int, tuple[str, ...]], agreeing: frozenset[int]
 ) -> Iterator[_Path]:
-    """Those in which the groups of an agreement came in the order of the clients before."""
+    """The ways in which the groups of an agreement came in the same order as at the clients before."""
     for path in found:
         if not agreeing:
             yield path  # not `yield from`, which would close what is found once this is left
@@ -611,8 +611,8 @@ def _aligned(
 def _paired(
     missing: list[Expectation], extra: list[tuple[int, bytes]], following: Expectation | None
 ) -> Iterator[Entry]:
-    """What did not come with what came instead. Optional lines are not missing, and nothing that comes before `any lines
-    until` is too much."""
+    """Pair missing expectations with the lines that came instead. Optional lines are never missing, and lines before
+    `any lines until` are never unexpected."""
     yield from (Entry(item, None, -1, matches=True) for item in missing if item.optional)
     missing = [item for item in missing if not item.optional]
     if following is not None and isinstance(following.step, ReceiveUntil):

@@ -189,7 +189,7 @@ class Execution:
         return report
 
     def _take_taken(self, fence_lines: Iterable[FenceLineSent]) -> tuple[TakenLine, ...]:
-        """What rules took and an adapter changed in this turn, without the answers to fence lines."""
+        """The lines of this turn that rules took or an adapter changed, without the answers to fence lines."""
         answers = [(one.client, one.answer) for one in fence_lines if one.answer is not None]
         for at in reversed(range(len(self._taken))):
             one = (self._taken[at].client, self._taken[at].instead)
@@ -270,7 +270,7 @@ class Execution:
                 turn, FailureKind.NO_HANDSHAKE, self._acting_now(), detail=str(refused)
             )
         except UnboundName as unbound:
-            # Only in a run that is kept going.
+            # Happens only in a run that goes on after failures.
             detail = f"${{{unbound.name}}} is not bound, because no line came that binds it"
             interruption = self._interruption(turn, FailureKind.UNSENDABLE, self._acting_now(), detail=detail)
         except NoPort as wrong:
@@ -361,7 +361,7 @@ class Execution:
                 return False
 
     def _fence_before_next(self) -> None:
-        """What was done has been processed when this returns; of a line, what it causes to others may still come."""
+        """Wait until the server has processed the last action. Effects of a line on other clients can still be under way."""
         if self._sent_line and self._stage.ask(self._unfenced[0]):
             self._unfenced = []
         else:
@@ -596,7 +596,7 @@ class Execution:
                 return expected, None
             before = self._sizes()
             if self._stage.loop.virtual:
-                # What is missing comes from outside the server's loop, so its own time stands still meanwhile.
+                # The missing lines come from outside the server's loop, so its own time stands still meanwhile.
                 self._stage.loop.pause(_POLL_S)
             else:
                 self._stage.loop.advance(_POLL_S * self._stage.loop.factor)

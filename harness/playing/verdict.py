@@ -77,7 +77,7 @@ class Overtaken(enum.Enum):
 
 
 class Tolerated(enum.Enum):
-    """What a script or an adapter lets a server do in more than one way: one of them, and several."""
+    """The tolerances of a script or an adapter, in singular and plural."""
 
     IGNORED = "line ignored", "lines ignored"
     REPLIED = "line replied to", "lines replied to"
@@ -137,7 +137,7 @@ class PerformedAction:
     at_s: float
     via: tuple[CallSite, ...] = ()
     on_connection: ConnectionAction | None = None
-    """What the client did to its connection, if this is such an action."""
+    """The action on the connection, if it is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,16 +207,16 @@ class TurnReport:
     errors: tuple[ServerError, ...] = ()
     """Exceptions of the server's own code that the script does not expect."""
     not_raised: tuple[tuple[str, str, int], ...] = ()
-    """The exceptions that it expects and that were not raised: class, file and line."""
+    """The expected exceptions that were not raised: class, file and line."""
     raised: tuple[tuple[str, str, int], ...] = ()
-    """Those that it expects and that came."""
+    """The expected exceptions that were raised."""
     fence_lines: tuple[FenceLineSent, ...] = ()
-    """What the harness itself sent to the server in this turn."""
+    """The fence lines that the harness sent in this turn."""
     measured: tuple[Measured, ...] = ()
     choices: tuple[Choice, ...] = ()
-    """Where the script has several ways for it to go."""
+    """The ways that the turn took, where the script has several."""
     taken: tuple[TakenLine, ...] = ()
-    """What no expectation was compared with as it came, because of a rule or an adapter."""
+    """The lines that a rule or an adapter took or changed before any comparison."""
 
     @property
     def as_expected(self) -> bool:
@@ -308,18 +308,18 @@ class Verdict:
     target: str = ""
     grade: Grade | None = None
     fence: Fence = Fence()  # noqa: RUF009  # frozen
-    """Where there was a fence line and the grade is weak, some client could not be asked, did not hear another, or what
-    was waited for was overtaken."""
+    """If there is a fence line and the grade is still weak, a client could not be asked, one did not hear another, or the
+    answers were overtaken."""
     overtaken: Overtaken | None = None
     settle_s: float = SETTLE_S
-    """How long nothing had to come before the server counted as quiet."""
+    """The time without input after which the server counted as quiet."""
     time_factor: int = 1
     """How many times faster than real time the server's time passed."""
     margin_s: float = 0.0
-    """How much more time than the script says passed for the server, at most, where its time passed faster."""
+    """How much more time than the script says passed for the server, at most, if its time passed faster."""
     virtual_time: bool = False
     unseen: str = ""
-    """Where time is virtual, what was at work that the server's loop does not see."""
+    """In virtual time: the work that the server's loop did not see; empty if there was none."""
     answers_prove: bool = True
     """Whether a fence line can prove anything: among several processes it cannot."""
     clients: tuple[str, ...] = ()
@@ -329,13 +329,13 @@ class Verdict:
     reason: str = ""
     """Why it was skipped, or what is wrong with the script or the target."""
     problem: ScriptProblem | None = None
-    """What is wrong with the script, where it is not the target."""
+    """The problem of the script, if the target is not to blame."""
     server_output: str = ""
     real_s: float = 0.0
     eol: bytes = b"\n"
 
     def without_tokens(self, text: str) -> str:
-        """The text with TOKEN for each word that was made for a fence line: the next play makes others."""
+        """The text with TOKEN in place of each token of a fence line, because these differ in each play."""
         sent = (one for turn in self.turns for one in turn.fence_lines)
         tokens = {one.token.lower() for one in sent if one.token.encode() in one.line}
         return re.sub(r"\w+", lambda word: "TOKEN" if word[0].lower() in tokens else word[0], text)
@@ -350,13 +350,13 @@ class Verdict:
 
     @property
     def slowest(self) -> Measured | None:
-        """Of the lines that had to come within a time, the one that came nearest to it or exceeded it most."""
+        """The line that came nearest to its time limit, or exceeded it most."""
         measured = [one for turn in self.turns for one in turn.measured]
         return max(measured, key=lambda one: one.microseconds / (one.expected.limit_us or 1), default=None)
 
     @property
     def tolerated(self) -> Counter[Tolerated]:
-        """What was not compared with anything: it narrows what a pass proves, whatever the grade."""
+        """Counts of lines that were not compared: a pass proves less because of them, whatever its grade."""
         found: Counter[Tolerated] = Counter()
         for turn in self.turns:
             entries = [entry for one in turn.client_turns for entry in one.entries]

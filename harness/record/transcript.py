@@ -156,40 +156,40 @@ _SECRET_ARGUMENTS = (
     re.compile(rb"\s*/?password[ \t]+(?P<first>\S+)(?:[ \t]+(?P<second>\S+))?", re.IGNORECASE),
 )
 _SECRET_FIELDS = re.compile(rb'"(?:password|new|token)"\s*:\s*"((?:[^"\\\r\n]|\\.)+)"', re.IGNORECASE)
-# What a server hands out, such as gct_ or ghp_ and random letters.
+# A token that a server issues, such as gct_ or ghp_ and random letters.
 _TOKEN = re.compile(r"(?<![\w-])[a-z]{2,8}_[A-Za-z0-9_-]{32,}(?![\w-])")
-# Shorter ones are too common to be looked for in what a server sends.
+# Shorter secrets are too common to be replaced in the output of a server.
 _LEAST_SECRET_BYTES = 8
 
 
 class _Secrets:
-    """Puts others in the place of passwords, of the same length and the same one for each, and captures in that of tokens."""
+    """Replaces each password by a placeholder of the same length, and each token by a capture."""
 
     def __init__(self, names: Iterable[str]) -> None:
-        """The `names` of clients are no secrets: some servers register those."""
+        """The `names` of clients are not secrets: some servers register those."""
         self._names = frozenset(name.encode() for name in names)
         self._numbers: dict[bytes, int] = {}
         self._tokens: dict[str, Capture] = {}
 
     def hide_sent(self, data: bytes) -> bytes:
-        """What a client has sent, with other passwords."""
+        """The sent bytes with placeholders for passwords."""
         return b"".join([self._hide_in_line(line) for line in split_lines(data)])
 
     def hide_received(self, data: bytes) -> bytes:
-        """What a server has sent, with the same passwords in place of those that clients have sent."""
+        """The received bytes with the same placeholders."""
         for secret in self._numbers:
             if len(secret) >= _LEAST_SECRET_BYTES:
                 data = data.replace(secret, self._placeholder(secret))
         return data
 
     def captures(self, text: str) -> Iterator[tuple[int, int, Capture]]:
-        """Where there are tokens in what a server has sent, and the captures for them."""
+        """The positions of tokens in a received text, with their captures."""
         for found in _TOKEN.finditer(text):
             name = f"token{len(self._tokens) + 1}"
             yield *found.span(), self._tokens.setdefault(found.group(), Capture(name))
 
     def pattern(self, text: str) -> Pattern | None:
-        """What a client has sent, with the captures of the tokens in it; None if there are none."""
+        """A sent text as a pattern with captures for its tokens; None if it has none."""
         found = [
             (*one.span(), self._tokens[one.group()])
             for one in _TOKEN.finditer(text)

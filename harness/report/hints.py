@@ -303,7 +303,7 @@ def _overtaken(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator
 
 
 def fence_returned(verdict: Verdict) -> str:
-    """What had happened when a fence returned that waited for no quiet."""
+    """The reason why a fence returned without waiting for quiet."""
     if verdict.fence.heard:
         return "the other clients had heard the fence line"
     return "the server had answered the fence line"

@@ -24,7 +24,7 @@ NARROW_COLUMNS = 20
 WIDEST = 10_000
 """A longer line is cut also where a report has no width, such as in a file."""
 MOST_SHOWN, FIRST_SHOWN, LAST_SHOWN = 12, 8, 3
-"""Of more unexpected lines, or lines in one row, the first and the last are shown."""
+"""If there are more unexpected lines, or lines in one row, only the first and the last are shown."""
 
 END_WORDS = {End.CLOSED: "is closed", End.RESET: "is reset", End.REFUSED: "is refused"}
 

@@ -45,9 +45,9 @@ _TO_PASTE = (
     FailureKind.NOT_REFUSED,
     FailureKind.REFUSED_ENTRY,
 )
-"""The failures in which other expectations are all that it takes."""
+"""The failures that other expectations would fix."""
 PASTED_LINES = 24
-"""Of a longer turn only what its clients with something unexpected received is there to be pasted."""
+"""For a longer turn, the lines to paste are only those of clients with unexpected input."""
 _GRADES = {
     Grade.EXACT: "exact: the server has nothing left to do",
     Grade.HEARD: "heard: a line sent afterwards has reached every client",
@@ -114,7 +114,7 @@ def counted(found: Counter[Tolerated]) -> str:
 
 
 def _clock(verdict: Verdict) -> str:
-    """What a duration was measured on, and so what it contains."""
+    """The clock that measured a duration, which decides what it includes."""
     if verdict.virtual_time:
         return "in virtual time, which is exact"
     clock = "in real time, on the clock of this machine"
@@ -137,7 +137,7 @@ def _tolerance_note(verdict: Verdict) -> str:
 
 
 def passed_note(verdict: Verdict) -> str:
-    """What a pass tolerated and measured, after the word `passed`; empty for most."""
+    """The tolerances and times of a pass, after the word `passed`; empty for most."""
     return _tolerance_note(verdict) + _time_note(verdict)
 
 
@@ -240,7 +240,7 @@ def server_output(verdict: Verdict) -> Iterator[Line]:
 
 
 def _taken(failure: Failure, verdict: Verdict) -> Iterator[Line]:
-    """What rules and an adapter took from this client in the failed turn: it can be the missing line."""
+    """The lines that rules and an adapter took from this client in the failed turn. One can be the missing line."""
     turn = _turn_of(failure, verdict)
     by_label: dict[str, list[TakenLine]] = {}
     for one in turn.taken if turn else ():
@@ -315,7 +315,7 @@ def _never_heard_by(sent: FenceLineSent) -> list[str]:
 
 
 def _fate(sent: FenceLineSent) -> str:
-    """What became of a fence line."""
+    """The outcome of a fence line."""
     answer = "" if sent.answer is None else f"answered `{render_bytes(sent.answer.rstrip())}`"
     if sent.heard_by is None:
         return answer or "not answered"
@@ -503,7 +503,7 @@ def _line_details(failure: Failure, verdict: Verdict, columns: int | None) -> It
     comparable = received is not None and isinstance(step, (Receive, ReceiveBytes))
     data = failure.received or b""
     if isinstance(step, ReceiveBody) and step.content is not None and received is not None:
-        # What follows in the same line is expected by itself.
+        # The rest of the line has a separate expectation.
         data, received, comparable = data[: len(step.content)], "<<", True
     if comparable and "<<" in ((received or "")[:2], (expected or "")[:2]):
         # One of the two is not a valid plain line, so both are shown as bytes.
@@ -544,7 +544,7 @@ def _windowed(text: str, start: int, room: int) -> str:
 
 
 def _other_ways(choice: Choice, failed: str) -> Line:
-    """What an `either:` would have accepted as well."""
+    """The alternatives that an `either:` would have accepted."""
     clients = choice.one_of
     if clients:
         others = " or ".join(client for client in clients if client != failed)
@@ -555,7 +555,7 @@ def _other_ways(choice: Choice, failed: str) -> Line:
 
 
 def _passed_over(failure: Failure, verdict: Verdict) -> Iterator[Line]:
-    """What came instead of the line until which any lines can come."""
+    """The lines that came before, instead of the line of `any lines until`."""
     turn = _turn_of(failure, verdict)
     lane = turn.client_turn(failure.client) if turn else None
     passed = (

@@ -320,7 +320,7 @@ class AsyncioLoop(asyncio.SelectorEventLoop):
 
     def move_to(self, at_us: int) -> None:
         self.elapsed_us = max(self.elapsed_us, at_us)
-        # What is due is called by asyncio itself, in the next iteration.
+        # asyncio itself calls the due timers, in the next iteration.
         while (due := self.next_due_us) is not None and due <= self.elapsed_us:
             self.timers.pop()
 

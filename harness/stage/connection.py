@@ -88,7 +88,7 @@ class Inbox(bytearray):
         self._rules = sift
         self._find_heard = find_heard
         self.replies = bytearray()
-        """What rules have answered and has not been sent."""
+        """The answers of rules that have not been sent."""
         self._sifted = 0
         """How many of its bytes are known to remain."""
         self._marks: WeakSet[Mark] = WeakSet()
@@ -138,7 +138,7 @@ class Inbox(bytearray):
         return taken
 
     def begin_anew(self) -> None:
-        """What comes from here on comes on another connection, so it continues no line of the one before."""
+        """Begin a new connection, whose input does not continue a line of the last one."""
         self._continues = bool(self) and self._continues
         self.replies.clear()
 
@@ -182,7 +182,7 @@ class Connection:
         self.inbox = inbox
         self.end = End.NEVER
         self.end_detail = ""
-        """What is known of the end besides: a WebSocket's code, the status of a refused handshake, what was violated."""
+        """Details of the end: a WebSocket's code, the status of a refused handshake, or the violated rule."""
         self.reads = False
         self.writes = False
         self.sent_end = False
@@ -429,7 +429,7 @@ class Connection:
 
     @property
     def held(self) -> bytes:
-        """What has been received and is not in the inbox: a line or a message without its end."""
+        """Received bytes that are not in the inbox: an unfinished line or message."""
         if self.end is not End.OPEN:
             return b""
         translated = self._translation.unfinished if self._translation is not None else b""

@@ -1,4 +1,4 @@
-"""What the clients of a stage did and received, in the order of the test, and the same as a table: one column for each client.
+"""The actions and the input of a stage's clients, in the order of the test, also as a table with a column for each client.
 
 Knows no stage: the caller notes each action here. Only the latest steps are kept.
 """
@@ -23,9 +23,9 @@ _NARROWEST = 16
 class Step:
     client: str
     text: str
-    """What it did, or how the line in a table begins."""
+    """The action, or the beginning of the line in a table."""
     data: bytes = b""
-    """What it sent or received."""
+    """The sent or received bytes."""
 
 
 class Conversation:

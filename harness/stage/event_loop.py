@@ -55,11 +55,11 @@ class EventLoop(ABC):
     """Drives the sockets of one stage."""
 
     virtual = False
-    """Whether time is virtual, so that silence needs no waiting."""
+    """True if time is virtual, so that silence is proven without waiting."""
     unseen = ""
-    """Where time is virtual, what has been at work that the loop does not see; empty if nothing has."""
+    """In virtual time: the work that the loop did not see; empty if there was none."""
     moment_s = 0.005
-    """How long nothing must come before such time moves meanwhile."""
+    """The real time without input after which virtual time moves although unseen work is under way."""
 
     def __init__(self, clock: Clock, factor: int = 1, processes: Processes = tuple) -> None:
         self.clock = clock

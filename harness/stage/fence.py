@@ -1,13 +1,12 @@
-"""Fences, which prove that everything has happened, and the grades of that proof.
+"""Fences wait until everything has happened; a grade says how well that is proven.
 
-- A fence returns once everything that the acting clients caused has been received by every client, as far as its grade
-  goes.
+- A fence returns once every client has received everything that the acting clients caused, as far as its grade goes.
 - The exact fence asks the server's own loop; the answer fence asks the server with a line that it must answer; the
   quiet fence waits until nothing has come for a while. `heard_fence` has the one for lines that other clients hear.
-- An answer proves that the lines of that client before it have been handled, and that what the server had written to
-  that client has arrived. A server that delivers in another thread or task than the one that answers can write
-  afterwards, so an answer fence can distrust the answers: it then waits for quiet as well.
-- Where a client cannot be asked, the answer fence waits for quiet, and its grade is that of a quiet fence.
+- An answer proves that the server has handled the client's earlier lines, and that everything it wrote to that client
+  before the answer has arrived. A server that delivers in another thread or task can write afterwards, so an answer fence
+  can distrust the answers: it then waits for quiet as well.
+- If a client cannot be asked, the answer fence waits for quiet, and its grade is that of a quiet fence.
 - A fence never asks on a connection that the server is expected to close: that would reset it.
 """
 
@@ -26,14 +25,14 @@ from harness.stage.connection import Connection, End, Mark
 from harness.stage.event_loop import EventLoop
 
 SETTLE_S = 0.1
-"""How long nothing must come before a server counts as quiet, where the script does not say it."""
+"""The default time without input after which a server counts as quiet."""
 
 MOMENTS = 20
-"""The part of that time for which nothing must come after the answers to a fence line, in most turns: enough
-for a message that another thread or task of the server is just delivering."""
+"""In most turns, the fence waits for one part in this many of that time after the answers: enough for a message that another
+thread or task of the server is just delivering."""
 
 HANG_UP_S = 0.003
-"""How long to wait, after a server has read a line, for it to close the connection, before a fence line is sent."""
+"""How long a server that has read a line can take to close the connection before a fence line is sent."""
 
 POLL_S = 0.0002
 
@@ -60,7 +59,7 @@ class Grade(enum.IntEnum):
 
 
 class FenceFailed(Exception):
-    """A fence did not hold: for which client, and how long it waited. No client: the server as a whole."""
+    """A fence timed out: for this client, or for the server as a whole if `client` is empty."""
 
     def __init__(self, client: str, waited_s: float, why: str) -> None:
         super().__init__(f"{client or 'the server'} {why} within {waited_s:g} s")
@@ -81,16 +80,16 @@ class FenceLineSent:
     at_s: float
     answer: bytes | None = None
     behind: bytes = b""
-    """What comes before something that can be the answer, but also the end of another line."""
+    """The bytes before a possible answer that can also be the end of another line."""
     token: str = ""
     heard_by: list[str] | None = None
-    """The clients that have heard it; None where it is not for them."""
+    """The clients that have heard it; None for a line that no client hears."""
     unheard_by: tuple[str, ...] = ()
-    """Those that had not, when the fence returned."""
+    """The clients that had not heard it when the fence returned."""
 
     @property
     def way_out(self) -> str:
-        """What can be done where the answer follows bytes without a line end."""
+        """A hint for an answer that follows bytes without a line end; empty for others."""
         if not self.behind:
             return ""
         before = render_bytes(self.behind)
@@ -115,9 +114,9 @@ class NoFenceAnswer(FenceFailed):
         return f"{why}; {self.sent.way_out}" if self.sent.behind else why
 
     def explained(self, where: str = "") -> str:
-        """All of it in one sentence; `where` follows the fence line."""
+        """The whole explanation in one sentence; `where` follows the fence line."""
         answers = " or ".join(f"`{answer}`" for answer in self.fence.answers)
-        # It can also be an answer to an earlier line, so the report claims no more.
+        # The last line can be the answer to an earlier one, so the report only quotes it.
         last = f"what it said last is `{self.last_line}`" if self.last_line else "it said nothing more"
         return (
             f"the server did not answer the fence line `{self.fence.question}`{where} with {answers}; {last}"
@@ -125,17 +124,17 @@ class NoFenceAnswer(FenceFailed):
 
 
 Connections = Callable[[], Sequence[Connection]]
-"""The present connection of every client."""
+"""Returns the current connection of every client."""
 
 
 def replied_bytes(connections: Connections) -> int:
-    """How much the clients have answered by themselves: a new action, whose effects are in no order with what was asked
-    before."""
+    """How many bytes the clients have sent as automatic replies. Each is a new action, whose effects are not ordered with
+    earlier fence lines."""
     return sum(one.replied_bytes for one in connections())
 
 
 class QuietFence:
-    """Nothing came for a while. Weak: a later line is missed, and attributed to a later turn."""
+    """Waits until nothing has come for a while. Weak: a line that comes later is attributed to a later turn."""
 
     grade = Grade.SETTLED
     answers_alone = False
@@ -170,12 +169,12 @@ class QuietFence:
         return False
 
     def more_within(self, seconds: float) -> bool:
-        """Whether anything comes within this time; if so, all of it has come, up to the next quiet."""
+        """True if anything comes within this time; this then waits for quiet."""
         before, limit = self.state(), self._loop.limits.limit(seconds)
         while not limit.over:
             self._loop.pause(limit.pause_s)
             if self.state() != before:
-                with suppress(FenceFailed):  # a server that is never quiet: enough has come to know
+                with suppress(FenceFailed):  # a server that is never quiet; the result is known anyway
                     self.everything(())
                 return True
         return False
@@ -188,7 +187,7 @@ class QuietFence:
 
 
 class ExactFence:
-    """The server's loop is idle, and no byte is in flight."""
+    """Waits until the server's loop is idle and no byte is in flight."""
 
     answers_alone = False
 
@@ -199,7 +198,7 @@ class ExactFence:
 
     def everything(self, actors: Iterable[Connection]) -> None:
         while not self._loop.settle():
-            # The loop does not see threads that the server starts, nor other processes, so only waiting can tell.
+            # The loop does not see threads or processes that the server starts, so the fence has to wait for quiet.
             self.grade = Grade.SETTLED
             self._quiet.everything(())
             before = self._quiet.state()
@@ -216,7 +215,7 @@ class ExactFence:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A client that was asked."""
+    """A client whose fence line was sent."""
 
     connection: Connection
     mark: Mark
@@ -224,13 +223,13 @@ class Asked:
 
     @property
     def start(self) -> int:
-        """Where in its inbox begins what came since then."""
+        """The offset in the inbox of the first byte since then."""
         return self.mark.at
 
 
 class AnswerFence:
-    """The acting clients ask a question, then all others. True of servers that handle each client's lines in order and
-    have written to everyone what a line causes before they answer the next."""
+    """The acting clients send the fence line, then all others. Works for servers that handle each client's lines in order, and
+    that write all effects of a line, to every client, before they answer the next."""
 
     def __init__(
         self,
@@ -254,10 +253,10 @@ class AnswerFence:
         self._trusted = True
         self.grade = Grade.ANSWERED
         self.answers_alone = False
-        """Whether the last fence returned because of answers, without waiting for quiet. The grade is that of the run:
-        one fence that waited does not make up for those that do not."""
+        """True if the last fence returned because of answers, without waiting for quiet. The grade, by contrast, is that of the
+        whole run."""
         self.sent: list[FenceLineSent] = []
-        """Since it was last emptied."""
+        """The fence lines sent since this list was last emptied."""
 
     def distrust(self) -> None:
         """Answers prove nothing about this server: from here on wait for quiet as well."""
@@ -286,8 +285,8 @@ class AnswerFence:
         proven = self._ask(others, may_end=True) and proven
         self.answers_alone = proven and self._trusted
         if not self.answers_alone:
-            # What a client caused that was not asked is in no order with the answers to others, and what is sent to it
-            # is in no order with anything.
+            # The effects of a client without a fence line are not ordered with the answers to others, and lines to that client
+            # are not ordered with anything.
             self.grade = Grade.SETTLED
             self._quiet.everything(())
 
@@ -295,7 +294,7 @@ class AnswerFence:
         return self._ask((connection,)) and self._trusted
 
     def _ask(self, connections: Iterable[Connection], may_end: bool = False) -> bool:
-        """Whether each of them was asked and has answered or, where it may, has ended."""
+        """Ask these clients; True if each was asked and was answered, or has ended where that is allowed."""
         asked, proven = [], True
         for connection in connections:
             one = self._put(connection)
@@ -309,7 +308,7 @@ class AnswerFence:
         return proven
 
     def _put(self, connection: Connection) -> Asked | None:
-        """Send the fence line as this client; None where that cannot be."""
+        """Send the fence line as this client; None if it cannot."""
         if connection.expects_close:
             self._let_it_close(connection)
         if self._can_be_asked(connection):
@@ -330,7 +329,7 @@ class AnswerFence:
         return f"f{next(self._tokens)}"
 
     def _answered(self, asked: Asked) -> bool:
-        """Whether the answer has come, which is removed; if not, the connection has ended."""
+        """Wait for the answer and remove it; False if the connection has ended instead."""
         asked.sent.answer = self._await(asked)
         return asked.sent.answer is not None
 
@@ -338,7 +337,7 @@ class AnswerFence:
         return connection.answers and connection.introduced and connection.name not in self._unfenced
 
     def _await(self, asked: Asked) -> bytes | None:
-        """The answer, which is removed from the inbox; None if the connection has ended instead."""
+        """Wait for the answer and remove it from the inbox; None if the connection has ended instead."""
         connection, limit = asked.connection, self._loop.limits.limit(self._within_s)
         while True:
             seen = len(connection.inbox)
@@ -350,8 +349,8 @@ class AnswerFence:
                 return None
             if pause_s <= 0:
                 raise self._no_answer(asked)
-            # A line that the script expects can look like the answer, and an answer can follow bytes of which
-            # nothing is known: only what comes next can tell.
+            # A line that the script expects can look like the answer, and the answer can follow unknown bytes. Only the next
+            # bytes can tell, so wait for them.
             lookalike = self._last_lookalike(asked)
             found = lookalike or self._fence.find_own_behind(connection.inbox, asked.start, asked.sent.token)
             if found is None:
@@ -377,8 +376,7 @@ class AnswerFence:
         return answer
 
     def _answer(self, asked: Asked) -> Place | None:
-        """Where the answer stands. Lines that look like it and are due to the script were asked for earlier, so they
-        come first."""
+        """The place of the answer. Lookalikes that the script expects belong to earlier lines, so they come first."""
         connection, start, token = asked.connection, asked.start, asked.sent.token
         inbox, unended = connection.inbox, connection.unended
         own = self._fence.find_own_answer(inbox, start, token, unended)
@@ -398,8 +396,8 @@ class AnswerFence:
         return found[-1] if found else None
 
     def _let_it_be_read(self, connection: Connection) -> None:
-        """A question that reaches a server which has just closed makes its kernel reset the connection, and an orderly
-        end looks like none. So a server on this machine is given a moment once it has read the last line."""
+        """Wait until a server on this machine has read the last line, and then a moment for it to close the connection. A fence
+        line on a closed connection would make the kernel reset it, and so hide an orderly end."""
         if connection.peer_state() is None:
             return  # not on this machine
         limit, waited = self._loop.limits.limit(self._within_s), False

@@ -60,7 +60,7 @@ _KIND, _QUEUES, _INT = struct.Struct("=H"), struct.Struct("=IIII"), struct.Struc
 _ROOM = bytes(4)
 
 SocketAddress = tuple[Any, ...]
-"""As the `socket` module has it for TCP; the path alone, in a tuple, for a Unix socket."""
+"""An address of the `socket` module for TCP; a tuple with the path for a Unix socket."""
 
 UNIX = "unix:"
 

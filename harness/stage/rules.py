@@ -1,8 +1,8 @@
-"""What a client does with the lines that a script need not expect: it ignores or answers them.
+"""Rules for lines that a script does not have to expect: the client ignores or answers them.
 
-- A rule is applied to a whole line as soon as it has arrived, so that nothing waits for it and no fence counts it.
-- Of several rules that match, the first is applied.
-- Every line that a script does not see as it came is recorded, also what an adapter changes: a pass says how many there were.
+- A rule is applied to a line as soon as it is complete, so no step waits for the line and no fence counts it.
+- If several rules match, the first is applied.
+- Each line that the script does not see unchanged is recorded, also if an adapter changed it. A pass reports their number.
 """
 
 from __future__ import annotations
@@ -15,30 +15,30 @@ from harness.language.patterns import fill, match
 from harness.language.steps import Reply, Rule, client_names
 
 Sift = Callable[[bytes], "bytes | None"]
-"""Tells of a line with its end whether a rule takes it: the bytes to answer, which can be none; or None."""
+"""Called with a line and its end. If a rule takes the line, returns the bytes of the answer, possibly empty; otherwise None."""
 
 FindHeard = Callable[[bytes], "int | None"]
-"""Where in a line with its end the fence line of another client begins; None where there is none."""
+"""Called with a line and its end. Returns the offset of another client's fence line in it, or None."""
 
 
 @dataclass(frozen=True, slots=True)
 class TakenLine:
-    """What a script does not see as it came, or a client does not send as the script says: by which rule or part of an
-    adapter, and the file of that."""
+    """A line that the script does not see as it came, or that the client does not send as the script says; with the rule or
+    the part of an adapter that changed it, and its file."""
 
     client: str
     data: bytes
     rule: Rule | Greeting | Prompt | Spelling
     file: str
     instead: bytes = b""
-    """What the client answered, or the line in other words."""
+    """The client's answer, or the line in the adapter's words."""
 
 
 Take = Callable[[TakenLine], None]
 
 
 class Rules:
-    """Rules, each with its file. Every line that one of them takes is handed on."""
+    """Rules, each with its file. `take` gets each line that one of them takes."""
 
     def __init__(self, rules: Iterable[tuple[Rule, str]], eol: bytes, take: Take) -> None:
         self._rules = tuple(rules)
@@ -46,7 +46,7 @@ class Rules:
         self._take = take
 
     def of(self, client: str) -> Sift | None:
-        """What applies the rules to the lines of this client; None where there are none."""
+        """A function that applies the rules to the lines of this client; None if it has none."""
         mine = [
             (rule, file)
             for rule, file in self._rules

@@ -2,11 +2,11 @@
 
 Tests in Python use it directly; `playing` plays scripts on it.
 
-- A client keeps its name and its inbox for as long as the stage stands; its connections come and go.
+- A client keeps its name and its inbox for the life of the stage, over any number of connections.
 - Every wait is bounded by `within`, in real seconds in which the machine ran the server: see `limits`.
 - The death of the server is reported before any other failure.
-- Where the server's time passes faster, a wait counts from the last action or the end of the last wait, so that the
-  moments in between, which are long for the server, do not add up.
+- If time passes faster for the server, a wait counts from the last action or the end of the last wait. Otherwise the moments
+  in between, which are long for the server, would add up.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from harness.stage.fence import (
     QuietFence,
     hides_traceback,
 )
-from harness.stage.heard_fence import HeardFence, Hearing
+from harness.stage.heard_fence import DeliveryTracker, HeardFence
 from harness.stage.kernel import SocketAddress, SocketDiagnostics, is_unix
 from harness.stage.limits import Limit
 from harness.stage.rules import FindHeard, Rules, Take, TakenLine
@@ -83,13 +83,12 @@ class NotRead(FenceFailed):
 
 
 class Stage:
-    """A context manager: the server runs inside, and everything has ended on leaving.
+    """A context manager that runs the server, and on exit ends it and all clients.
 
-    A client is asked the line of `fence` once it has itself sent a line that begins with `fence_after`, and not at all if it
-    is in `unfenced`. `within` bounds, in real seconds, how long a single operation can take; `settle` is how long nothing
-    must come before a server counts as quiet, where time is real. `transport` is what connections are made of unless
-    `connect` says otherwise, and `trust` which certificates they accept. `rules`, each with its file, say which lines the
-    clients ignore or answer.
+    A client sends the line of `fence` once it has sent a line that begins with `fence_after`, and never if it is in
+    `unfenced`. `within` is the longest time, in real seconds, of a single operation. `settle` is the time without input after
+    which a server counts as quiet, where time is real. `transport` is the default for connections, and `trust` the
+    certificates that they accept. `rules`, each with its file, are the lines that clients ignore or answer.
     """
 
     def __init__(
@@ -136,7 +135,7 @@ class Stage:
             self.server: RunningServer = stack.enter_context(self._target.start(self._spec, self.within_s))
             self.loop = self.server.loop
             self.loop.moment_s = self.settle_s / MOMENTS
-            self.loop.unseen = ""  # of its start nothing remains
+            self.loop.unseen = ""  # the start of the server does not count
             self._fence = self._make_fence()
             stack.callback(self.close_clients)
             self.loop.restart_time()
@@ -147,7 +146,7 @@ class Stage:
         self._stack.close()
 
     def _make_fence(self) -> ExactFence | AnswerFence | QuietFence:
-        self._hearing: Hearing | None = None
+        self._deliveries: DeliveryTracker | None = None
         self._quiet = QuietFence(
             self.loop, self._connections, self.within_s, self.settle_s, lambda: self.server.extra_quiet_s
         )
@@ -166,11 +165,11 @@ class Stage:
         )
         if not self._fence_line.heard:
             return AnswerFence(*asking)
-        self._hearing = Hearing(self._fence_line)
-        return HeardFence(*asking, self._hearing)
+        self._deliveries = DeliveryTracker(self._fence_line)
+        return HeardFence(*asking, self._deliveries)
 
     def close_clients(self) -> None:
-        """Let all clients leave, and the server notice it; those that have left so before have nothing more to do."""
+        """Disconnect all clients, once: where all have left already, nothing happens."""
         if self._all_left:
             return
         for client in self._clients.values():
@@ -184,8 +183,8 @@ class Stage:
         self._all_left = True
 
     def _wait_until_closed(self) -> None:
-        """Until the server has closed the connections, too: it may know the names of the clients for as long, and the next
-        script can use them."""
+        """Wait until the server has closed the connections, too. Until then it can hold the clients' names, which the next
+        script can use."""
         limit = self.loop.limits.limit(_CLOSES_WITHIN_S)
         while any(map(_is_held, self._connections())) and not limit.over:
             self.loop.pause(POLL_S)
@@ -207,8 +206,8 @@ class Stage:
     def new_connection(self, client: Client) -> Connection:
         self._all_left = False
         translation = None
-        if self._hearing is not None:
-            self._hearing.forget(client.name)
+        if self._deliveries is not None:
+            self._deliveries.forget(client.name)
         if self._adapter is not None:
             find_heard = self._find_heard(client.name)
             translation = Translation(self._adapter, self.eol, client.name, self._take, find_heard)
@@ -227,14 +226,14 @@ class Stage:
         return Inbox(self.rules.of(client), self._find_heard(client) if self._adapter is None else None)
 
     def _find_heard(self, client: str) -> FindHeard | None:
-        return self._hearing.of(client) if self._hearing is not None else None
+        return self._deliveries.finder_for(client) if self._deliveries is not None else None
 
     def new_transport(self, transport: Transport | None, address: SocketAddress) -> Plain:
-        """What a new connection to this address is made of; by default what all connections of the stage are."""
+        """The transport of a new connection to this address; by default that of the stage."""
         return _made(transport or self._transport, address, self._tls_context)
 
     def address(self, endpoint: str | None) -> SocketAddress:
-        """The address of an endpoint; by default of the first that the script requires."""
+        """The address of an endpoint; by default the first that the script requires."""
         required = self._spec.endpoints
         return address_of(self.server.addresses, endpoint or (required[0] if required else None))
 
@@ -247,7 +246,7 @@ class Stage:
 
     @property
     def answers_alone(self) -> bool:
-        """Whether the last fence returned because of answers, without waiting for quiet."""
+        """True if the last fence returned because of answers, without waiting for quiet."""
         return self._fence.answers_alone
 
     def fence(self, actors: Iterable[Client] = ()) -> None:
@@ -261,18 +260,18 @@ class Stage:
             self.fence((client,))
 
     def ask(self, client: Client) -> bool:
-        """Whether it is known without waiting for quiet that the server has processed everything that this client sent;
-        it is known when this returns."""
+        """Ask only this client; True if that proves that the server has processed everything it sent. If not, only a fence for
+        all clients can tell."""
         known = self._fence.one(client.connection)
         self.require_alive()
         return known
 
     def more_comes(self, last: bool = True) -> bool:
-        """Where the last fence had answers only, wait for quiet, or between turns for a moment only. Whether something came
-        that the answers did not wait for; they then count for nothing from here on."""
+        """If the last fence relied on answers, wait for quiet; if not `last`, only for a moment. True if something came after
+        the answers, which are then distrusted from here on."""
         if not self.answers_alone:
             return False
-        # Where time passes faster, the next thing can be due within `settle`.
+        # If time passes faster, the next timer can be due within `settle`.
         long = last and self.loop.factor == 1
         more = self._quiet.more_within(self.settle_s if long else self.settle_s / MOMENTS)
         if more:
@@ -280,13 +279,13 @@ class Stage:
         return more
 
     def distrust_answers(self) -> None:
-        """Lines came after the fence line was answered: from here on a fence waits for quiet as well."""
+        """Let fences wait for quiet as well from here on, because lines came after an answer."""
         if isinstance(self._fence, AnswerFence):
             self._fence.distrust()
 
     @property
     def answered_fence(self) -> Fence | None:
-        """The fence line, where it is used."""
+        """The fence line, if this stage uses it."""
         return self._fence_line if isinstance(self._fence, AnswerFence) else None
 
     def take_fence_lines(self) -> tuple[FenceLineSent, ...]:
@@ -301,7 +300,7 @@ class Stage:
             self.on_taken(taken)
 
     def wait(self, seconds: float) -> None:
-        """Let time pass: instantly if it is virtual. What is due earlier is received earlier."""
+        """Let time pass: instantly if it is virtual. Everything that is due meanwhile happens in order."""
         if self.loop.factor > 1:
             self._note_margin()
             self._waited_s += seconds
@@ -318,7 +317,7 @@ class Stage:
 
     @property
     def margin_s(self) -> float:
-        """How much more time has passed for the server than the script says, at most, where its time passes faster."""
+        """How much more time than the script says has passed for the server, at most; 0 unless its time passes faster."""
         if self.loop.factor > 1:
             self._note_margin()
         return self._margin_s
@@ -350,8 +349,8 @@ class Stage:
     # The server
 
     def alive(self) -> bool:
-        """Whether the server runs. After the end of a connection it is observed for a moment, because the kernel closes
-        the connections of a dying process before the process ends."""
+        """True if the server runs. If a connection has ended, this waits a moment, because the kernel closes the connections of
+        a dying process before the process ends."""
         ended = any(c.end in (End.CLOSED, End.RESET, End.REFUSED) for c in self._clients.values())
         return self.server.alive(_DYING_S if ended else 0.0)
 
@@ -360,8 +359,8 @@ class Stage:
         return self.server.output()
 
     def take_errors(self) -> tuple[ServerError, ...]:
-        """The exceptions that the server's own code did not handle since the last call, where that is known. The
-        caller expects them or reports them."""
+        """The unhandled exceptions of the server's code since the last call, as far as they are known. The caller has to expect
+        or report them."""
         return self.server.take_errors()
 
     def require_alive(self) -> None:
@@ -370,7 +369,7 @@ class Stage:
             raise self.died()
 
     def died(self) -> TargetError:
-        """How the server ended."""
+        """The error for a server that has ended."""
         return TargetError(f"{self._target} {self.server.how_it_ended()}", self.server_output())
 
     def unexpected(self, client: Client, expected: str) -> Exception:
@@ -412,7 +411,7 @@ class Client:
         self.connection = stage.new_connection(self)
         self._split = False
         self.left = False
-        """Whether it has ended its connection itself."""
+        """True if the client ended its connection itself."""
 
     def __repr__(self) -> str:
         return f"<Client {self.name}: {self.end.value}, {len(self.inbox)} bytes unclaimed>"

@@ -1,4 +1,4 @@
-"""What Linux knows about the threads of processes. Elsewhere nothing is known: no process has any threads.
+"""The threads of processes, as Linux reports them. On other systems no process has any threads.
 
 A thread is named by its folder in /proc.
 """

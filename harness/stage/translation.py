@@ -1,10 +1,10 @@
-"""One connection through an adapter: what a client sends as the server understands it, and what it receives as a script does.
+"""Translates one connection with an adapter: sent lines to the words of the server, and received lines to those of the script.
 
-- Whole lines are translated; bytes that are not a whole line are sent as they are.
-- Fence lines that other clients sent are in the words of the server: they are taken out first.
-- An unfinished line is held back until it is finished, or until a turn or the connection ends: it has been received.
-- A connection without the greeting that its adapter promises receives everything: that is a difference.
-- Everything that is removed or put in other words is recorded.
+- Only complete lines are translated; other bytes are sent as they are.
+- Fence lines of other clients are in the words of the server, so they are removed before the translation.
+- An unfinished line is held back until it is complete, or until the turn or the connection ends. Then it counts as received.
+- If the greeting that the adapter promises is missing, the client receives everything, and the difference shows.
+- Every line that is removed or translated is recorded.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ class Translation:
         self._unfinished = b""
 
     def outgoing(self, data: bytes, mid_line: bool) -> bytes:
-        """What to send instead."""
+        """The translated bytes to send."""
         if mid_line or not data.endswith(self._eol):
             return data
         lines = data[: -len(self._eol)].split(self._eol)
         return b"".join(self._in_other_words(self._adapter.sends, line + self._eol) for line in lines)
 
     def incoming(self, data: bytes) -> bytes:
-        """What has been received instead."""
+        """The translated bytes that these complete."""
         self._unfinished += data
         out: list[bytes] = []
         while True:
@@ -53,11 +53,11 @@ class Translation:
 
     @property
     def unfinished(self) -> bytes:
-        """What is held back."""
+        """The unfinished line that is held back."""
         return self._unfinished
 
     def rest(self) -> bytes:
-        """What was held back, which is received as it is."""
+        """Release the unfinished line, which is received as it is."""
         rest, self._unfinished = self._unfinished, b""
         return rest
 

@@ -1,9 +1,9 @@
-"""What lies between a socket and the lines of a client: nothing, TLS, WebSocket, or WebSocket inside TLS. Sans-I/O.
+"""The layers between a socket and the lines of a client: none, TLS, WebSocket, or WebSocket inside TLS. Sans-I/O.
 
-- A transport turns what a client says into bytes for the socket, and bytes from the socket into what the client receives.
+- A transport turns the client's bytes into bytes for the socket, and bytes from the socket into the client's input.
 - `receive` can leave bytes in `take_reply` that must be sent: a handshake, a pong, the answer to a Close frame.
-- Nothing is sent before `ready`. A handshake that fails raises HandshakeFailed with what came instead.
-- What the server must not do after the handshake raises ProtocolError.
+- Nothing is sent before `ready`. A failed handshake raises HandshakeFailed with the bytes that came instead.
+- A violation of the protocol by the server, after the handshake, raises ProtocolError.
 
 TLS and WebSocket are separate modules, imported when a script uses them.
 """
@@ -22,7 +22,7 @@ _SHOWN_BYTES = 80
 
 
 class HandshakeFailed(Exception):
-    """The handshake failed. With a `status`, the server has refused it; else something else came, or nothing."""
+    """The handshake failed. With a `status`, the server refused it; otherwise something else came, or nothing."""
 
     def __init__(self, message: str, status: str = "") -> None:
         super().__init__(message)
@@ -30,7 +30,7 @@ class HandshakeFailed(Exception):
 
 
 class ProtocolError(Exception):
-    """The server has sent what the protocol forbids; the text says what."""
+    """The server has violated the protocol; the text says how."""
 
 
 class Plain:
@@ -42,22 +42,22 @@ class Plain:
     ended = False
     """Whether the other side has announced that it sends nothing more. Any end after that is an orderly end."""
     over = False
-    """Whether that has ended the connection as well, so that its socket need not be watched any longer."""
+    """True if this also ended the connection, so that its socket need not be watched any longer."""
     unfinished = b""
-    """What has arrived of a message that is not complete, as it came."""
+    """The bytes of an incomplete message."""
     end_detail = ""
-    """What the other side has said about the end, where its protocol has words for it and the end was not an ordinary one."""
+    """The other side's reason for an abnormal end, if its protocol has one."""
 
     def begin(self) -> bytes:
         """The first bytes to send."""
         return b""
 
     def send(self, data: bytes, eol: bytes) -> bytes:
-        """What a client says, as bytes for the socket."""
+        """Turn the client's bytes into bytes for the socket."""
         return data
 
     def receive(self, data: bytes, eol: bytes) -> bytes:
-        """What has arrived at the socket, as the client receives it."""
+        """Turn bytes from the socket into the client's input."""
         return data
 
     def take_reply(self) -> bytes:

@@ -162,7 +162,7 @@ class ForeignThreads:
         )
 
     def _since(self, idents: Iterable[int]) -> list[int]:
-        """Those that have appeared since then. A thread that has ended leaves its number to the next one."""
+        """The threads that have appeared since then. An identifier is reused once its thread has ended."""
         for ident in [one for one, thread in self._before.items() if thread and not thread.is_alive()]:
             del self._before[ident]
         return [ident for ident in idents if ident not in self._before]
@@ -282,7 +282,7 @@ class VirtualTime(EventLoop):
         self._within_s = within_s
         self._connections: list[Connection] = []
         self._given_up: dict[Connection, _HalfWay] = {}
-        """What the kernel has left half-way on a connection for too long."""
+        """Connections that the kernel has left half open or half closed for too long."""
 
     def register(self, connection: Connection) -> None:
         self._connections.append(connection)
@@ -371,7 +371,7 @@ class VirtualTime(EventLoop):
         why = "had a thread at work that did not return" if stuck else "never became idle"
         return NeverIdle("", self._within_s, why)
 
-    # What depends on the loop
+    # Implemented for each kind of loop
 
     @abstractmethod
     def _bounded(self) -> AbstractContextManager[object]:
@@ -387,7 +387,7 @@ class VirtualTime(EventLoop):
 
     @abstractmethod
     def _works_unseen(self) -> str:
-        """What is at work that the loop cannot see, such as a thread; empty if nothing is."""
+        """The work that the loop cannot see, such as a thread; empty if there is none."""
 
     @abstractmethod
     def _called_from_outside(self) -> bool:
@@ -403,7 +403,7 @@ class VirtualTime(EventLoop):
 
 
 _HalfWay = tuple[TcpState, int, int]
-"""The state of the server's end of a connection that is half open or half closed, and what is unacknowledged and unread."""
+"""The state of the server's end of a half-open or half-closed connection, and its unacknowledged and unread bytes."""
 
 
 @dataclass(frozen=True, slots=True)

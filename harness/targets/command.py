@@ -76,7 +76,7 @@ Place = int | str
 """A port of this machine, or the path of a Unix socket."""
 
 _Kept = tuple[int, tuple[tuple[str, str], ...]]
-"""What tells shared servers apart: how fast their time passes, and their options."""
+"""The key of a shared server: how fast its time passes, and its options."""
 
 
 class Command(Target):
@@ -373,12 +373,12 @@ class Process:
     ) -> None:
         """`leftovers` are files and folders that are removed also if the test run is killed."""
         self.status: int | None = None
-        """As from waitpid; None while it lives."""
+        """The status from waitpid; None while the process lives."""
         self._fast = time_factor > 1
         if self._fast:
             environment = {**environment, **fast_time.environment(time_factor)}
         self.on_end = ExitStack()
-        """What is released when the process has ended."""
+        """Resources that are released when the process has ended."""
         self.pid, self._pidfd = 0, -1
         self.limits = LimitClock(lambda: (self.pid,))
         """The clock of what this process is allowed to take."""

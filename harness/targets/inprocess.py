@@ -34,7 +34,7 @@ from harness.stage.target import (
 from harness.stage.virtual_time import ErrorLog, errors_of_threads
 from harness.targets.application import Application, ApplicationTarget, made_for_asyncio
 
-# What a gevent server can hold: gevent's class that its sockets wrap, and the standard library's.
+# The classes of sockets that a gevent server can hold: the one that gevent's sockets wrap, and the standard library's.
 _SOCKETS: tuple[type, ...] = (RealSocket, _socket3._wrefsocket)
 
 

@@ -37,7 +37,7 @@ _allocate_lock: Any = original("_thread", "allocate_lock")
 
 
 class _Direction:
-    """What passes from one socket to the other, oldest first. An empty piece is the end."""
+    """The bytes on their way from one socket to the other, oldest first. An empty piece is the end."""
 
     def __init__(self, link: Link, source: Any, sink: Any) -> None:
         self.link = link
@@ -126,7 +126,7 @@ class Links:
         self._ended = _allocate_lock()
         self._ended.acquire()
         self.error: BaseException | None = None
-        """What ended the thread, if it was not `close`."""
+        """The exception that ended the thread, if `close` did not."""
         with signals_held():  # the thread inherits that: they are for the thread of the test
             _start_thread(self._run, ())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from made_up_results import results, traffic
 
 from bench import __main__ as command
 from bench import metrics, publish
+from bench.metrics import Run
+from bench.rounds import PlannedRun
 from bench.servers import ROOT
 from bench.workloads import ONE_AT_A_TIME
 from tests.patience import HANG_S, until
@@ -193,6 +196,24 @@ def test_sigterm_stops_its_processes_and_prints_its_results() -> None:
     assert "interrupted: the results cover the runs measured so far" in err
     assert "| asyncio protocols |" in out
     assert until(lambda: not any(Path(f"/proc/{child}").exists() for child in children))
+
+
+@pytest.mark.usefixtures("short")
+@pytest.mark.parametrize("repeats", [-1, 0, 1])
+def test_only_repeats_can_be_missing_from_a_run_that_is_written(
+    repeats: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("matplotlib", reason="the charts need matplotlib")
+
+    def measured_until_interrupted(planned: list[PlannedRun], *_: object, **__: object) -> Iterator[Run]:
+        runs = [Run(run.workload.key, run.server.key, run.round, traffic(1.0)) for run in planned]
+        yield from [*runs, *runs][: len(runs) + repeats]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "RESULTS", tmp_path)
+    monkeypatch.setattr(command, "measure_all", measured_until_interrupted)
+    command.main(["--quick"])
+    assert (tmp_path / "quick" / "raw.json").exists() == (repeats >= 0)
 
 
 def children_of(pid: int) -> list[int]:

@@ -52,6 +52,16 @@ def test_costs_have_a_limit(workload: str, text: str, peer: str, limit: float) -
         assert outcomes(found, workload, text) == [outcome]
 
 
+@pytest.mark.parametrize(
+    ("workload", "label", "other"),
+    [("web-100", "json", "json-100"), ("web-1000", "line", "saturated-1000")],
+)
+def test_websockets_are_compared_with_plain_connections(workload: str, label: str, other: str) -> None:
+    for cost, outcome in ((1.29, Outcome.MET), (1.31, Outcome.NOT_MET)):
+        found = results({(workload, OURS): traffic(cost), (other, OURS): traffic(1.0)})
+        assert outcomes(found, workload, f"1.3 x {label}") == [outcome]
+
+
 @pytest.mark.parametrize(("peer", "limit"), [("redis", 1.5), ("uvloop", 1.25)])
 def test_latency_at_a_fixed_rate_is_compared_by_p99(peer: str, limit: float) -> None:
     for factor, outcome in ((0.99, Outcome.MET), (1.01, Outcome.NOT_MET)):

@@ -38,7 +38,7 @@ class ChatServer:
         return f"http://{self.host}:{self.ports['web']}/"
 
     def start(self) -> None:
-        """Start it, and learn its ports."""
+        """Start the server, and read its ports from its output."""
         listen = [f"--listen={scheme}://{self.host}:{port}" for scheme, port in self.ports.items()]
         self._process = subprocess.Popen(
             [sys.executable, "-m", "geventchat", *listen, *NEVER_LIMITED, *self._options],
@@ -51,24 +51,24 @@ class ChatServer:
                 self.ports[found[2] or "line"] = int(found[1])
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
-        """Stop it, or kill it."""
+        """Stop the server with this signal, if it runs."""
         if self._process is not None:
             self._process.send_signal(how)
             self._process.communicate(timeout=HANG_S)
             self._process = None
 
     def person(self, name: str) -> Person:
-        """Somebody who is logged in over `line`."""
+        """Log in a user over `line`."""
         self._clients.append(person := Person(self, name))
         return person
 
     def bot(self, name: str, **fields: object) -> Bot:
-        """A program that has joined over `json` version 2."""
+        """Log in a bot over version 2 of `json`."""
         self._clients.append(bot := Bot(self, name, **fields))
         return bot
 
     def close(self) -> None:
-        """End it and its clients."""
+        """Kill the server, and close its clients."""
         self.stop(signal.SIGKILL)
         for client in self._clients:
             client.close()
@@ -90,7 +90,7 @@ class _Lines:
         return line.decode().rstrip("\n")
 
     def until(self, end: str) -> list[str]:
-        """The lines up to one with this in it."""
+        """The lines up to the first one that contains `end`."""
         lines = [self.next()]
         while end not in lines[-1]:
             lines.append(self.next())
@@ -103,7 +103,7 @@ class _Lines:
 
 
 class Person(_Lines):
-    """Somebody who uses `line`."""
+    """A user of `line`."""
 
     def __init__(self, server: ChatServer, name: str) -> None:
         super().__init__((server.host, server.ports["line"]))
@@ -111,13 +111,13 @@ class Person(_Lines):
         assert self.next() == "OK"
 
     def say(self, *texts: str) -> None:
-        """Say texts, which have been said when this returns."""
+        """Say texts, and wait until the server has handled them."""
         self.send(*(f"MSG {text}" for text in texts), "PING said")
         self.until("PONG said")
 
 
 class Bot(_Lines):
-    """A program that uses `json` version 2."""
+    """A bot that speaks version 2 of `json`."""
 
     def __init__(self, server: ChatServer, name: str, **fields: object) -> None:
         super().__init__((server.host, server.ports["json"]))
@@ -144,7 +144,7 @@ def chat(*options: str) -> Iterator[ChatServer]:
 
 
 class ChatPage:
-    """Somebody's page."""
+    """The page of one user."""
 
     def __init__(self, browser: Chromium, server: ChatServer, *, width: int = 1024, **media: str) -> None:
         self.page: Page = browser.page(server.url, width=width, height=720, **media)
@@ -164,7 +164,7 @@ class ChatPage:
         self.page.press("Enter")
 
     def texts(self) -> list[str]:
-        """The messages that are in the document, as they are read."""
+        """The texts of the messages in the document, in order."""
         found: list[str] = self.page.run(
             "[...document.querySelectorAll('#rows .row .text')].map((one) => one.textContent)"
         )
@@ -176,7 +176,7 @@ class ChatPage:
         self.page.wait(f"{condition} && !unsent.length")
 
     def lose_connection(self) -> None:
-        """End the connection, and do not make another one."""
+        """Close the connection, and do not reconnect."""
         self.page.run("connection.pause = 1e9; connection.socket.close(4999); lost(4999)")
 
     def close(self) -> None:

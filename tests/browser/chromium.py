@@ -1,7 +1,7 @@
 """Chromium, driven over its DevTools protocol. Knows nothing of the chat page.
 
-The protocol comes over a pair of pipes, so that the browser ends with whoever started it. One process serves many pages, each
-with cookies and storage of its own. What a page logs as an error, an exception, and a violation of its Content-Security-Policy
+The protocol runs over a pair of pipes, so that the browser ends with the process that started it. One browser serves many
+pages, each with separate cookies and storage. Errors that a page logs, exceptions and violations of its Content-Security-Policy
 are collected; `Page.close` raises for them.
 """
 
@@ -35,7 +35,7 @@ _OPTIONS = (
     "--mute-audio",
     "--font-render-hinting=none",
     "--force-color-profile=srgb",
-    # Containers often have little of it.
+    # Containers often have little shared memory.
     "--disable-dev-shm-usage",
     # Nothing but loopback can be reached.
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.*",
@@ -78,7 +78,7 @@ class Chromium:
         self._listeners: dict[str, Callable[[str, dict[str, Any]], None]] = {}
 
     def page(self, url: str, *, width: int = 1024, height: int = 768, **media: str) -> Page:
-        """Open a page in a window of its own. `media` are features such as `prefers-color-scheme`, with underscores."""
+        """Open a page in a separate browser context. `media` are features such as `prefers-color-scheme`, with underscores."""
         context = self.command("Target.createBrowserContext")["browserContextId"]
         target = self.command("Target.createTarget", url="about:blank", browserContextId=context)["targetId"]
         session = self.command("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
@@ -122,7 +122,7 @@ class Chromium:
         assert self._process.stdout is not None
         while b"\0" not in self._received:
             left = deadline - time.monotonic()
-            # Events of a page that never rests are no answer.
+            # A page that is never idle keeps sending events, so the deadline is checked before each read.
             if left <= 0 or not select.select([self._process.stdout], [], [], left)[0]:
                 raise PageFailed("the browser does not answer")
             chunk = self._process.stdout.read(1 << 20)
@@ -135,14 +135,14 @@ class Chromium:
 
 
 class Page:
-    """One page, with cookies and storage of its own."""
+    """A page with separate cookies and storage."""
 
     def __init__(self, browser: Chromium, session: str, context: str, target: str) -> None:
         self._browser = browser
         self._session = session
         self._context = context
         self._target = target
-        # What went wrong in the page. Tests remove what they expect.
+        # The errors of the page. Tests remove those that they expect.
         self.errors: list[str] = []
         browser.listen(session, self._heard)
 
@@ -188,7 +188,7 @@ class Page:
         self.command("Emulation.setEmulatedMedia", features=features)
 
     def grant(self, *permissions: str) -> None:
-        """Allow the page these, such as `notifications`."""
+        """Grant the page these permissions, such as `notifications`."""
         self._browser.command(
             "Browser.grantPermissions", browserContextId=self._context, permissions=list(permissions)
         )
@@ -216,7 +216,7 @@ class Page:
             try:
                 value = self.run(look)
             except PageFailed as failed:
-                # The page that was asked is gone.
+                # The page was navigated away while the expression ran.
                 if "navigated" not in str(failed) and "context" not in str(failed):
                     raise
                 value = None
@@ -227,7 +227,7 @@ class Page:
                 raise PageFailed(f"not true within {within_s:g} s: {condition}\n{self.errors}\n{text}")
 
     def type(self, text: str) -> None:
-        """Type into what has the focus."""
+        """Type a text into the focused element."""
         self.command("Input.insertText", text=text)
 
     def press(self, key: str, *modifiers: str) -> None:
@@ -242,7 +242,7 @@ class Page:
         self.command("Input.dispatchKeyEvent", type="keyUp", **common)
 
     def click(self, selector: str, across: float = 0.5) -> None:
-        """Click on an element, in its middle or so far across it. Whatever lies over it gets the click."""
+        """Click on an element at the fraction `across` of its width. An element that covers it gets the click."""
         where = self.run(
             f"""(() => {{
                 const element = document.querySelector({json.dumps(selector)});

@@ -154,7 +154,7 @@ def test_a_page_resumes_after_a_restart_without_gaps_and_says_nothing_twice(
             bob.send("PING written")
             bob.until("PONG")
             if how is signal.SIGKILL:
-                # What was said in the last fraction of a second can be lost.
+                # Messages of the last fraction of a second can be lost.
                 server.bot("waits").ask(type="history")
             server.stop(how)
             alice.page.wait("!connection.online && !byId('banner').hidden")
@@ -404,7 +404,7 @@ def test_notifications_are_asked_for_only_when_the_user_wants_them(server: ChatS
     alice.page.click("#me")
     alice.page.click("#notify")
     alice.page.wait("window.asked === 1 && kept.read('notify')")
-    bot.ask(type="chat", message="nobody in particular")
+    bot.ask(type="chat", message="no name here")
     bot.ask(type="chat", message="alice, now")
     bot.ask(type="dm", to="alice", message="and here")
     alice.page.wait("window.shown.length === 2")

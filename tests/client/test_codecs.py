@@ -515,7 +515,7 @@ def test_a_slash_server_that_knows_neither_a_command_nor_pings_refuses_the_comma
     assert answer == Answer("1", Rejected(ParseError.UNKNOWN_COMMAND, "/rooms"))
 
 
-# Answers of `line` and `slash` that have several lines, or none of their own.
+# Answers of `line` and `slash` that have several lines, or no line.
 
 
 @pytest.mark.parametrize(

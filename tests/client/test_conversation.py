@@ -233,15 +233,15 @@ def test_own_messages_are_shown_once_and_when_the_server_has_them(dialect: str, 
 NOT_FOUND = {
     "line": ["ERR user-not-found", "PONG"],
     "json": ['{"type": "error", "message": "User not found"}', '{"type": "pong"}'],
-    "slash": ["No user named 'nobody'. Use /users to see online users.", "pong"],
+    "slash": ["No user named 'zoe'. Use /users to see online users.", "pong"],
 }
 
 
 @by_dialect
 def test_a_direct_message_to_somebody_unknown_is_not_shown_as_sent(dialect: str) -> None:
     run = one_room(dialect)
-    assert run.type("/dm nobody psst") == []
-    assert run.receive(*NOT_FOUND[dialect]) == ["❌ nobody is not here. Not sent: psst"]
+    assert run.type("/dm zoe psst") == []
+    assert run.receive(*NOT_FOUND[dialect]) == ["❌ zoe is not here. Not sent: psst"]
     assert run.session.conversation.waiting == 0
     assert len(run.session.conversation.windows) == 1
 
@@ -351,7 +351,7 @@ def test_in_line_tab_asks_who_has_come_and_completes_when_it_is_known() -> None:
     talk = run.session.conversation
     arrived: list[str] = []
     talk.people_arrived = lambda: arrived.append("people")
-    # The list of the login does not have somebody who has come just behind it.
+    # The list in the answer to the login lacks a user who came just after it.
     run.wait(0.6)
     assert talk.complete("@bo") == Completions("@bo", [], complete=False)
     assert run.sent() == b"WHO\nPING end-of-users\n"
@@ -861,7 +861,7 @@ def test_what_was_said_since_the_last_session_is_marked() -> None:
     many.say(9, "while you were away")
     many.say(10, "alice?")
     assert many.talk.current.first_unread is many.talk.current.entries[-2]
-    # Nobody is called back to what was said yesterday.
+    # Messages that were missed do not ring the bell.
     assert "*" not in many.run.terminal.shown()
     assert many.talk.read_marks() == ReadMarks("e1", {"lobby": 10})
 
@@ -939,7 +939,7 @@ def test_an_action_is_a_text_that_everyone_can_read() -> None:
     assert request["message"] == "* alice waves"
     many.say(1, "* bob nods")
     assert many.run.entries()[-1] == "[12:00:00] * bob nods"
-    # Nobody acts for someone else.
+    # An action under another name is shown as an ordinary message.
     many.say(2, "* eve nods")
     assert many.run.entries()[-1] == "[12:00:00] bob: * eve nods"
 

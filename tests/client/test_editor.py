@@ -159,7 +159,7 @@ def test_a_key_that_is_about_something_else_is_passed_on(key: str, what: str) ->
     assert desk.line == "draft|"
 
 
-def test_escape_cancels_a_question_and_nothing_else() -> None:
+def test_escape_cancels_only_a_question() -> None:
     desk = Desk()
     assert desk.press("escape") == []
     desk.view.asking = True

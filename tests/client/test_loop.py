@@ -83,7 +83,7 @@ def test_a_signal_and_a_thread_wake_it_up(loop: Loop) -> None:
     thread.start()
     loop.run()
     thread.join()
-    # From within the loop, which waits for nothing else: only the signal ends the wait.
+    # Sent while the loop waits: only the signal can end the wait.
     loop.call_soon(lambda: os.kill(os.getpid(), signal.SIGUSR1))
     loop.run()
     assert called == ["thread", "signal"]

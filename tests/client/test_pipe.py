@@ -94,7 +94,7 @@ def test_a_refused_line_is_on_stderr_and_in_the_exit_code(
     server: RealServer, pipe: Pipe, raw_client: LogIn, dialect: str
 ) -> None:
     carol = raw_client("carol")
-    done = pipe(server.at(dialect), "--name", "ci", stdin=b"/dm nobody hi\nthe rest\n")
+    done = pipe(server.at(dialect), "--name", "ci", stdin=b"/dm zoe hi\nthe rest\n")
     carol.expect("MSG ci the rest")
     assert done.returncode == 1
     assert done.stderr == b"geventchat: No such user. /users lists everyone online.\n"

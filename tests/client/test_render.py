@@ -66,7 +66,7 @@ def test_each_kind_of_entry_has_its_look(shown: Entry, look: str) -> None:
 
 
 @pytest.mark.parametrize(("shown", "look"), LOOKS)
-def test_colour_adds_colour_and_nothing_else(shown: Entry, look: str) -> None:
+def test_colour_does_not_change_the_text(shown: Entry, look: str) -> None:
     spans = drawn(shown, COLOURED).spans
     assert row_text(spans) == look
     assert all(set(span.style) <= set("0123456789;") for span in spans)

@@ -231,7 +231,7 @@ def test_a_session_that_was_never_online_ends_without_a_goodbye(
 # Connecting and logging in.
 
 
-def test_a_person_is_welcomed_and_shown_who_is_there() -> None:
+def test_a_login_shows_a_welcome_and_the_people_in_the_room() -> None:
     run = Run()
     assert run.session.prompt == "alice (offline)> "
     assert run.accept() == b"LOGIN alice\n"
@@ -827,7 +827,7 @@ def test_someone_who_was_thrown_out_does_not_reconnect(notice: str, reason: str)
     assert len(run.runtime.addresses) == 1
 
 
-def test_someone_who_is_kicked_from_a_room_and_hung_up_on_does_not_reconnect() -> None:
+def test_a_client_does_not_reconnect_if_a_kick_from_a_room_is_followed_by_the_end() -> None:
     run = online()
     run.type("/join dev")
     run.receive("OK")
@@ -836,7 +836,7 @@ def test_someone_who_is_kicked_from_a_room_and_hung_up_on_does_not_reconnect() -
     assert run.exit_code is ExitCode.FAILED
 
 
-def test_someone_who_is_banned_meanwhile_does_not_try_again() -> None:
+def test_a_client_stops_reconnecting_when_it_is_banned() -> None:
     run = reconnecting()
     run.receive("ERR banned")
     assert run.hang_up() == ["❌ Login failed: you are banned from the server."]
@@ -1195,7 +1195,7 @@ def test_a_script_fails_without_the_servers_goodbye(end: str, problem: str) -> N
 
 def test_a_script_fails_when_a_line_was_refused() -> None:
     run = online(interactive=False)
-    run.type("/dm nobody hi")
+    run.type("/dm zoe hi")
     assert run.receive("ERR user-not-found", "PONG") == ["! No such user. /users lists everyone online."]
     run.happen(InputEnded())
     run.receive("Goodbye!")

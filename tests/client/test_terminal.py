@@ -360,7 +360,7 @@ def test_a_terminal_can_show_plain_lines_and_no_password(
     alice.type("wrong house\n")
     alice.expect("The two are not the same")
     alice.type("/who\n")
-    alice.wait_for(lambda: sum("2 here:" in line for line in alice.lines()) == 2, "who is here, again")
+    alice.wait_for(lambda: sum("2 here:" in line for line in alice.lines()) == 2, "a second list of people")
     assert b"horse" not in alice.raw
     assert b"\x1b[" not in alice.raw
     alice.type(CTRL_D)

@@ -193,7 +193,7 @@ def test_every_size_has_a_frame_without_overflow(columns: int, lines: int) -> No
         screen.editor.handle(Key(key))
 
 
-def test_the_current_room_and_what_is_new_come_first_where_there_is_little_room() -> None:
+def test_a_narrow_status_bar_shows_the_current_room_and_unread_rooms_first() -> None:
     screen = Screen(columns=20)
     for number in range(8):
         screen.many.join(f"room{number}")

@@ -384,7 +384,7 @@ def main() -> int:
     scenario(
         "rosters",
         _rosters,
-        "clients that ask who is here and read no answers, beside two who chat; --bar is in MB",
+        "clients that send WHO and read no answers, beside two who chat; --bar is in MB",
         people=9_000,
         askers=1_000,
         rounds=100,

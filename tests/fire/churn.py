@@ -1,4 +1,4 @@
-"""Clients that come and go as fast as the limits allow, beside thousands who listen: how much longer an honest pair waits.
+"""Measures how much clients that come and go as fast as the limits allow delay an honest pair, beside thousands of listeners.
 
 `python -m tests.fire.churn HOST PORT COUNT` is the listeners' process: it prints `ready` when all are logged in, and reads
 everything until its standard input ends.
@@ -29,10 +29,10 @@ _MOST_DISTURBED = 6
 
 @dataclass(frozen=True, slots=True)
 class Churn:
-    """What an honest pair saw without churn and with it, in milliseconds: the median of the rounds.
+    """The latency of an honest pair without churn and with it, in milliseconds: the median of the rounds.
 
-    `busy` is the processor time of the server until a message had arrived: what the churn costs on a machine that has
-    nothing else to do.
+    `busy` is the CPU time of the server until a message had arrived: the cost of the churn on a machine without other
+    work.
     """
 
     listeners: int
@@ -54,12 +54,12 @@ class Churn:
 
     @property
     def busy_p99_rise(self) -> float:
-        """How much longer the server worked until the slowest hundredth had arrived."""
+        """How much more CPU time the server took until the slowest hundredth had arrived."""
         return self.churn_busy_p99 - self.quiet_busy_p99
 
 
 class _Churner:
-    """Connects, logs in and leaves, several at a time, from as many addresses as it takes to be let in every time."""
+    """Connects, logs in and leaves, several at a time, from enough addresses to be admitted every time."""
 
     def __init__(self, load: Load, target: Target, per_s: float, seconds: float) -> None:
         self._load = load
@@ -73,11 +73,11 @@ class _Churner:
         self.connections = 0
 
     def start(self) -> None:
-        """Keep the pace from now on."""
+        """Start to count the rate from now on."""
         self._began, self._connected = time.monotonic(), 0
 
     def turn(self) -> bool:
-        """Replace those whose connections have ended; never done."""
+        """Replace the clients whose connections have ended; returns False, because it is never done."""
         self._clients = [client for client in self._clients if client.open]
         allowed = int((time.monotonic() - self._began) * self._per_s)
         while self._connected < allowed and len(self._clients) < _AT_A_TIME:
@@ -91,7 +91,7 @@ class _Churner:
         return False
 
     def stop(self) -> None:
-        """Leave, all of them."""
+        """Disconnect all clients."""
         for client in self._clients:
             client.reset()
 
@@ -140,7 +140,7 @@ def churn(listeners: int, rounds: int, window_s: float, per_s: float, most_starv
 def _window(
     target: Target, load: Load, pair: HonestPair, seconds: float, churner: _Churner | None
 ) -> tuple[Latency, float]:
-    """What the pair saw in this time, and for which share of it the server had to wait for a processor."""
+    """The latency of the pair in this time, and the share of it in which the server waited for a processor."""
     began, starved_s = time.monotonic(), target.starved_s
     load.run(seconds, None if churner is None else churner.turn)
     ended, share = time.monotonic(), (target.starved_s - starved_s) / seconds

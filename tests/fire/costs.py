@@ -41,7 +41,7 @@ from geventchat.dialects.verbs import HELP
 from geventchat.settings import Limits
 from tests.geventchat.recording import Audiences, at_once, memory, perform, tools
 
-# What SECURITY.md promises.
+# The bound that SECURITY.md promises.
 BOUND = 25.0
 LENGTHS = (20, 200, 1_000, 4_096)
 FOUND = Path(__file__).with_name("costly_lines.json")
@@ -129,7 +129,7 @@ class Client:
             new_gate=lambda delay_s: _Gate(),
             storage=memory(),
             in_thread=at_once,
-            # Nobody is kept waiting because of wrong passwords.
+            # Guesses are never delayed, because the clock jumps days ahead.
             tools=tools(monotonic=count(0, 10**6).__next__),
             announce_later=lambda room: None,
             # How long the history is does not depend on the line, and its bytes are charged.
@@ -168,7 +168,7 @@ class Client:
         self._read = self._subscriber.interpreter.read
 
     def sample_ns(self, data: bytes) -> float:
-        """What the line costs now, in nanoseconds of CPU time."""
+        """Handle the line, and return its cost in nanoseconds of CPU time."""
         take, clock = self.take, time.thread_time_ns
         began = clock()
         take(data)
@@ -227,7 +227,7 @@ def _without_collections() -> Iterator[None]:
 
 
 def charged_bytes(dialect: str, line: bytes) -> int:
-    """What the rates count a line as: its bytes, and for a login to several rooms 64 for each."""
+    """The bytes that the rates charge for a line: its size, and 64 for each room of a login to several."""
     reading = ALL_DIALECTS[dialect].interpreter().read(line, False)
     if isinstance(reading, OtherDialect):
         return charged_bytes(reading.name, line)
@@ -237,7 +237,7 @@ def charged_bytes(dialect: str, line: bytes) -> int:
 
 
 class Ratio:
-    """How many plain messages that count as many bytes a line costs; more samples make it more exact."""
+    """The cost of a line, in plain messages of the same charged bytes; more samples make it more exact."""
 
     def __init__(self, dialect: str, logged_in: bool, line: bytes) -> None:
         charged = charged_bytes(dialect, line)
@@ -522,7 +522,7 @@ class Search:
         if len(best) < _POPULATION or self._random.random() < 0.1:
             recipe = self._fresh(arena.dialect, pieces)
         elif self._random.random() < 0.1:
-            # What is worst elsewhere can be worse here.
+            # The worst line of another arena can be even worse in this one.
             other = self._random.choice([line for lines in self.best.values() for line in lines])
             recipe = replace(other.recipe, start=self._start(arena.dialect), end=self._end(arena.dialect))
         else:

@@ -43,13 +43,13 @@ class Crashes:
 
 @dataclass
 class Known:
-    """What clients know about the server, over all its lives."""
+    """The knowledge of the clients about the server, over all its lives."""
 
     epoch: str = ""
     # The text of each message by room and id, whether told live or found in the history.
     texts: dict[tuple[str, int], str] = field(default_factory=dict)
     sent: set[str] = field(default_factory=set)
-    # What has been found on the disk, and must be found there for ever; by room, by id.
+    # Messages that were found on the disk and must stay there; by room, by id.
     kept: dict[str, dict[int, str]] = field(default_factory=lambda: {room: {} for room in ROOMS})
     last_ids: dict[str, int] = field(default_factory=lambda: dict.fromkeys(ROOMS, 0))
     # The number of the last topic and of the last ban that are certainly on the disk, and of those that were asked for.
@@ -57,7 +57,7 @@ class Known:
     topic_sent: int = 0
     ban_kept: int = 0
     ban_sent: int = 0
-    # What the server of this life has.
+    # The state of the server in this life.
     topic_now: int = 0
 
     def remember(self, room: str, id: int, text: str) -> None:
@@ -119,7 +119,7 @@ class _Message:
 
 
 def _check_order(live: list[_Message], gone: list[_Message]) -> None:
-    """What was written was written in order: only the end is missing, and nothing that was certain."""
+    """Check that messages were written in order: only the last are missing, and none that was certain to be on the disk."""
     assert live[len(live) - len(gone) :] == gone, f"{gone[0]} is missing, and a later one is not"
     assert not any(message.certain for message in gone), f"{gone[0]} was on the disk"
 
@@ -206,7 +206,7 @@ class _Life:
         assert told.ban_kept <= len(bans) <= told.ban_sent, (
             f"{len(bans)} bans, not {told.ban_kept} to {told.ban_sent}"
         )
-        # Those that are not there have to be asked for again.
+        # People who are offline have to be asked for again.
         told.ban_kept = told.ban_sent = len(bans)
 
     def check_history(self, all_of_it: bool) -> dict[str, dict[int, str]]:
@@ -243,7 +243,7 @@ class _Life:
         for talker in talkers[1::2]:
             talker.send_lines("JOIN dev")
         live: list[_Message] = []
-        # What each question proves to be on the disk: how many messages, and the last topic and ban.
+        # For each question, the state that its answer proves to be on the disk: the number of messages, the last topic and ban.
         questions: dict[str, tuple[int, int, int]] = {}
 
         def receive() -> None:
@@ -287,7 +287,7 @@ class _Life:
         killed_at = time.monotonic()
         self._server.signal(signal.SIGKILL)
         self._server.exit_code()
-        # What was sent is in the kernel, however the connection ends.
+        # Sent bytes are in the kernel, however the connection ends.
         pool.wait_for("the observer's end", lambda: self._observer.client.sock.fileno() < 0)
         receive()
         for message in live:

@@ -45,12 +45,12 @@ _FIELDS_OF_VERSION_2 = (
     ),
     *("username", "seconds", "reason", "on", "id", "revoke"),
 )
-# What is in place of a name, a room, a time or a number.
+# Values in place of a name, a room, a time or a number.
 _ARGUMENTS = (
     *(
         "garbage1",
         "garbage2",
-        "nobody",
+        "absent",
         "member-line",
         "lobby",
         "#dev",

@@ -33,7 +33,7 @@ _PATIENCE_S = 300.0
 
 @dataclass(frozen=True, slots=True)
 class PasswordLogins:
-    """What an honest pair saw without logins and with them, in milliseconds, in each round; and how long the logins took."""
+    """The latency of an honest pair without and with logins, in milliseconds, in each round; and how long the logins took."""
 
     logins: int
     took_s: tuple[float, ...]

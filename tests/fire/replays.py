@@ -27,7 +27,7 @@ _PATIENCE_S = 300.0
 
 @dataclass(frozen=True, slots=True)
 class Replays:
-    """What an honest pair saw, in milliseconds, without replays and with them, in each round."""
+    """The latency of an honest pair without and with replays, in milliseconds, in each round."""
 
     clients: int
     messages: int

@@ -45,12 +45,12 @@ class Resumed:
 
 @dataclass
 class Truth:
-    """What the witness has received: every message of each room, in order; the first has the id 1."""
+    """The messages that the witness received: all of each room, in order, beginning with the id 1."""
 
     by_room: dict[str, list[str]] = field(default_factory=lambda: {room: [] for room in ROOMS})
 
     def check_part(self, who: str, room: str, received: list[str], own: str, echoes: bool) -> None:
-        """What one connection received of a room is a part of it without a gap."""
+        """Check that the messages that a connection received of a room have no gap."""
         heard = [text for text in self.by_room[room] if echoes or text.split(" ")[1] != own]
         if received:
             assert received[0] in heard, f"{who} received {received[0]!r}, which no client sent"
@@ -121,7 +121,7 @@ class _Person:
         self.stalled = 0
         self.received = 0
         self.cut_off = 0
-        # What was sent on each connection, and received on each in each room.
+        # The messages sent on each connection, and those received on each in each room.
         self.said: list[list[str]] = []
         self.heard: list[dict[str, list[str]]] = []
         self.resuming = {room: Resuming(name, room, most_replayed) for room in ROOMS}
@@ -285,7 +285,7 @@ def _read_all(people: list[_Person]) -> bool:
 
 
 def _act(person: _Person, rng: random.Random, pool: ClientPool, server: ServerProcess) -> int:
-    """What one client does in a loop; returns 1 if it loses its connection."""
+    """Run one client in a loop; returns 1 if it loses its connection."""
     if person.client is None:
         person.away -= 1
         if person.away <= 0:
@@ -293,7 +293,7 @@ def _act(person: _Person, rng: random.Random, pool: ClientPool, server: ServerPr
         return 0
     chance = rng.random()
     if person.stalled:
-        # What arrives meanwhile, perhaps also the end, has not been read when the connection is lost.
+        # Input that arrives meanwhile, perhaps even the end, is unread when the connection is lost.
         person.stalled -= 1
         if person.stalled:
             return 0

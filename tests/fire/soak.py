@@ -142,7 +142,7 @@ class _Checker:
     ) -> None:
         self.simulation = simulation
         self._make = make
-        # What stands behind the dialect in the scheme of its listener.
+        # The suffix of the dialect in the scheme of its listener.
         self._carrier = carrier
         self.rooms = Rooms()
         self.actions: Counter[str] = Counter()

@@ -183,7 +183,7 @@ def _huge_record(rng: random.Random) -> bytes:
 
 
 def _early_data(rng: random.Random) -> bytes:
-    # What would be early data, behind a hello that does not offer any.
+    # Early data after a hello that does not offer it.
     return _hello() + b"\x17\x03\x03\x00\x40" + rng.randbytes(64)
 
 
@@ -229,10 +229,10 @@ class Broken:
 
 
 def broken_handshakes(count: int, seed: int, at_once: int = 500) -> Broken:
-    """Clients send what is not a handshake, or half of one, and leave, break off, go on slowly or stay until the deadline."""
+    """Clients send invalid or half handshakes, and leave, break off, continue slowly or stay until the deadline."""
     rng = random.Random(seed)
     with server(2 * at_once, _SHORT) as process, ClientPool() as pool:
-        # What OpenSSL allocates once.
+        # OpenSSL allocates this once.
         _wave(pool, process, rng, at_once)
         before, descriptors = process.resident_bytes, process.descriptors
         with HonestPair(process.address(), process.pid) as pair:

@@ -1,7 +1,7 @@
-"""Kills or stops one of two programs at a random moment while one replaces the other: one serves afterwards, or none does.
+"""Kills or stops one of two programs at a random moment during an upgrade.
 
-If the one that serves is killed, everything ends, and a new server finds its data as after any kill. Whatever else happens, one
-goes on, and nobody loses a connection or a line.
+If the serving program is killed, both end, and a new server finds its data as after any kill. In all other cases exactly one
+program goes on to serve, and no client loses its connection or a line.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from tests.fire.clients import Client, ClientPool, State, log_in
 from tests.fire.process import ServerProcess, wait_for
 
 _PEOPLE = 20
-# A kill comes this long after the new program was asked for, at most: about when it has replaced the other.
+# The latest time of a kill after the request to upgrade: about when the new program has taken over.
 _LATEST_S = 1.5
 _LONGEST_STOP_S = 0.5
 
 
 @dataclass
 class Kills:
-    """The result of one run: what was done to which program, and who served then."""
+    """The result of one run: how often each program was killed or stopped, and which served afterwards."""
 
     killed_new: int = 0
     killed_old: int = 0
@@ -48,7 +48,7 @@ class _World:
         self.run = Kills()
 
     def _pids(self) -> list[int]:
-        """The processes that are servers, or are about to be."""
+        """The pids of all server processes, including one that is starting."""
         found = []
         for entry in os.listdir("/proc"):
             with suppress(OSError):
@@ -57,7 +57,7 @@ class _World:
         return found
 
     def play(self, rounds: int) -> None:
-        """Start a server and attack it, again after each time that it has ended."""
+        """Attack a server `rounds` times; start a new one after each that has ended."""
         options = (
             "--data",
             str(self._folder / "data"),
@@ -87,7 +87,7 @@ class _World:
                     wait_for("all have ended", lambda: not self._pids())
 
     def _attack(self, pool: ClientPool, people: list[Client]) -> bool:
-        """Try to upgrade, and disturb that; False if no program serves afterwards."""
+        """Disturb one upgrade; False if no program serves afterwards."""
         (old,) = self._pids()
         with socket.socket(socket.AF_UNIX) as asking:
             asking.connect(self._path)
@@ -115,7 +115,7 @@ class _World:
         return True
 
     def _is_settled(self) -> bool:
-        """True when there is no program, or one that answers."""
+        """True when no program is left, or exactly one and it answers."""
         pids = self._pids()
         if len(pids) != 1:
             return not pids
@@ -163,7 +163,7 @@ class _World:
 
 
 def kills(rounds: int, seed: int) -> dict[str, int]:
-    """Disturb so many upgrades."""
+    """Disturb `rounds` upgrades."""
     with tempfile.TemporaryDirectory() as folder:
         world = _World(Path(folder), seed)
         world.play(rounds)

@@ -36,7 +36,7 @@ _SECURE_EVERY = 5
 _UNREAD = 80, 3_900
 _SECURE = "json+tls"
 _END = "the end"
-# What fails in a program that takes over, once the other one has come to rest.
+# The failure of a program that takes over, after the other one has stopped serving.
 _BROKEN = "import geventchat.server as one; one.Server.go_on = lambda self: 1 / 0; "
 _START = "from geventchat.cli import main; raise SystemExit(main())"
 _HANDSHAKE = (
@@ -72,7 +72,7 @@ class Upgraded:
 
 
 class Page:
-    """Someone over WebSocket, in version 2 of json."""
+    """A client over WebSocket, in version 2 of json."""
 
     def __init__(self, pool: ClientPool, server: ServerProcess, name: str, room: str) -> None:
         address = server.address("web")
@@ -94,7 +94,7 @@ class Page:
         return _END.encode() in self.wire.received
 
     def texts(self, speaker: str) -> list[str]:
-        """What it has heard of someone."""
+        """The messages that it received from this person."""
         head, _, data = bytes(self.wire.received).partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 101 "), head
         objects, at = [], 0
@@ -109,7 +109,7 @@ class Page:
 
 
 class Secure:
-    """Someone over TLS, in version 2 of json, who connects again when told to."""
+    """A client over TLS, in version 2 of json, which reconnects when the server ends the connection."""
 
     def __init__(self, pool: ClientPool, server: ServerProcess, name: str, room: str) -> None:
         self._pool = pool
@@ -128,7 +128,7 @@ class Secure:
         self._joined = False
 
     def go_on(self) -> None:
-        """Decrypt what has come, send what has to be sent, come back after the end."""
+        """Decrypt the input, send the pending bytes, and reconnect after the end."""
         memory, wire = self._memory, self.wire
         if wire.received:
             came = bytes(wire.received)
@@ -160,7 +160,7 @@ class Secure:
         return any(one.get("message") == _END for one in self._objects[-3:])
 
     def texts(self, speaker: str) -> list[str]:
-        """What it has heard of someone, over all its connections."""
+        """The messages that it received from this person, over all its connections."""
         said = _said(self._objects, speaker)
         assert [id for id, _ in said] == list(range(1, len(said) + 1))
         return [text for _, text in said]
@@ -352,7 +352,7 @@ def _server(clients: int, folder: Path, stored: bool) -> Iterator[tuple[ServerPr
 
 
 def _ask(path: str, act: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """What an act of an operator answers, and its rows."""
+    """The answer to an act of an operator, with its rows."""
     rows: list[dict[str, Any]] = []
     with socket.socket(socket.AF_UNIX) as asking:
         asking.settimeout(HANG_S)

@@ -200,11 +200,11 @@ class Broken:
 
 
 def broken_upgrades(count: int, seed: int, at_once: int = 500) -> Broken:
-    """Clients send what is not a request, or half of one, or what no WebSocket may, and leave, break off, trickle or stay."""
+    """Clients send invalid or half requests, or frames that WebSocket forbids, and leave, break off, trickle or stay."""
     rng = random.Random(seed)
     options = ("--request-timeout=0.5", "--login-timeout=0.5", "--rate=1000", "--burst=1000")
     with _server(2 * at_once, *options) as process, ClientPool() as pool:
-        # What is allocated once.
+        # Objects that are allocated once.
         _wave(pool, process, rng, at_once)
         before, descriptors = process.resident_bytes, process.descriptors
         with HonestPair(process.address(), process.pid) as pair:

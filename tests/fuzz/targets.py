@@ -1,4 +1,4 @@
-"""The fuzz targets: one function of bytes for each parser, which raises when something is wrong.
+"""The fuzz targets: a function for each parser that takes bytes and raises when something is wrong.
 
 Pure: no sockets, no event loop and no fuzzer, so the corpus can be run wherever Python runs.
 """
@@ -42,15 +42,15 @@ from tests.geventchat.recording import Audiences, at_once, memory, perform, tool
 
 MAX_LINE = 64
 _CHAT_MAX_LINE = 4_096
-# Characters that no client is sent: controls, bidirectional overrides and isolates, other line breaks.
+# Characters that must never be sent to a client: controls, bidirectional overrides and isolates, other line breaks.
 UNSAFE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u2028\u2029\ud800-\udfff]")
-# Characters that no output contains: invisible ones, and stacks of marks that cover the lines above and below.
+# Characters that must never be shown: invisible ones, and stacks of marks that cover the lines above and below.
 _INVISIBLE = re.compile("[\u00ad\u200b\u2060-\u2064\u3164\ufeff]|[\u0300-\u036f]{5}")
 _TIME_S = 1_234_567_890
 
 
 def framing(data: bytes) -> None:
-    """The first byte says how the rest is cut; the lines must be those of the definition, and memory bounded."""
+    """Cut the data as its first byte says; the lines must be those of the definition, and memory must stay bounded."""
     if not data:
         return
     step, wire = data[0] % 17 + 1, data[1:]
@@ -85,10 +85,10 @@ _LIMITS = Limits(
 
 
 def conversation(dialect: Dialect) -> Callable[[bytes], None]:
-    """A whole conversation in one dialect, with a listener in each: no client is sent anything harmful.
+    """A conversation in one dialect, with a listener in each dialect: nothing harmful may be sent to any client.
 
-    The accounts `op`, who is an operator, `member` and `friend` have the password `correct horse`. The friend goes wherever the
-    client goes.
+    The accounts `op` (an operator), `member` and `friend` have the password `correct horse`. The friend follows the client
+    into every room.
     """
 
     def converse(data: bytes) -> None:
@@ -131,7 +131,7 @@ def conversation(dialect: Dialect) -> Callable[[bytes], None]:
         session.subscriber.deliver(DisconnectNotice(NoticeReason.IDLE))
         chat.leave(session)
         chat.leave(friend)
-        # Those that an operator has not thrown out.
+        # The listeners that the operator has not removed.
         left = [listener for listener in listeners if listener.name is not None]
         assert len(chat) == len(chat.lobby.names) == len(left)
         assert all(rooms == chat.lobby.alone for _, rooms in audiences.audiences)
@@ -142,7 +142,7 @@ def conversation(dialect: Dialect) -> Callable[[bytes], None]:
 
 
 def _check_limits(chat: Chat) -> None:
-    """Nothing has grown beyond its limit."""
+    """Check that nothing has grown beyond its limit."""
     assert len(chat._accounts) <= 4
     for room in chat.rooms:
         assert max(len(room.bans.by_label), len(room.mutes.by_label)) <= 2
@@ -170,22 +170,22 @@ class _Wire:
     def __init__(self, dialect: Dialect) -> None:
         self.dialect = dialect
         self._wire: list[bytes] = []
-        # Events that reach other clients than their sender.
+        # Texts that other clients than their sender receive.
         self._shown: list[str] = []
 
     def check_frame(self, event: Event, frame: bytes) -> None:
-        """A frame is complete lines, as many as the event has."""
+        """Check that a frame consists of complete lines, as many as the event has."""
         lines = _line_count(event, self.dialect)
         assert not frame or lines is None or frame.count(b"\n") == lines, f"not {lines} lines: {frame!r}"
         assert not frame or frame.endswith(b"\n"), f"half a line: {frame!r}"
         self._wire.append(frame)
 
     def show(self, text: str) -> None:
-        """Others see this."""
+        """Add a text that other clients receive."""
         self._shown.append(text)
 
     def check(self) -> None:
-        """Everything that was sent is harmless text."""
+        """Check that everything that was sent is harmless text."""
         wire = b"".join(self._wire)
         is_json = self.dialect.name in ("json", "json2")
         text = wire.decode("ascii" if is_json else "utf-8")
@@ -196,7 +196,7 @@ class _Wire:
         if is_json:
             for line in text.splitlines():
                 one = json.loads(line)
-                # Only its sender gets it back, as it was.
+                # Only the sender gets its own `ref` back, unchanged.
                 one.pop("ref", "").encode()
                 for word in _strings(one):
                     assert not UNSAFE.search(word), line
@@ -204,7 +204,7 @@ class _Wire:
 
 
 def _strings(value: object) -> Iterator[str]:
-    """Every string in it, keys included."""
+    """All strings in a JSON value, including keys."""
     match value:
         case str():
             yield value
@@ -216,7 +216,7 @@ def _strings(value: object) -> Iterator[str]:
 
 
 class _CheckedAudience:
-    """Everything that an audience is sent is checked."""
+    """Checks everything that is sent to an audience."""
 
     def __init__(self, wire: _Wire) -> None:
         self._wire = wire
@@ -242,7 +242,7 @@ class _CheckedAudience:
 
 
 class _CheckedSubscriber:
-    """One client: what it alone is sent is checked as well."""
+    """A client; checks also what is sent only to it."""
 
     def __init__(self, wire: _Wire, audiences: Audiences[_CheckedAudience]) -> None:
         self._audiences = audiences
@@ -275,7 +275,7 @@ class _CheckedSubscriber:
 
 
 class _OpenGate:
-    """Here everyone can follow."""
+    """A gate that never closes."""
 
     def is_open(self) -> bool:
         return True
@@ -287,7 +287,7 @@ class _OpenGate:
 
 
 def _line_count(event: Event, dialect: Dialect) -> int | None:
-    """How many lines such an event is; None for a roster, the help or a welcome."""
+    """The number of lines of an event; None for a list of people, the help or a welcome."""
     if isinstance(event, Said):
         return len(event.texts)
     if isinstance(event, Missed):

@@ -1,8 +1,8 @@
-"""Clients of one chat over simulated sockets, beside a model that writes everything to everyone at once.
+"""Clients of one chat over simulated sockets, compared with a model that writes everything to every client at once.
 
 The sockets and the kernel are simulated; the chat, the audiences, the subscribers, the gates, the waiters and the loop are
-the real ones, in virtual time. Requests are handled at once, several in one batch. If the chat is busy, the client waits at
-the gate in a greenlet, as its connection would.
+real, in virtual time. Several requests are handled in one batch. If the chat is busy, the client waits at the gate in a
+greenlet, as its connection would.
 """
 
 from __future__ import annotations
@@ -93,14 +93,14 @@ class _Watcher:
         assert self.fileno not in self.loop.writers, "closed without being stopped"
 
     def fire(self) -> None:
-        """The socket is writable; a watcher that has been stopped meanwhile does not fire."""
+        """Call the callback because the socket is writable, unless the watcher was stopped meanwhile."""
         if self.loop.writers.get(self.fileno) is self:
             self.callback()
 
 
 @dataclass(eq=False)
 class SimulatedSocket:
-    """Takes as many bytes as it has free."""
+    """Accepts as many bytes as it has free space for."""
 
     number: int
     free_bytes: int = _UNLIMITED
@@ -128,7 +128,7 @@ class SimulatedSocket:
 
 
 class _Hangups:
-    """Tells a waiter that its client has hung up, when the test says so; at once, if it had before."""
+    """Notifies a waiter when the test hangs up its client; at once if that happened before."""
 
     def __init__(self, hub: Any) -> None:
         self._hub = hub
@@ -158,7 +158,7 @@ class _Hangups:
 
 
 class Client(Member):
-    """One client, and its double in the model."""
+    """A client in the chat and in the model."""
 
     def __init__(self, number: int, dialect: str, free_bytes: int, encoding: Encoding, world: World) -> None:
         super().__init__(SPELLINGS[dialect])
@@ -173,7 +173,7 @@ class Client(Member):
         self.lost_error = ""
         # Bytes of answers to the client's own requests since nothing was pending.
         self.answer_bytes = 0
-        # How many of the next texts it receives are answers.
+        # How many of the next texts that it receives are answers.
         self.answers_due = 0
         self._world = world
 
@@ -185,7 +185,7 @@ class Client(Member):
         self.answers_due = max(0, self.answers_due - 1)
 
     def check_queue(self, queue_bytes: int) -> None:
-        """Check that at most the queue, plus its answers since nothing was pending, waits for it."""
+        """Check that at most `queue_bytes` are pending, plus the answers since nothing was pending."""
         pending = self.subscriber.backlog_bytes
         assert pending <= queue_bytes + self.answer_bytes, "more than the queue is pending"
         if not pending:
@@ -201,7 +201,7 @@ class Client(Member):
 
 
 class ModelRooms(Rooms):
-    """The model, in which a departure is announced when the chat has announced it."""
+    """The model. It announces a departure once the chat has announced it."""
 
     def __init__(self, world: World) -> None:
         super().__init__()
@@ -212,7 +212,7 @@ class ModelRooms(Rooms):
 
 
 class World:
-    """The chat, its clients and the model. Everything here runs in a spawned greenlet, so that all timers are virtual."""
+    """The chat, its clients and the model. All methods run in a spawned greenlet, so that all timers are virtual."""
 
     def __init__(self, time: VirtualTime, limits: Limits = LIMITS) -> None:
         self.time = time
@@ -233,7 +233,7 @@ class World:
         self.encodings = {name: Encoding(dialect, LineFraming) for name, dialect in DIALECTS.items()}
         self.clients: list[Client] = []
         self.rooms = ModelRooms(self)
-        # Departures of which the others have not been notified yet, by the keys of the room and of the name.
+        # Departures that have not been announced yet, by the keys of the room and of the name.
         self._departures: dict[tuple[str, str], tuple[RoomModel, str, Gone, int]] = {}
 
     @property
@@ -267,7 +267,7 @@ class World:
         return client.name is not None or self._request(client, commands.Login(name), Login(name_of(name)))
 
     def login_invalid(self, client: Client) -> bool:
-        """An answer for a client that is not logged in."""
+        """Send an invalid login, so that a client which is not logged in gets an answer."""
         if client.name is not None:
             return True
         invalid = Name("", refusal=Refusal.NAME_LENGTH)
@@ -316,7 +316,7 @@ class World:
             self.leave(client)
 
     def leave(self, client: Client) -> None:
-        """The connection has ended."""
+        """End the connection."""
         if not client.left:
             client.left = True
             self._forget(client)
@@ -324,7 +324,7 @@ class World:
             self.announce_in_model()
 
     def free_space(self, client: Client, free_bytes: int) -> None:
-        """The socket takes more bytes now."""
+        """Let the socket accept more bytes."""
         client.socket.free_bytes += free_bytes
         writer = self.writers.get(client.socket.fileno())
         if writer is not None and client.socket.free_bytes:
@@ -332,21 +332,21 @@ class World:
             self.flush()
 
     def flush(self) -> None:
-        """Run until nothing more can happen at this instant: the batch ends and is sent."""
+        """Run until the loop is idle, so that the batch ends and is sent."""
         self.time.run_until_idle()
 
     def advance(self, seconds: float) -> None:
         self.time.advance(seconds)
 
     def announce_in_model(self) -> None:
-        """Let the model say who has left, once the chat has said so."""
+        """Announce in the model the departures that the chat has announced."""
         for room_key, key in list(self._departures):
             room = self.chat.rooms.find(room_key)
             if room is None or key not in room._departures:
                 self.rooms.announce_departure(*self._departures.pop((room_key, key)))
 
     def departs(self, room: RoomModel, name: Name, how: Gone, now_ms: int) -> None:
-        """Someone has left this room in the model; the others hear of it when the chat says so."""
+        """Record a departure in the model, to be announced when the chat announces it."""
         key = next(key for key, one in self.rooms.rooms.items() if one is room)
         self._departures[key, name.key] = (room, name.shown, how, now_ms)
 
@@ -355,7 +355,7 @@ class World:
         return START_TIME_S * 1000 + self.time.now_us // 1000
 
     def _watch_departures(self, room: Room | None) -> Room | None:
-        """Tell the model whenever departures have been announced in this room."""
+        """Update the model whenever departures are announced in this room."""
         if room is not None:
             announce = room.announce_departures
             room.announce_departures = lambda: (announce(), self.announce_in_model())[0]  # type: ignore[method-assign]
@@ -433,7 +433,7 @@ class World:
         )
 
     def check(self) -> None:
-        """Check the invariants of delivery.py, and that every client has received what the model says."""
+        """Check the invariants of delivery.py, and that every client received what it does in the model."""
         delivery = self.delivery
         for client in self.clients:
             self._check_received(client)
@@ -455,7 +455,7 @@ class World:
             assert audience.members == sum(s.subscribed for s in subscribers if s.audience is audience)
             assert audience.slow_readers == sum(s.reads_slowly for s in subscribers if s.audience is audience)
             if audience.batch.size and not delivery._due:
-                # Only people who come and go in a large room can wait, and something sees to it that they do not for ever.
+                # Only joins and departures in a large room can wait, and a timer ends their wait.
                 assert not audience.urgent
                 assert audience.batch.size < delivery.outgoing_bytes
                 assert delivery._flush_timer is not None
@@ -481,7 +481,7 @@ class World:
             assert taken == client.expected, f"nothing is pending, and p{client.number} misses something"
 
     def check_end(self) -> None:
-        """Let everyone read and everything happen that waits for it; then everyone leaves, and nothing is left."""
+        """Let all clients read until nothing waits, then let all leave, and check that nothing is left."""
         for client in self.clients:
             self.free_space(client, _UNLIMITED)
         for _ in range(100):
@@ -516,12 +516,12 @@ class World:
 
 
 def _answers_to(request: Request) -> int:
-    """How many of the texts that a request brings its own client are answers; the rest it receives like anyone."""
+    """How many of the texts that a client receives for its own request are answers; it receives the rest like other clients."""
     match request:
         case Say():
             return 0
         case DirectMessage():
-            # A message to yourself comes twice, and the second is the message.
+            # A message to oneself arrives twice; the second is the message itself.
             return 1
         case Login():
             return 2
@@ -535,11 +535,11 @@ def _check_state(s: Subscriber, delivery: Delivery) -> None:
     subscribed = audience is not None and not s.closed
     in_sync = subscribed and not s.spliced and not s._backlog
     assert [a for a in audiences if s in a.in_sync] == [audience] * in_sync, (
-        "in sync exactly when nothing else is pending"
+        "in sync exactly when it has no other pending bytes"
     )
     waits = [a for a in audiences if s in a.waiting]
     assert waits in ([], [audience])
-    # A client that could not be sent its share is in none of them, and closed.
+    # A client that could not be sent its part of the batch is in neither, and closed.
     assert delivery._spliced.count(s) + len(waits) == s.spliced or s.closed, "spliced exactly once"
     assert s.spliced or s.closed or not (s._pieces or s._cursor), "pieces, and not spliced"
     backlogged = subscribed and bool(s._backlog)
@@ -569,7 +569,7 @@ def _whole(piece: Any) -> Any:
 
 
 PRESENCE_S_PER_MEMBER = 0.005
-"""In the large rooms of tests, which have few members."""
+"""The value for the large rooms of tests, which have few members."""
 
 
 def in_world(
@@ -577,7 +577,7 @@ def in_world(
 ) -> None:
     """Run a test in its own world. `large_room` is how many members make a room a large one."""
     with pytest.MonkeyPatch.context() as patch:
-        # Bytes that a simulated socket has taken have left the machine.
+        # Bytes that a simulated socket has accepted count as sent by the kernel.
         patch.setattr(delivery_module, "_unsent_by_kernel", lambda socket: 0)
         if large_room is not None:
             patch.setattr(delivery_module, "_PRESENCE_MEMBERS", large_room)

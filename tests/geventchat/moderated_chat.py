@@ -61,7 +61,7 @@ class RecordingPeer:
 
 
 class RecordingStorage(MemoryStorage):
-    """A storage that notes what it receives, in order, and can be too far behind."""
+    """A storage that records its calls in order, and can be too far behind."""
 
     def __init__(
         self,
@@ -84,7 +84,7 @@ class RecordingStorage(MemoryStorage):
         return self._stored
 
     def restarted(self) -> RecordingStorage:
-        """A storage with what this one has now."""
+        """A new storage with the same content."""
         rooms: dict[str, RoomRecord] = {}
         restrictions: dict[object, Restriction] = {}
         accounts: dict[str, AccountRecord] = {}
@@ -116,7 +116,7 @@ class RecordingStorage(MemoryStorage):
 
 
 class Client:
-    """Someone in the chat. Two kinds of client are in different audiences, as those of two dialects are."""
+    """A client. Clients of two kinds are in different audiences, like clients of two dialects."""
 
     def __init__(self, chat: Chat, audiences: RecordingAudiences, host: str) -> None:
         self.chat = chat
@@ -131,7 +131,7 @@ class Client:
         return self.session.room.key
 
     def do(self, command: Command) -> list[Event]:
-        """Everything this client receives because of a command that is handled at once."""
+        """Handle a command that does not wait, and return all events that this client receives."""
         self.take()
         result = self.chat.handle(self.session, command)
         while result not in (DONE, LEAVE):
@@ -146,14 +146,14 @@ class Client:
         return self.take()
 
     def refused(self, command: Command) -> Rejection:
-        """Why a command is refused, which must be all that happens."""
+        """The reason why a command is refused, which must be the only answer."""
         (event,) = self.do(command)
         assert isinstance(event, Rejected), event
         assert isinstance(event.reason, Rejection)
         return event.reason
 
     def succeeds(self, command: Command) -> Action:
-        """What is done, where the client receives nothing else."""
+        """The action of a command that is accepted, which must be the only answer."""
         (event,) = self.do(command)
         assert isinstance(event, Accepted), event
         return event.action
@@ -164,7 +164,7 @@ class Client:
         assert self.session.find_room(room) is not None, f"not in {room}"
 
     def take(self) -> list[Event]:
-        """Everything received since the last time."""
+        """The events received since the last call."""
         return self.subscriber.take()
 
 
@@ -198,20 +198,20 @@ class ModeratedChat:
         self._audiences = RecordingAudiences()
 
     def connect(self, host: str = "127.0.0.1", account: str = "") -> Client:
-        """Someone who has not logged in."""
+        """A client that has not logged in."""
         client = Client(self.chat, self._audiences, host)
         if account:
             if self.chat._accounts.find(account) is None:
                 now_ms = int(1000 * self.now_s)
                 self.chat._accounts.load([AccountRecord(account, account, "", last_login_ms=now_ms)], ())
-            # As if it had proved that it is the account's.
+            # As if the client had proved that the account is its own.
             client.session.account = Account(account, account)
         return client
 
     def login(
         self, name: str, room: str = "", host: str = "127.0.0.1", *, account: bool = False, many: bool = False
     ) -> Client:
-        """Someone who has logged in, and perhaps entered a room."""
+        """A client that has logged in and, if `room` is given, entered it."""
         client = self.connect(host, name if account else "")
         client.do(Login(name))
         assert client.session.name is not None, f"{name} could not log in"
@@ -229,7 +229,7 @@ class ModeratedChat:
         return room
 
     def owner(self, key: str) -> str:
-        """The name of the owner of a room, with `@` behind it if an account owns it."""
+        """The name of the owner of a room, followed by `@` if the owner is an account."""
         owner = self.room(key).owner
         if owner is None:
             return ""

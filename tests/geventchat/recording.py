@@ -189,7 +189,7 @@ def tools(
     monotonic: Callable[[], float] = lambda: 0.0,
     report: Callable[[str, Exception], None] = lambda origin, error: None,
 ) -> Tools:
-    """What passwords need, where nothing is random and nothing takes time."""
+    """The tools for passwords; nothing is random, and nothing takes time."""
     numbers = count(1)
     return Tools(hasher or PlainHasher(), monotonic, lambda most: bytes([next(numbers)]) * most, report)
 

@@ -158,7 +158,7 @@ def test_a_hash_that_cannot_be_made_registers_nothing(scene, error: Exception, r
     assert saved_accounts(scene) == []
 
 
-def test_someone_who_is_muted_on_the_server_cannot_get_an_account(scene):
+def test_a_user_muted_on_the_server_cannot_register(scene):
     operator = scene.login("op", account=True)
     alice = scene.login("alice", host="10.0.0.1")
     operator.succeeds(Impose(Sanction.MUTE, "alice"))
@@ -536,7 +536,7 @@ def test_someone_who_takes_over_gets_what_the_old_connection_was_not_sent(scene)
     ]
 
 
-def test_someone_who_is_muted_leaves_no_messages(scene):
+def test_a_muted_user_cannot_leave_messages(scene):
     registered(scene, "bob").do(Quit())
     alice = registered(scene, "alice")
     scene.login("op", account=True).succeeds(Impose(Sanction.MUTE, "alice"))

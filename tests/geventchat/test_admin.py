@@ -78,7 +78,7 @@ class World:
         return lines.readline().decode().rstrip("\n")
 
     def do(self, act: str, **fields: Any) -> dict[str, Any]:
-        """What `done` or `error` says of an act; rows as `rows`."""
+        """Carry out an act, and return the content of `done` or `error`; rows as `rows`."""
         rows: list[Any] = []
         for answer in self.acts.carry_out(read_request(encode({"act": act, **fields})), "a test", list):
             rows += answer.get("rows", ())
@@ -149,8 +149,8 @@ def test_someone_is_banned_and_unbanned_by_name_account_address_and_range(world:
     bob = world.person("bob")
     assert world.do("ban", who="bob", seconds=600, reason="too \n loud")["rows"] == []
     assert world.hear(bob) == "ERR banned"
-    assert world.do("ban", who="nobody")["message"].endswith("name:nobody bans the name alone")
-    assert world.do("ban", who="account:nobody")["code"] == "refused"
+    assert world.do("ban", who="absent")["message"].endswith("name:absent bans the name alone")
+    assert world.do("ban", who="account:absent")["code"] == "refused"
     assert world.do("ban", who="name:eve")["rows"] == []
     assert world.do("ban", who="192.0.2.0/24")["rows"] == []
     assert world.do("ban", who="2001:db8::1")["rows"] == []
@@ -224,7 +224,7 @@ def test_a_password_makes_an_account_and_replaces_what_proved_it_before(world: W
     for wrong in ("first password", token, "first password"):
         assert world.ask(other, f"LOGIN boss {wrong}") == "ERR wrong-password"
     assert world.ask(other, "LOGIN boss second password") == "ERR too-many-attempts"
-    # Those were guesses of the old one.
+    # The failures were guesses of the old password.
     world.do("password", who="boss", password="second password")
     assert world.ask(other, "LOGIN boss second password") == "OK"
     assert world.hear(boss) == "INFO logged-in-elsewhere"

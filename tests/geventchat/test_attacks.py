@@ -1,4 +1,4 @@
-"""What one client can cost the others: attacks on a real server with its default settings, in their short forms.
+"""Attacks on a real server with its default settings, in short forms: one client must not cost the others more than promised.
 
 Every client of an attack is driven by one loop in this process; 127.0.0.0/8 provides as many addresses as an attack needs.
 """

@@ -127,6 +127,6 @@ def test_a_copy_that_is_damaged_or_comes_too_late_is_removed(
     assert os.listdir(tmp_path) == ["data"]
 
 
-def test_without_a_data_directory_there_is_nothing_to_copy(tmp_path: Path):
+def test_a_server_without_a_data_directory_refuses_a_backup(tmp_path: Path):
     with pytest.raises(CannotBackUp, match="no data directory"):
         MemoryStorage(Limits(), SystemClock()).back_up(tmp_path / "x")

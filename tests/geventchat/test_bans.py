@@ -71,7 +71,7 @@ def test_two_bans_of_one_address_hold_and_end_separately():
 
 
 def test_ten_thousand_bans_are_looked_up_as_fast_as_ten():
-    """Only the lengths of the ranges matter, and nobody has more than one name, account and address."""
+    """Only the number of prefix lengths matters: a client has one name, one account and one address."""
 
     def look_up(many: int, *, together: bool) -> int:
         bans = Bans()

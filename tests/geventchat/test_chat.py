@@ -456,7 +456,7 @@ def test_a_direct_message_that_its_recipient_cannot_take_changes_nothing(scene: 
         Quit(),
         Login("again"),
         Say([""]),
-        SendDirectMessage("nobody", "hi"),
+        SendDirectMessage("absent", "hi"),
         InvalidCommand(ParseError.TOO_LONG),
     ],
     ids=lambda command: type(command).__name__,

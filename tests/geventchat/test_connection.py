@@ -45,7 +45,7 @@ def log_in(simulation: Simulation, *names: str, host: str = "127.0.0.1") -> list
 
 
 def taken(client: SimulatedClient) -> bytes:
-    """What it has received since it was last asked."""
+    """The bytes received since the last call."""
     received = bytes(client.received)
     client.received.clear()
     return received
@@ -420,7 +420,7 @@ def test_an_endless_line_is_paid_for_too():
         (alice,) = log_in(simulation, "alice")
         began = simulation.now_s
         alice.send(b"x" * 500_000 + b"\n")
-        # What is in the socket's buffers has not been read yet.
+        # The bytes in the socket's buffers have not been read yet.
         assert simulation.now_s - began > 100
         simulation.advance(600)
         assert alice.received == b"ERR line-too-long\n"

@@ -47,7 +47,7 @@ def test_a_client_that_has_gone_leaves_nothing_to_the_garbage_collector(scheme: 
             client.close()
             server.run_until_idle()
 
-        # What is made once.
+        # Create the objects that are made only once.
         come_and_go()
         gc.collect()
         before = parsers()

@@ -128,7 +128,7 @@ def test_nothing_is_deleted_while_the_storage_is_behind():
 
 
 def owned(scene: Scene, name: str = "ann") -> tuple[Session, Any]:
-    """Someone who owns `dev`."""
+    """The owner of `dev`."""
     session, subscriber = scene.login(name)
     assert scene.chat.handle(session, EnterRoom("dev")) is DONE
     subscriber.take()
@@ -175,7 +175,7 @@ def test_who_may_not_delete_makes_the_storage_read_nothing():
     assert keeper.reads == 0
 
 
-def test_someone_who_is_no_longer_there_or_permitted_when_the_storage_answers_deletes_nothing():
+def test_the_permission_to_delete_is_checked_again_when_the_storage_answers():
     scene, keeper, session, subscriber = archived()
     pending = scene.chat.handle(session, Delete(2))
     assert isinstance(pending, Pending)

@@ -383,7 +383,7 @@ def test_an_audience_exists_while_it_has_members():
         assert dev is not None
         assert len(world.delivery._audiences) == 2
         assert len(dev._audiences) == 1
-        say(world, ann, "to nobody")
+        say(world, ann, "to an empty room")
         go(world, ann, "lobby")
         assert len(world.delivery._audiences) == 1
         assert not dev._audiences
@@ -715,7 +715,7 @@ def test_a_slow_reader_that_has_left_does_not_slow_speakers():
             world.say(talker, LINE)
             world.flush()
         assert talker.waiting is not None
-        # What is pending for it is still sent, if it reads.
+        # Its pending bytes are still sent if it reads.
         world.leave(slow)
         world.flush()
         assert talker.waiting is None
@@ -1110,7 +1110,7 @@ def test_an_open_batch_does_not_use_up_the_floor_rate_and_wait():
         for leaver in leavers[:14]:
             world.hang_up(leaver)
             world.flush()
-        # What is left of the burst is too little for one more, however long everyone waits.
+        # The rest of the burst is too small for one more, however long the wait.
         assert world.audiences["line"].batch.size < SLOW.floor_bytes_per_s * _FLOOR_BURST_S
         world.check_end()
 

@@ -82,7 +82,7 @@ REFUSALS = {
     ParseError.NOT_UTF8: Refusal.NOT_UTF8,
     ParseError.NOT_JSON: Refusal.NOT_JSON,
 }
-# What each would say there.
+# The messages of each dialect there.
 UNREACHABLE_TEXTS = {
     "line": "",
     "json": '{"type": "error", "message": "Invalid field"}\n',
@@ -201,7 +201,7 @@ OTHER_REFUSALS = {
     ),
     ParseError.INVALID_ARGUMENT: ("invalid-argument", "Usage: {}", "Invalid argument"),
 }
-# What `slash` says when something has been done, to `it` in the room `dev`.
+# The texts of `slash` for commands that were carried out, on `it` in the room `dev`.
 ACCEPTED = {
     Action.KICKED: "it was kicked.",
     Action.BANNED: "it is banned.",

@@ -47,7 +47,7 @@ def test_a_name_that_is_normalised_before_it_is_measured_is_above_the_bound(
 
 
 def complaint(line: CostlyLine) -> str:
-    """What is wrong with this line, if it is above the bound."""
+    """The error for this line if it is above the bound."""
     try:
         line.check()
     except AssertionError as wrong:

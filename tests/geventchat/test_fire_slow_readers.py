@@ -9,7 +9,7 @@ def test_one_stalled_client_among_a_hundred_is_dropped_without_delaying_others()
     run = slow_readers(99, 1, queue_bytes=262_144)
     # A server that waits for the stalled client would never have ended the first of these rounds.
     assert run.rounds_beside >= 5
-    # What is pending for one client, and what the interpreter itself needs.
+    # The pending bytes of one client, and the memory of the interpreter itself.
     assert run.grown_bytes < 262_144 + 24 * 1024 * 1024
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.fire.upgrades import upgrades
 
 
-def test_nobody_loses_anything_while_programs_replace_each_other() -> None:
+def test_no_client_loses_anything_while_programs_replace_each_other() -> None:
     run = upgrades(46, per_s=100, times=2, stored=True, between_s=0.2)
     assert len(run.pauses_ms) == 1
     assert (run.websockets, run.tls, run.resumed) == (3, 1, 1)

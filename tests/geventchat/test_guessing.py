@@ -30,7 +30,7 @@ class Scene:
     def log_in(
         self, right: bool, address: str = "192.0.2.1", *, known: bool = False, account: str = "alice"
     ) -> bool | None:
-        """What an attempt comes to."""
+        """The outcome of an attempt."""
 
         def verify() -> bool:
             self.verified += 1
@@ -172,7 +172,7 @@ def test_what_ends_without_a_result_is_not_a_failure(known: bool):
     scene = Scene()
 
     class HungUp(BaseException):
-        """What is thrown into a greenlet is not always an Exception."""
+        """An exception thrown into a greenlet is not always an Exception."""
 
     def verify() -> bool:
         raise HungUp

@@ -31,7 +31,7 @@ class HungUp(Exception):
 
 @dataclass
 class Rule:
-    """What one counter allows, by its failures since the last success."""
+    """The attempts that one counter allows, by its failures since the last success."""
 
     free: int
     failed_at: list[float] = field(default_factory=list)

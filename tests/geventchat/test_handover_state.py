@@ -1,4 +1,4 @@
-"""What is handed over to a new program: every attribute is, or is said not to be; and a server goes on where another was."""
+"""The handed-over state: it has every attribute that is not listed as transient, and a new server continues from it."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def through_json(one: Any) -> Any:
 
 
 def handed(server: Server) -> HandedOver:
-    """What a new process gets: through JSON, and with descriptors of its own."""
+    """The state as a new process gets it: through JSON, with duplicates of the descriptors."""
     buffers, kept = Buffers(), KeptBuffers()
 
     def parts() -> Iterator[Part]:
@@ -70,7 +70,7 @@ def handed(server: Server) -> HandedOver:
 
 
 class World:
-    """A server that is replaced by others, and its clients, who notice nothing."""
+    """A server that is replaced again and again, and its clients, which must not notice."""
 
     def __init__(self, **limits: Any) -> None:
         self.limits = limits
@@ -91,9 +91,9 @@ class World:
         return client
 
     def replace(self, meanwhile: Callable[[], object] = lambda: None) -> None:
-        """What happens between two callbacks: one server rests, another goes on. The first never runs again.
+        """Replace the server by a new one between two callbacks. The old one never runs again.
 
-        `meanwhile` happens after what can be handed over ahead.
+        `meanwhile` is called after the state that goes ahead has been taken.
         """
         old = self.server
         ahead = [through_json(one) for one in old.context.chat.ahead()]
@@ -115,7 +115,7 @@ class World:
         self.server.stop(5)
 
 
-# The connections of servers that are no more.
+# The connections of servers that are gone.
 RETIRED: set[Connection] = set()
 
 
@@ -135,7 +135,7 @@ def _silence(server: Server) -> None:
     for one in server.connections:
         serving = one._waiter._greenlet
         if serving is not None:
-            # So that its end comes back to this greenlet, and nothing else runs.
+            # The greenlet ends in this one, so that no other greenlet runs.
             serving.parent = gevent.getcurrent()
             serving.throw(gevent.GreenletExit)
         one._readable.close()
@@ -147,7 +147,7 @@ def _silence(server: Server) -> None:
 
 
 class Client:
-    """Someone with nc."""
+    """A client that sends and receives lines, like nc."""
 
     def __init__(self, address: tuple[str, int]) -> None:
         self.socket = socket.create_connection(address, HANG_S)
@@ -241,9 +241,9 @@ def parts(world: World) -> dict[str, tuple[Any, dict[str, Any]]]:
     return {type(one).__name__: (one, state) for one, state in found}
 
 
-# What is in the state beside attributes, or in place of them.
+# Keys of the state that are not attributes.
 ALSO = {"Session": {"owned"}, "Connection": {"dialect"}}
-# In the state of the server.
+# Attributes that are in the state of the server instead.
 ELSEWHERE = {"Connection": {"_service"}, "Chat": {"_sessions"}}
 
 
@@ -438,12 +438,12 @@ def test_a_history_moves_ahead_of_the_rest(world: World):
         say(1, 2, 3)
         world.replace(meanwhile=lambda: say(4, 5))
         assert history() == ["1", "2", "3", "4", "5"]
-        # Some of what was handed over is dropped meanwhile, and then all of it.
+        # Some of the handed-over events are dropped meanwhile, and then all of them.
         world.replace(meanwhile=lambda: say(6, 7, 8))
         assert history() == ["3", "4", "5", "6", "7", "8"]
         world.replace(meanwhile=lambda: say(*range(9, 20)))
         assert history() == ["14", "15", "16", "17", "18", "19"]
-        # A text that is deleted meanwhile.
+        # A text is deleted meanwhile.
         lobby = world.server.context.chat.lobby
         world.replace(meanwhile=lambda: lobby.delete(16, 0))
         assert "16" not in history()

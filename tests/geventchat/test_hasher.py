@@ -199,7 +199,7 @@ class Scene:
 
 
 class HungUp(BaseException):
-    """What ends the greenlet of a client."""
+    """The exception that ends the greenlet of a client."""
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ STEPS = st.lists(
 
 
 class HungUp(BaseException):
-    """What ends the greenlet of a client."""
+    """The exception that ends the greenlet of a client."""
 
 
 class World:

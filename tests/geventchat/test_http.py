@@ -103,7 +103,7 @@ def test_one_empty_line_in_front_of_a_request_is_ignored():
     assert refused(b"\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n") == (400, "the request line is empty")
 
 
-def test_a_sender_that_waits_for_it_is_told_once_to_send_the_body():
+def test_a_client_that_waits_for_100_continue_gets_it_once():
     waiting = reader(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nExpect: 100-Continue\r\n\r\n")
     assert waiting.take() is None
     assert [waiting.take_continue(), waiting.take_continue()] == [True, False]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from geventchat.web.http import BadRequest, RequestReader
 
-# What is valid comes more often, so that what follows it is read, too.
+# Valid parts are more frequent, so that the parts after them are read, too.
 METHODS = st.sampled_from(["GET"] * 4 + ["HEAD", "POST", "get"])
 TARGETS = st.sampled_from(["/", "/a/b?c=d", "/%c3%a9"] * 3 + ["http://x/", "*", "/%ff", "/" + "a" * 90])
 VERSIONS = st.sampled_from(["HTTP/1.1"] * 9 + ["HTTP/1.0", "HTTP/2.0"])
@@ -44,7 +44,7 @@ STREAMS = st.lists(st.one_of(requests(), st.sampled_from([b"\r\n", b"\n", b"\x00
 
 
 def outcome(chunks: list[bytes]) -> list[object]:
-    """What is read, up to the first error."""
+    """The requests that are read, up to the first error."""
     reader, found = RequestReader(head_bytes=100, body_bytes=20), list[object]()
     for chunk in chunks:
         reader.feed(chunk)

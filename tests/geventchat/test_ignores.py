@@ -53,7 +53,7 @@ def alice(scene: ModeratedChat) -> Client:
 
 @pytest.fixture
 def bob(scene: ModeratedChat, alice: Client) -> Client:
-    """Someone whom alice ignores."""
+    """A user that alice ignores."""
     bob = scene.login("bob")
     assert alice.do(Ignore("BOB", on=True)) == [Accepted(Action.IGNORED, "", "bob")]
     return bob
@@ -105,7 +105,7 @@ def test_comings_goings_and_topics_of_an_ignored_person_are_heard(scene, alice, 
     ]
 
 
-def test_a_person_who_is_no_longer_ignored_is_heard_again(scene, alice, bob):
+def test_after_unignore_messages_are_delivered_again(scene, alice, bob):
     assert alice.do(Ignore("Bob", on=False)) == [Accepted(Action.HEARD_AGAIN, "", "Bob")]
     bob.do(Say(["hi"]))
     assert alice.take() == [said("bob", "hi", 1)]
@@ -124,7 +124,7 @@ def test_a_name_stays_ignored_when_its_holder_changes(scene, alice, bob):
 
 def test_yourself_and_absent_people_cannot_be_ignored(alice):
     assert alice.refused(Ignore("Alice", on=True)) is Rejection.NOT_PERMITTED
-    assert alice.refused(Ignore("nobody", on=True)) is Rejection.USER_NOT_FOUND
+    assert alice.refused(Ignore("absent", on=True)) is Rejection.USER_NOT_FOUND
 
 
 def test_ignoring_someone_in_another_room_hides_nothing_here(scene, alice, bob):
@@ -224,7 +224,7 @@ def test_the_history_leaves_out_what_an_ignored_person_said(scene, alice, bob):
     assert history(alice, 2) == (["hidden 2", "seen 2"], True)
 
 
-def test_a_page_of_history_is_never_empty_while_there_is_more(scene, alice, bob):
+def test_a_page_of_history_is_empty_only_if_no_page_follows(scene, alice, bob):
     """The next page is asked for by an id of this one."""
     carol = scene.login("carol")
     carol.do(Say(["first"]))
@@ -327,7 +327,7 @@ def test_a_restart_and_a_replay_hide_whom_an_account_ignores(scene):
     assert again.login("alice", account=True).session.ignored == {"bob"}
 
 
-def test_what_somebody_who_is_ignored_writes_to_an_account_that_is_away_is_not_delivered(scene):
+def test_messages_of_an_ignored_user_to_an_offline_account_are_not_delivered(scene):
     alice = scene.login("alice", account=True)
     bob, carol = scene.login("bob", account=True), scene.login("carol", account=True)
     alice.succeeds(Ignore("bob", on=True))

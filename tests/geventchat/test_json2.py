@@ -347,7 +347,7 @@ def test_each_connection_has_its_own_interpreter():
 
 
 def objects(client: SimulatedClient) -> list[dict[str, Any]]:
-    """What it has received since it was last asked."""
+    """The objects received since the last call."""
     received = bytes(client.received)
     client.received.clear()
     return [json.loads(line) for line in received.splitlines()]
@@ -394,7 +394,7 @@ def test_refs_are_kept_while_messages_wait_at_a_gate():
         )
         simulation.run_until_idle()
         assert objects(alice) == [{"type": "pong", "ref": "1"}]
-        # What is not an answer to the request that waits has no ref.
+        # Objects that are not an answer to the waiting request have no ref.
         bob.send_lines(
             '{"type": "dm", "to": "alice", "message": "psst"}', '{"type": "topic", "topic": "tea"}'
         )

@@ -1,4 +1,4 @@
-"""What the chat keeps in its storage, what it reads from it, and that it waits when the storage is behind."""
+"""The chat with a storage: what it writes, what it reads, and that it waits when the storage is behind."""
 
 from __future__ import annotations
 
@@ -381,7 +381,7 @@ def test_a_client_whose_storage_cannot_answer_is_disconnected_and_has_no_gap():
     assert reader.ids == list(range(1, READ_AT_ONCE + 1))
 
 
-def test_without_the_storage_there_is_what_the_log_has():
+def test_without_the_storage_the_history_is_what_the_log_has():
     keeper = Keeper()
     scene = keeping(keeper, history_messages=3)
     session, ann = scene.login("ann")

@@ -93,7 +93,7 @@ class World:
         return gate
 
     def does(self, session: Session, command: Command) -> list[Event]:
-        """What the client receives when it does this."""
+        """Handle a command, and return the events that the client receives."""
         assert isinstance(session.subscriber, RecordingSubscriber)
         session.subscriber.take()
         assert self.chat.handle(session, command) is DONE

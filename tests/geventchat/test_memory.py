@@ -16,7 +16,7 @@ from tests.fire.attacks.target import Target
 from tests.fire.process import wait_for
 
 MIB = 1 << 20
-# What the process can map beyond what it has mapped when everyone is logged in.
+# The memory that the process can map beyond that after all logins.
 ROOM_BYTES = 2 * MIB
 TALKERS, READERS = 300, 50
 
@@ -101,9 +101,7 @@ def test_the_thread_that_writes_the_log_outlives_a_lack_of_memory(tmp_path: Path
     assert [line.split()[-1] for line in path.read_text().splitlines()] == [f"conn={n}" for n in range(5)]
 
 
-def test_an_event_for_which_there_is_no_memory_is_counted_as_lost(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_an_event_lost_for_want_of_memory_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = tmp_path / "log"
     with path.open("wb") as file:
         log = LogWriter(file.fileno(), "text", "info", SystemClock())

@@ -52,7 +52,7 @@ names = st.sampled_from(PEOPLE)
 rooms = st.sampled_from(ROOMS)
 flags = st.booleans()
 sanctions = st.sampled_from(Sanction)
-targets = st.sampled_from([*PEOPLE, "nobody", "name:ann", "account:cid", "198.51.100.0/24"])
+targets = st.sampled_from([*PEOPLE, "absent", "name:ann", "account:cid", "198.51.100.0/24"])
 
 
 class Roles(RuleBasedStateMachine):
@@ -64,7 +64,7 @@ class Roles(RuleBasedStateMachine):
         self.people: dict[str, Client] = {}
 
     def client(self, name: str) -> Client | None:
-        """A person who is logged in, or logs in now unless banned."""
+        """The client with this name; logs it in if it is not, unless it is banned."""
         client = self.people.get(name)
         if client is None or client.session.name is None:
             host = "198.51.100.7" if name in {"bob", "dee"} else "127.0.0.1"
@@ -226,8 +226,8 @@ class Roles(RuleBasedStateMachine):
         }
 
     @invariant()
-    def nobody_is_where_a_ban_forbids_it_unless_it_came_first(self) -> None:
-        """A ban removes the people it concerns at once."""
+    def no_banned_person_is_on_the_server_or_in_the_room(self) -> None:
+        """A ban removes the people that it applies to at once."""
         chat = self.scene.chat
         now_ms = int(1000 * self.scene.now_s)
         for session in chat._sessions.values():

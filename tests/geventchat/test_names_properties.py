@@ -21,7 +21,7 @@ from geventchat.chat.names import (
 from tests.geventchat.test_names import MAX_TYPED, by_us
 
 PROFILE = get_profile("UsernameCasePreserved")
-# What is left of the profile in a name: letters, digits, marks and four signs.
+# The part of the profile that names can have: letters, digits, marks and four signs.
 KINDS = {"Ll", "Lu", "Lo", "Lm", "Nd", "Mn", "Mc"}
 SIGNS = "_-.\u3007"
 MAX_MARKS = 4

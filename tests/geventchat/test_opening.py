@@ -444,7 +444,7 @@ def test_a_client_behind_a_proxy_has_its_own_address():
     with behind_a_proxy(clients_per_address=1) as simulation:
         for source in ("192.0.2.1", "192.0.2.2"):
             client = simulation.connect("line", PROXY)
-            # What follows the header in the same segment is the client's.
+            # Bytes after the header in the same segment belong to the client.
             client.send(header(source) + b"LOGIN p" + source[-1:].encode() + b"\n")
             simulation.run_until_idle()
             assert client.received == b"OK\n"

@@ -1,4 +1,4 @@
-"""What can be a password or a token, and that neither is shown."""
+"""Valid passwords and tokens, and that neither is shown."""
 
 from __future__ import annotations
 

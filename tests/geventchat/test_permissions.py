@@ -1,4 +1,4 @@
-"""Who sees, enters and speaks where: private and moderated rooms, keys, invitations, voice."""
+"""Permissions to see, enter and speak: private and moderated rooms, keys, invitations, voice."""
 
 from __future__ import annotations
 
@@ -266,14 +266,14 @@ def test_everyone_can_invite_to_an_open_room_and_only_moderators_to_a_closed_one
     assert bob.refused(Invite("carol")) is Rejection.NOT_PERMITTED
 
 
-def test_someone_who_is_in_the_room_already_is_not_disturbed_by_an_invitation(scene, alice):
+def test_a_user_in_the_room_receives_no_invitation_to_it(scene, alice):
     carol = scene.login("carol", "dev")
     assert alice.succeeds(Invite("carol")) is Action.INVITED
     assert carol.take() == []
 
 
 def test_an_invitation_of_an_absent_person_is_refused(alice):
-    assert alice.refused(Invite("nobody")) is Rejection.USER_NOT_FOUND
+    assert alice.refused(Invite("absent")) is Rejection.USER_NOT_FOUND
 
 
 def test_an_invitation_waits_for_its_recipient_as_a_direct_message_does(scene, alice):
@@ -337,7 +337,7 @@ def test_voice_with_an_account_lasts(scene, alice):
 
 
 @pytest.mark.parametrize("on", [True, False])
-@pytest.mark.parametrize("who", ["nobody", "carol"])
+@pytest.mark.parametrize("who", ["absent", "carol"])
 def test_voice_is_for_those_who_are_there(scene, alice, who, on):
     scene.login("carol")
     assert alice.refused(SetVoice(who, on)) is Rejection.USER_NOT_FOUND
@@ -364,7 +364,7 @@ def test_accounts_with_voice_and_moderators_have_a_limit():
 def test_a_moderator_needs_an_account_and_need_not_be_in_the_room(scene, alice):
     scene.login("carol", account=True)
     assert alice.refused(SetModerator("bob", on=True)) is Rejection.NOT_PERMITTED
-    assert alice.refused(SetModerator("nobody", on=True)) is Rejection.USER_NOT_FOUND
+    assert alice.refused(SetModerator("absent", on=True)) is Rejection.USER_NOT_FOUND
     assert alice.succeeds(SetModerator("carol", on=True)) is Action.MODERATOR_ADDED
     assert scene.room("dev").moderators == {"carol"}
 

@@ -170,7 +170,7 @@ def test_a_ban_list_removes_whom_it_concerns_and_an_empty_one_lets_them_back(ser
     bans = tmp_path / "bans"
     people = {name: connect(server, f"LOGIN {name}") for name in ("alice", "eve")}
     assert [lines.readline() for _, lines in people.values()] == [b"OK\n"] * 2
-    bans.write_text("# who is out\n\nEVE too loud # since May\n192.0.2.0/24\n")
+    bans.write_text("# banned people\n\nEVE too loud # since May\n192.0.2.0/24\n")
     server.change(replace(server.config, ban_list=str(bans)))
     assert people["eve"][1].readline() == b"ERR banned\n"
     assert people["alice"][1].readline() == b"INFO eve kicked\n"

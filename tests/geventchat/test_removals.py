@@ -53,7 +53,7 @@ def operator(simulation: Simulation) -> SimulatedClient:
 
 
 def taken(client: SimulatedClient) -> bytes:
-    """What it has received since it was last asked."""
+    """The bytes received since the last call."""
     received = bytes(client.received)
     client.received.clear()
     return received
@@ -115,7 +115,7 @@ def test_nothing_that_follows_a_refused_login_is_handled():
         assert simulation.logged["banned"] == 1
 
 
-def test_lines_of_someone_who_is_thrown_out_that_wait_for_the_rate_are_not_handled():
+def test_lines_of_a_kicked_client_that_wait_for_its_rate_are_not_handled():
     with simulate(config(burst_lines=2, lines_per_s=1)) as simulation:
         bob, carol, op = log_in(simulation, "bob"), log_in(simulation, "carol"), operator(simulation)
         bob.send_lines("MSG one", "MSG two", "MSG three", "LOGIN bob")
@@ -152,7 +152,7 @@ def test_what_somebody_had_sent_to_a_room_before_being_kicked_does_not_land_in_t
         simulation.advance(60)
         assert taken(bob) == b"INFO kicked\n" + b"ERR not-in-room\n" * (11 - said) + b"PONG\n"
         assert taken(carol) == b"INFO alice left\nINFO bob left\n"
-        # What is sent from now on is for the lobby.
+        # Lines sent from now on are for the lobby.
         say(simulation, bob, "MSG sorry")
         assert taken(carol) == b"MSG bob sorry\n"
 
@@ -182,7 +182,7 @@ def test_whoever_goes_back_before_being_kicked_is_known_goes_on_there():
 
 
 def test_nothing_that_arrives_together_with_the_removal_is_handled_after_it():
-    """Whether lines that arrive at the same moment come first depends on the order in which the loop reads."""
+    """Lines that arrive at the same moment can come first or not, depending on the order in which the loop reads."""
     with simulate(config()) as simulation:
         first, carol, op = log_in(simulation, "first"), log_in(simulation, "carol"), operator(simulation)
         last = log_in(simulation, "last")

@@ -1,4 +1,4 @@
-"""What a client has missed is sent in parts, and then it hears the room: nothing is missing and nothing comes twice."""
+"""A client is sent in parts what it missed, and is then subscribed: no event is lost, and none comes twice."""
 
 from __future__ import annotations
 
@@ -239,7 +239,7 @@ def test_an_ignored_person_is_neither_in_what_was_missed_nor_in_the_history(scen
 
 @pytest.fixture
 def scene_of_talk() -> tuple[Scene, Session]:
-    """Someone has said 200 messages of 1,000 characters."""
+    """A room with 200 messages of 1,000 characters."""
     scene = Scene()
     talker, _ = logged_in(scene)
     talk(scene, talker, 200)

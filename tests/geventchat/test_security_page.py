@@ -13,16 +13,17 @@ import pytest
 from geventchat import Limits
 
 ROOT = Path(__file__).resolve().parents[2]
+HEADER = ["resource", "bound", "default", "at the bound", "test"]
 TABLE = [
     [cell.strip() for cell in line.strip("|\n").split("|")]
     for line in (ROOT / "SECURITY.md").read_text().splitlines()
     if line.startswith("| ")
 ]
-HEADER, *ROWS = TABLE
+ROWS = [row for row in TABLE if row != HEADER]
 
 
-def test_the_last_column_of_the_table_is_the_test():
-    assert HEADER == ["resource", "bound", "default", "at the bound", "test"]
+def test_the_last_column_of_each_table_is_the_test():
+    assert TABLE.count(HEADER) == (ROOT / "SECURITY.md").read_text().count("\n|---|") > 1
     assert len(ROWS) > 20
     assert all(len(row) == len(HEADER) for row in ROWS)
 

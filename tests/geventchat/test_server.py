@@ -383,7 +383,7 @@ def test_importing_the_package_patches_nothing():
 
 
 def converse(directory: Path, *lines: str) -> list[str]:
-    """What a server with this data directory answers to one client."""
+    """The answer of a server with this data directory to one client."""
     with (
         Server(config("line", data=str(directory))) as server,
         socket.create_connection(server.addresses["line"], timeout=HANG_S) as client,

@@ -130,7 +130,7 @@ def test_without_memory_or_descriptors_copies_are_sent(
     assert descriptors() == before
 
 
-def test_members_are_sent_the_pages_and_one_that_has_gone_costs_nobody_else_a_byte(
+def test_members_are_sent_the_pages_and_one_that_has_gone_costs_the_others_no_byte(
     monkeypatch: pytest.MonkeyPatch,
 ):
     monkeypatch.setattr(module, "_LEAST_BYTES", 1)

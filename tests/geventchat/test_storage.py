@@ -1,4 +1,4 @@
-"""What every storage promises, whatever keeps its records. A new implementation joins by an entry in WORLDS."""
+"""The promises of every storage. A new implementation joins by an entry in WORLDS."""
 
 from __future__ import annotations
 
@@ -342,7 +342,7 @@ def test_restrictions_survive_and_those_on_the_same_target_replace_each_other(wo
         storage.save(one)
     storage.save(ban(name="carol"))
     storage.forget(ban(name="carol", reason="whatever"))
-    storage.forget(ban(name="nobody"))
+    storage.forget(ban(name="absent"))
     storage = world.reopened(storage)
     restrictions = storage.load().restrictions
     assert len(restrictions) == len(kept)

@@ -35,7 +35,7 @@ class Said:
 
 @dataclass
 class Reported:
-    """What the program has reported in all its lives."""
+    """The reports of the program over all its lives."""
 
     epochs: list[str] = field(default_factory=list)
     said: list[Said] = field(default_factory=list)

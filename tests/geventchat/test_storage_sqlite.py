@@ -93,7 +93,7 @@ def test_a_directory_of_something_else_is_refused_and_not_changed(disk: Disk):
     (disk.path / "notes.txt").touch()
     assert refusal(disk) == (
         "data: DIR has other files in it and is open to other users (drwxr-xr-x); "
-        "name a directory that holds nothing else, or run: chmod 700 DIR"
+        "name an empty directory, or run: chmod 700 DIR"
     )
     assert mode(disk.path) == "0o755"
     assert [path.name for path in disk.path.iterdir()] == ["notes.txt"]

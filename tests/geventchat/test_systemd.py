@@ -90,7 +90,7 @@ def test_without_systemd_nothing_happens(tmp_path: Path):
     Notifier({}).notify("READY=1")
     Notifier({"NOTIFY_SOCKET": "nonsense"}).notify("READY=1")
     Notifier({"NOTIFY_SOCKET": str(tmp_path / "nowhere")}).notify("READY=1")
-    Notifier({"NOTIFY_SOCKET": "@nobody-listens-here"}).notify("READY=1")
+    Notifier({"NOTIFY_SOCKET": "@no-listener"}).notify("READY=1")
     assert watchdog_s({}) is None
     assert watchdog_s({"WATCHDOG_USEC": "0"}) is None
     assert watchdog_s({"WATCHDOG_USEC": "soon"}) is None
@@ -139,7 +139,7 @@ def test_as_the_first_process_of_a_container_it_reaps_orphans_and_obeys_signals(
     try:
         subprocess.run(["unshare", *alone, "--pid", "--fork", "true"], check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError):
-        pytest.skip("this system lets nobody make a namespace for processes")
+        pytest.skip("this system cannot create a PID namespace")
     words = ["unshare", *alone, "--pid", "--fork", "--kill-child", sys.executable, *MODULE, "0"]
     with subprocess.Popen(
         [*words, "--host", "127.0.0.1"],

@@ -33,7 +33,7 @@ MARK = FramingAnswer(b"\xff\xfb\x06")
 @pytest.mark.parametrize(
     ("chunks", "found"),
     [
-        # What Debian's telnet sends for Ctrl-C: IAC IP, IAC DO TM.
+        # Debian's telnet sends this for Ctrl-C: IAC IP, IAC DO TM.
         ([b"\xff\xf4\xff\xfd\x06"], [MARK]),
         ([b"\xff\xf4\xff\xfd\x06", b"hi\n"], [MARK, b"\xff\xf4\xff\xfd\x06hi"]),
         ([b"\xff", b"\xfd", b"\x06"], [MARK]),

@@ -1,4 +1,4 @@
-"""One running program replaces another, as people run them: no client loses a line, or its connection."""
+"""A running program is replaced by another, as operators do it: no client loses a line or its connection."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ START = "from geventchat.cli import main; raise SystemExit(main())"
 
 
 class Client:
-    """Someone with nc."""
+    """A client that sends and receives lines, like nc."""
 
     def __init__(self, port: int, name: str = "", wrap: Any = None) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), HANG_S)
@@ -84,7 +84,7 @@ class World:
         return client
 
     def ask(self, act: str, **fields: str) -> dict[str, Any]:
-        """What is answered in the end."""
+        """The last line of the answer."""
         with self.ask_and_go(act, **fields) as asking, asking.makefile("rb") as lines:
             for line in lines:
                 answer: dict[str, Any] = json.loads(line)
@@ -93,7 +93,7 @@ class World:
         raise ConnectionResetError(f"{act}: no answer")
 
     def ask_and_go(self, act: str, **fields: str) -> socket.socket:
-        """The connection on which this has been asked."""
+        """The connection on which this request was sent."""
         asking = socket.socket(socket.AF_UNIX)
         try:
             asking.settimeout(HANG_S)
@@ -110,7 +110,7 @@ class World:
         return pid
 
     def is_replaced(self, before: int) -> bool:
-        """True when another process answers. None can, at the moment of the change."""
+        """True when another process answers. At the moment of the change no process does."""
         try:
             return self.pid != before
         except ConnectionError:
@@ -129,7 +129,7 @@ class World:
         assert self.pid != before
 
     def fail_to_upgrade(self, python: str = "") -> str:
-        """What is said of a program that cannot take over; the old one goes on."""
+        """Try to upgrade, and return the error; the old program goes on."""
         before = self.pid
         answer = self.ask("upgrade", **({"python": python} if python else {}))
         assert "error" in answer, answer
@@ -167,7 +167,7 @@ def program(folder: Path, code: str, *options: str) -> str:
     return str(path)
 
 
-# --- Those who notice nothing ----------------------------------------------------------------------------------------
+# --- Upgrades that succeed -------------------------------------------------------------------------------------------
 
 SETTINGS = """
     listen = [{listen}]
@@ -181,7 +181,7 @@ def settings(path: Path, *listen: str) -> None:
     path.write_text(SETTINGS.format(made=made, listen=", ".join([f'"{one}"' for one in listen])))
 
 
-def test_nobody_loses_a_line_while_the_program_is_replaced_again_and_again(tmp_path: Path):
+def test_no_client_loses_a_line_while_the_program_is_replaced_repeatedly(tmp_path: Path):
     client = pytest.importorskip("websockets.sync.client")
     config = tmp_path / "chat.toml"
     kept = [f"line+unix://{tmp_path}/chat", "web://127.0.0.1:0", "line+tls://127.0.0.1:0"]
@@ -251,7 +251,7 @@ def test_nobody_loses_a_line_while_the_program_is_replaced_again_and_again(tmp_p
                 settings(config, *kept)
                 os.kill(new, signal.SIGUSR2)
                 assert until(lambda: world.is_replaced(new))
-            # The address that the settings no longer have is closed; who is there stays.
+            # An address that was removed from the settings is closed; its clients stay connected.
             assert until(lambda: is_refused(world.ports["slash"]))
             assert slash.ask("/help")
             with socket.socket(socket.AF_UNIX) as local:
@@ -260,7 +260,7 @@ def test_nobody_loses_a_line_while_the_program_is_replaced_again_and_again(tmp_p
             over.set()
             for thread in threads:
                 thread.join()
-        # Each is complete, and comes once.
+        # Each answer is complete, and comes once.
         for answer in answers:
             people = [line for line in answer if line.startswith("USER ")]
             assert len(people) == 5 + ("USER wes" in people) == len(set(people)), people
@@ -288,7 +288,7 @@ def is_refused(port: int) -> bool:
         return asking.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
 
 
-# --- Those who cannot take over --------------------------------------------------------------------------------------
+# --- Upgrades that fail ----------------------------------------------------------------------------------------------
 
 # A program that speaks the protocol of the handover, until something happens to it.
 FAKE = """
@@ -357,7 +357,7 @@ def test_programs_that_cannot_take_over_change_nothing(tmp_path: Path):
             attempt(world, fake(0, end), why)
         attempt(world, str(tmp_path / "nowhere"), "cannot start")
         attempt(world, program(tmp_path, LATE), "division by zero")
-    # What was said is kept, and goes on with its ids.
+    # The history is kept, and its ids continue.
     with world_of(tmp_path, "--data", str(data)) as world:
         assert until(lambda: "epoch=kept" in (tmp_path / "log").read_text())
         ann = world.connect(name="ann")
@@ -365,7 +365,7 @@ def test_programs_that_cannot_take_over_change_nothing(tmp_path: Path):
         assert [line.partition("begun, ")[2] for line in heard] == said
 
 
-def test_an_upgrade_makes_way_for_others_and_needs_nobody_who_waits_for_it(tmp_path: Path):
+def test_an_upgrade_yields_to_a_reload_and_goes_on_without_its_client(tmp_path: Path):
     go = tmp_path / "go"
     wait = f"import os, time\nwhile not os.path.exists({str(go)!r}): time.sleep(0.01)\n"
     with world_of(tmp_path) as world:
@@ -383,11 +383,11 @@ def test_an_upgrade_makes_way_for_others_and_needs_nobody_who_waits_for_it(tmp_p
         with world.ask_and_go("upgrade") as asking:
             assert b"progress" in asking.recv(1000)
         assert until(lambda: not Path(f"/proc/{before}/cmdline").read_bytes())
-        # One program serves, and not two.
+        # Exactly one program serves.
         for number in range(20):
             ann.send(f"MSG {number}\n")
             assert ben.hear() == f"MSG ann {number}"
-        # One that has not taken over does not keep the server from stopping.
+        # A program that has not taken over does not keep the server from stopping.
         with world.ask_and_go("upgrade", python=slow) as asking:
             assert b"progress" in asking.recv(1000)
 
@@ -439,5 +439,5 @@ def test_the_first_process_of_a_container_stays_and_says_why(tmp_path: Path):
             assert done.returncode == 1
             assert "first process of a container" in done.stderr + done.stdout
         finally:
-            called("admin", "kick", "nobody", "--admin-socket", admin)
+            called("admin", "kick", "absent", "--admin-socket", admin)
             server.send_signal(signal.SIGKILL)

@@ -74,14 +74,14 @@ def scene() -> Iterator[Scene]:
 
 
 def result(greenlet: gevent.Greenlet[..., object]) -> object:
-    """What a wait came to; None while it goes on."""
+    """The outcome of a wait; None while it goes on."""
     return greenlet.get(block=False) if greenlet.ready() else None
 
 
 # --- Idle ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_wait_for_input_ends_when_there_is_some(scene: Scene):
+def test_a_wait_for_input_ends_when_input_arrives(scene: Scene):
     waiting = scene.wait(scene.until_input, idle_s=60)
     scene.time.advance(59)
     scene.ours.send(b"x")

@@ -401,7 +401,7 @@ def test_the_close_code_says_what_the_client_did_and_nothing_comes_behind_it(
         assert "user_left" in [one["type"] for one in bob.objects()]
 
 
-def test_someone_who_is_thrown_out_or_replaced_gets_a_code_of_that():
+def test_a_kicked_replaced_or_shut_down_client_gets_its_close_code():
     with web(operators=("root-1",), reserved_names=()) as server:
         first, second, third = Socket(server), Socket(server, host="127.0.0.2"), Socket(server)
         first.join("alice")

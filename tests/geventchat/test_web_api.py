@@ -1,4 +1,4 @@
-"""What bots can do over HTTP: say something, read what was said, and learn why not."""
+"""Bots over HTTP: they say something, read messages, and get errors that say why not."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LOBBY = "/api/rooms/lobby/messages"
 
 
 def registered(server: Simulation, name: str, host: str = "127.0.0.9", leaves: bool = True) -> str:
-    """A token of a new account. Its owner leaves, so that nobody of that name is logged in."""
+    """A token of a new account. By default its owner logs out, so that the name is not in the chat."""
     owner = Socket(server, host=host)
     owner.join(name)
     owner.say(type="register", password="correct horse")

@@ -33,7 +33,7 @@ Frames = list[tuple[Opcode, bytes]]
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Simulation]:
-    """One server for all cases; each has a client of its own."""
+    """One server for all cases; each case uses a new client."""
     plenty = {"lines_per_s": 0, "bytes_per_s": 0, "address_bytes_per_s": 0, "address_connections_per_s": 0}
     with web(line_bytes=MAX_LINE, queue_bytes=16 * MAX_LINE, typing_interval_s=0, **plenty) as simulation:
         yield simulation
@@ -42,7 +42,7 @@ def server() -> Iterator[Simulation]:
 
 @pytest.fixture
 def socket(server: Simulation) -> Iterator[Socket]:
-    """Somebody who has logged in, and is alone afterwards."""
+    """A logged-in client; after the case no other client is left."""
     opened = Socket(server)
     opened.join("alice")
     yield opened
@@ -51,12 +51,12 @@ def socket(server: Simulation) -> Iterator[Socket]:
 
 
 def chat(text: str) -> bytes:
-    """A message of json that says this."""
+    """A json message with this text."""
     return json.dumps({"type": "chat", "message": text}, ensure_ascii=False).encode()
 
 
 def padded(size: int) -> bytes:
-    """A message of json with this many bytes, and what is said in it."""
+    """A json message of this many bytes."""
     return chat("x" * (size - len(chat(""))))
 
 
@@ -69,7 +69,7 @@ def chopped(data: bytes, size: int) -> list[bytes]:
 
 
 def fragmented(message: bytes, *cuts: int) -> list[bytes]:
-    """A message in frames, cut there."""
+    """A message in frames, cut at these offsets."""
     ends = [0, *cuts, len(message)]
     pieces = [message[at:end] for at, end in pairwise(ends)]
     last = len(pieces) - 1
@@ -77,14 +77,14 @@ def fragmented(message: bytes, *cuts: int) -> list[bytes]:
 
 
 def send(socket: Socket, pieces: list[bytes]) -> None:
-    """Send these, each after the last has been handled."""
+    """Send these frames; each waits until the last has been handled."""
     for piece in pieces:
         socket.client.send(piece)
         socket.simulation.run_until_idle()
 
 
 def seen(socket: Socket) -> list[object]:
-    """What has arrived: each text that was said, each pong as bytes, and the code of a Close frame."""
+    """The frames that have arrived: texts of messages as str, pongs as bytes, and the code of a Close frame."""
     found: list[object] = []
     for opcode, data in socket.frames():
         match opcode:
@@ -236,12 +236,12 @@ UTF_8: list[tuple[str, list[bytes], list[object]]] = [
     ("6.2.4 the same in one segment", [b"".join(EACH_BYTE)], [GREEK]),
     ("6.3.1 not UTF-8", [frame(BAD)], [1007]),
     ("6.3.2 not UTF-8, a fragment for each byte", fragmented(BAD, *range(1, len(BAD))), [1007]),
-    # Fails as soon as it is seen, not at the end of the message.
+    # Invalid UTF-8 fails as soon as it is seen, not at the end of the message.
     ("6.4.1 at the second of three", fragmented(BAD, BAD_AT, BAD_AT + 4)[:2], [1007]),
     ("6.4.2 cut in the character", fragmented(BAD, BAD_AT + 1, BAD_AT + 4)[:2], [1007]),
     ("6.4.3 at the byte", fragmented(BAD, *range(1, len(BAD)))[: BAD_AT + 2], [1007]),
 ]
-# What each section of the well-known test of decoders by M. Kuhn has.
+# The sections of M. Kuhn's UTF-8 decoder test.
 VALID = {
     "6.5": [
         b"hello$world",
@@ -255,7 +255,7 @@ VALID = {
     "6.11 boundaries": [b"\xed\x9f\xbf", b"\xef\xbf\xbd"],
     "6.23 replacement character": [b"\xef\xbf\xbd", b"\xef\xbf\xbc"],
 }
-# Valid, but the chat replaces what is not a character.
+# Valid UTF-8 with code points that the chat replaces.
 CLEANED = {
     "6.7 null": [b"\x00", b"\xc2\x80"],
     "6.9 last of each length": [b"\x7f", b"\xef\xbf\xbf", b"\xf4\x8f\xbf\xbf"],
@@ -314,7 +314,7 @@ INVALID = {
 
 
 def containing(text: bytes) -> bytes:
-    """A message of json with these bytes in the middle of what is said."""
+    """A json message with these bytes in the middle of its text."""
     return b'{"type": "chat", "message": "a' + text + b'b"}'
 
 

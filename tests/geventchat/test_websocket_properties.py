@@ -1,4 +1,4 @@
-"""What is read from a WebSocket does not depend on how its bytes are divided; what is sent is what a client reads."""
+"""Reading a WebSocket does not depend on how its bytes are divided, and a client reads exactly the sent lines."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ _MASK = b"\x01\x02\x03\x04"
 
 
 def masked(first: int, data: bytes) -> bytes:
-    """A frame of a client with this first byte, whether that is allowed or not."""
+    """A masked frame with this first byte, valid or not."""
     if len(data) < 126:
         size = bytes((0x80 | len(data),))
     elif len(data) < 65_536:
@@ -34,7 +34,7 @@ def masked(first: int, data: bytes) -> bytes:
 
 
 def frame(data: str | bytes, opcode: Opcode = Opcode.TEXT, fin: bool = True) -> bytes:
-    """A frame of a client."""
+    """A masked frame, as a client sends it."""
     return masked(0x80 * fin | opcode, data.encode() if isinstance(data, str) else data)
 
 
@@ -70,7 +70,7 @@ def request(
 
 
 def answers(client: SimulatedClient, without_bodies: bool = False) -> list[Answer]:
-    """Everything that this client has received, as responses."""
+    """The responses that this client has received."""
     found = []
     while client.received:
         head, end, rest = bytes(client.received).partition(b"\r\n\r\n")
@@ -124,19 +124,19 @@ class Socket:
         return found
 
     def objects(self) -> list[dict[str, Any]]:
-        """The objects that have arrived; nothing else has."""
+        """The objects that have arrived; fails on any other frame."""
         frames = self.frames()
         assert all(opcode is Opcode.TEXT for opcode, _ in frames), frames
         return [json.loads(data) for _, data in frames]
 
     def close_code(self) -> int:
-        """The code of the Close frame, which is the last that has arrived."""
+        """The code of the Close frame, which must be the last frame."""
         *_, (opcode, data) = self.frames()
         assert opcode is Opcode.CLOSE
         return Close.parse(data).code
 
     def say(self, **fields: object) -> list[dict[str, Any]]:
-        """Send an object, and return those that have arrived then."""
+        """Send an object, and return the objects that have arrived."""
         self.send(json.dumps(fields))
         return self.objects()
 

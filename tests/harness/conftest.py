@@ -1,4 +1,4 @@
-"""What all tests of the harness share."""
+"""Fixtures for all tests of the harness."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What holds for servers in this process, whichever loop they run on: the exact fence, virtual time and schedules."""
+"""Servers in this process, on either loop: the exact fence, virtual time and schedules."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def back_end() -> Iterator[str]:
 
 
 class GeventRelay:
-    """Passes lines on to a port, or to a second listener of its own."""
+    """Relays lines to a port, or to its own second listener."""
 
     def __init__(self, spec: ServerSpec) -> None:
         self._back = spec.options.get("back")
@@ -392,7 +392,7 @@ class RecordedSchedule(Schedule):
     def __init__(self, seed: int) -> None:
         super().__init__(seed)
         self.decided: list[tuple[str, int, int]] = []
-        """What it was asked, what was asked for, and what it answered."""
+        """Each decision: its kind, the requested size or the number of choices, and the answer."""
 
     def before_accept(self) -> None:
         self.decided.append(("accepting", 0, 0))

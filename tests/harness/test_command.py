@@ -26,7 +26,7 @@ PING = Fence("PING", ("PONG",))
 
 
 def gone(pid: int) -> bool:
-    """Whether the process has ended, even if its status has not been collected."""
+    """True if the process has ended, even if its status has not been collected."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
     except FileNotFoundError:

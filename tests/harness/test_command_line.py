@@ -262,7 +262,7 @@ def test_the_words_around_reports_fit_a_narrow_terminal_too(folder, capsys, monk
     assert max(map(len, out.splitlines())) <= 50
 
 
-def test_without_an_output_there_is_still_an_exit_code(folder, monkeypatch):
+def test_a_command_without_an_output_has_its_exit_code(folder, monkeypatch):
     write(folder, a=GOOD, b=BAD)
     monkeypatch.setattr(sys, "stdout", None)
     assert main(["play", ".", *CORRECT]) == 1

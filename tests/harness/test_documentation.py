@@ -196,7 +196,7 @@ def test_the_recorder_writes_the_session_that_is_shown(shell, tmp_path):
 
 
 def recorded_talk(words: list[str], port: int) -> str:
-    """What the recorder prints when it listens; then the people of the session talk."""
+    """Run the recorder, and let the people of the session talk once it listens; returns its output."""
     command = [sys.executable, "-m", "harness", *words]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with killed_at_the_end(
@@ -733,7 +733,7 @@ IN_THE_CONFORMANCE_SUITE = (
     "$ harness compare suite:chat-line --fence",
     "FAILED harness/conformance/chat-line",
 )
-"""What `test_conformance_suite.py` compares with the page."""
+"""Blocks that `test_conformance_suite.py` compares with the page."""
 
 
 def named_blocks() -> Iterator[tuple[str, list[str]]]:

@@ -328,12 +328,12 @@ def test_an_error_of_a_script_or_a_target_fits_a_narrow_terminal() -> None:
 
 
 def test_a_note_that_does_not_fit_beside_a_text_stands_below_it() -> None:
-    line = [Span("  label   "), Span("twelve chars"), Span("      (a note of its own)")]
+    line = [Span("  label   "), Span("twelve chars"), Span("      (its separate note)")]
     assert plain(wrapped(line, 40)).splitlines() == [
         "  label   twelve chars",
-        "          (a note of its own)",
+        "          (its separate note)",
     ]
-    assert plain(wrapped(line, 50)).splitlines() == ["  label   twelve chars      (a note of its own)"]
+    assert plain(wrapped(line, 50)).splitlines() == ["  label   twelve chars      (its separate note)"]
 
 
 def test_hints_and_reasons_are_wrapped_below_themselves() -> None:

@@ -28,7 +28,7 @@ from harness.report.styled_text import plain
 from harness.report.text import report
 from harness.stage.connection import Inbox
 from harness.stage.fence import FenceLineSent
-from harness.stage.heard_fence import Hearing
+from harness.stage.heard_fence import DeliveryTracker
 from harness.stage.rules import TakenLine
 from harness.stage.translation import Translation
 from tests.harness.zoo import ZooServer
@@ -377,22 +377,22 @@ def test_an_adapter_sees_no_fence_line() -> None:
     assert (verdict.passed, verdict.grade) == (True, Grade.HEARD), text
 
 
-HEARING = Fence.parse(FENCE)
+HEARD_FENCE = Fence.parse(FENCE)
 
 
 @pytest.fixture
-def heard() -> tuple[Hearing, FenceLineSent]:
-    hearing = Hearing(HEARING)
-    sent = FenceLineSent("ann", b"", 0.0, token=hearing.new_token())
-    hearing.expect(sent)
-    return hearing, sent
+def heard() -> tuple[DeliveryTracker, FenceLineSent]:
+    tracker = DeliveryTracker(HEARD_FENCE)
+    sent = FenceLineSent("ann", b"", 0.0, token=tracker.new_token())
+    tracker.track(sent)
+    return tracker, sent
 
 
 def test_a_fence_line_is_taken_from_an_inbox_as_soon_as_it_is_whole(
-    heard: tuple[Hearing, FenceLineSent],
+    heard: tuple[DeliveryTracker, FenceLineSent],
 ) -> None:
-    hearing, sent = heard
-    inbox = Inbox(None, hearing.of("bob"))
+    tracker, sent = heard
+    inbox = Inbox(None, tracker.finder_for("bob"))
     inbox.receive(b"one\nMSG ann " + sent.token.encode(), 1.0)
     assert (sent.heard_by, inbox.count(b"\n")) == ([], 1)
     inbox.receive(b"\r\ntwo\n", 2.0)
@@ -403,10 +403,10 @@ def test_a_fence_line_is_taken_from_an_inbox_as_soon_as_it_is_whole(
 
 
 def test_a_place_in_an_inbox_moves_with_what_is_taken_out_before_it(
-    heard: tuple[Hearing, FenceLineSent],
+    heard: tuple[DeliveryTracker, FenceLineSent],
 ) -> None:
-    hearing, sent = heard
-    inbox = Inbox(None, hearing.of("bob"))
+    tracker, sent = heard
+    inbox = Inbox(None, tracker.finder_for("bob"))
     inbox.receive(b"one\nMSG ann ", 1.0)
     mark = inbox.mark()
     inbox.receive(sent.token.encode() + b"\nOK\n", 2.0)
@@ -418,18 +418,20 @@ def test_a_place_in_an_inbox_moves_with_what_is_taken_out_before_it(
 @pytest.mark.parametrize(
     "line", ["MSG ann {}0", "MSG ann x{}", "MSG ann {} ", "INFO {}", "MSG ann {stem}9999"]
 )
-def test_another_line_is_not_taken(heard: tuple[Hearing, FenceLineSent], line: str) -> None:
-    hearing, sent = heard
+def test_another_line_is_not_taken(heard: tuple[DeliveryTracker, FenceLineSent], line: str) -> None:
+    tracker, sent = heard
     data = line.format(sent.token, stem=sent.token[:-1]).encode() + b"\n"
-    inbox = Inbox(None, hearing.of("bob"))
+    inbox = Inbox(None, tracker.finder_for("bob"))
     inbox.receive(data, 1.0)
     assert (bytes(inbox), sent.heard_by) == (data, [])
 
 
-def test_a_fence_line_is_taken_out_before_it_is_translated(heard: tuple[Hearing, FenceLineSent]) -> None:
-    hearing, sent = heard
+def test_a_fence_line_is_taken_out_before_it_is_translated(
+    heard: tuple[DeliveryTracker, FenceLineSent],
+) -> None:
+    tracker, sent = heard
     adapter, taken = parse_adapter("receives: ${x} => <${x}>\n"), list[TakenLine]()
-    translation = Translation(adapter, b"\n", "bob", taken.append, hearing.of("bob"))
+    translation = Translation(adapter, b"\n", "bob", taken.append, tracker.finder_for("bob"))
     token = sent.token.encode()
     assert translation.incoming(b"one\nMSG ann " + token[:4]) == b"<one>\n"
     assert translation.incoming(token[4:] + b"\n*MSG ann " + token + b"\ntwo\n") == b"<*two>\n"
@@ -437,24 +439,24 @@ def test_a_fence_line_is_taken_out_before_it_is_translated(heard: tuple[Hearing,
     assert [one.data for one in taken] == [b"one\n", b"*two\n"]
 
 
-def test_who_hears_is_heard_until_there_is_a_sign_to_the_contrary(
-    heard: tuple[Hearing, FenceLineSent],
+def test_delivery_is_assumed_to_be_mutual_until_a_line_is_not_heard(
+    heard: tuple[DeliveryTracker, FenceLineSent],
 ) -> None:
-    hearing, sent = heard
-    assert hearing.hears("ann", "bob") is None
-    assert hearing.of("bob")(f"MSG ann {sent.token}\n".encode()) == 0
-    assert (hearing.hears("ann", "bob"), hearing.hears("bob", "ann")) == (True, True)
-    hearing.learn("bob", "ann", False)
-    assert (hearing.hears("ann", "bob"), hearing.hears("bob", "ann")) == (True, False)
-    hearing.learn("ann", "bob", False)
-    hearing.forget("carol")
-    assert hearing.hears("ann", "bob") is False
-    hearing.forget("bob")
-    assert hearing.hears("ann", "bob") is None
+    tracker, sent = heard
+    assert tracker.reaches("ann", "bob") is None
+    assert tracker.finder_for("bob")(f"MSG ann {sent.token}\n".encode()) == 0
+    assert (tracker.reaches("ann", "bob"), tracker.reaches("bob", "ann")) == (True, True)
+    tracker.learn("bob", "ann", False)
+    assert (tracker.reaches("ann", "bob"), tracker.reaches("bob", "ann")) == (True, False)
+    tracker.learn("ann", "bob", False)
+    tracker.forget("carol")
+    assert tracker.reaches("ann", "bob") is False
+    tracker.forget("bob")
+    assert tracker.reaches("ann", "bob") is None
 
 
 def test_tokens_of_two_runs_differ() -> None:
-    assert Hearing(HEARING).new_token() != Hearing(HEARING).new_token()
+    assert DeliveryTracker(HEARD_FENCE).new_token() != DeliveryTracker(HEARD_FENCE).new_token()
 
 
 def test_a_fence_line_in_other_words_is_the_same_failure_in_each_play() -> None:
@@ -473,7 +475,7 @@ def test_a_fence_line_in_other_words_is_the_same_failure_in_each_play() -> None:
 
 
 def test_a_conversation_in_python_waits_until_others_have_heard() -> None:
-    with Stage(room("deliver=50"), fence=HEARING, settle=0.3) as stage:
+    with Stage(room("deliver=50"), fence=HEARD_FENCE, settle=0.3) as stage:
         ann, bob = stage.clients("ann", "bob")
         for client in (ann, bob):
             client.send(f"LOGIN {client.name}@r")

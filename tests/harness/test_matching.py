@@ -1,4 +1,4 @@
-"""Whether a turn matches: a name has one value in all of its lines, and the search and the report agree."""
+"""Matching of turns: a name has one value in all its lines, and the search and the report agree."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def step(random: Random, values: dict[str, str], kinds: tuple[str, ...]) -> tupl
 
 
 def a_turn(random: Random) -> tuple[str, Received]:
-    """What a turn expects, and something that mostly matches it."""
+    """The expectations of a turn, and lines that mostly match them."""
     values = {"x": random.choice("12"), "y": random.choice("12")}
     text, received = "", {"ann": "", "bob": ""}
     lines = tuple(kind for kind in KINDS if "<<" not in kind and "receives" not in kind)

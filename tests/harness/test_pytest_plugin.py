@@ -422,8 +422,8 @@ def test_lines(stage):
     assert alice.receive_line() == "MSG bob three"  # what does not match is not taken
     with pytest.raises(Unexpected, match="received nothing instead of `< a line`, and is still connected"):
         alice.receive_line()
-    with pytest.raises(LookupError, match="nobody} is not bound"):
-        alice.send_pattern("MSG ${nobody}")
+    with pytest.raises(LookupError, match="unset} is not bound"):
+        alice.send_pattern("MSG ${unset}")
 """
 
 

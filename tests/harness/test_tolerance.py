@@ -1,4 +1,4 @@
-"""What a script lets a server do in more than one way, and how a pass says so."""
+"""Tolerances: a script lets a server behave in several ways, and the report of a pass counts them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def played(steps: str, header: str = "", target: InProcess | Command = HERE) -> 
 
 
 def passed(steps: str, header: str = "", target: InProcess | Command = HERE) -> str:
-    """What the report of this script says, which has to pass."""
+    """The report of this script, which has to pass."""
     verdict, text = played(steps, header, target)
     assert verdict.passed, text
     return text.strip()
@@ -240,7 +240,7 @@ def test_an_optional_line_in_another_place_is_unexpected() -> None:
     assert "bob received something unexpected" in text
     assert "received  motd" in text
     assert "motd ${n:int}" not in text.partition("paste:")[0]
-    # What did not come and can be missing is kept in what is to be pasted.
+    # Optional lines that did not come are kept in the lines to paste.
     assert text.partition("paste:\n")[2].splitlines()[:4] == [*MOTD.splitlines(), "bob< motd"]
 
 

@@ -66,10 +66,10 @@ def test_a_file_that_passes_is_not_touched(source, tmp_path):
 def test_comments_layout_and_matching_patterns_are_kept(tmp_path):
     text = (
         "# about this file\ntitle: t\n\n# first\nalice> LOGIN alice\n  \nalice<~ ${_}\n\n\nbob> LOGIN bob\n# why\nbob< NO\n"
-        "alice> WHO\nalice<~ USER ${one:/al.*/}\n# two\nalice< USER nobody"
+        "alice> WHO\nalice<~ USER ${one:/al.*/}\n# two\nalice< USER eve"
     )
     done, after = updated(tmp_path, text)
-    assert after == text.replace("bob< NO", "bob< OK").replace("USER nobody", "USER bob") + "\n"
+    assert after == text.replace("bob< NO", "bob< OK").replace("USER eve", "USER bob") + "\n"
     assert "-bob< NO\n+bob< OK\n" in done.diff
 
 

@@ -1,4 +1,4 @@
-"""What gevent and asyncio share: the order of timers, and connections that the kernel leaves half-way."""
+"""Virtual time on gevent and asyncio: the order of timers, and connections that the kernel leaves half-way."""
 
 from __future__ import annotations
 

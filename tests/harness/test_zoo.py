@@ -38,7 +38,7 @@ RUNS = 3
 OUTSIDE = [server for server in SERVERS if not server.in_process]
 INSIDE = [server for server in SERVERS if server.in_process]
 TOOLS = ("", "gcc", "node", "perl")
-"""What the servers of the short form need. Rust and Java take too long to build or to start."""
+"""The programs that the servers of the short form need. Rust and Java take too long to build or to start."""
 
 
 def short(servers: list[ZooServer], built: str) -> list[Job]:
@@ -160,7 +160,7 @@ def test_the_tables_count_wrong_verdicts() -> None:
     ]
     text = as_markdown(data)
     assert "| PING | 2 | 2 | 3 | 1 | 1 |" in text
-    assert "| threads deliver=10 | messages come 10 ms later |  |  |  | 2/2 · 1/3 |  |" in text
+    assert "| threads deliver=10 | messages come 10 ms late |  |  |  | 2/2 · 1/3 |  |" in text
     assert f"| threads deliver=10 | PING | late after small talk | 1/1 | {WrongPass.EXPECTED.value} |" in text
     with pytest.raises(AssertionError, match="threads deliver=10, PING"):
         require_right(played)

@@ -5,6 +5,7 @@ Rust and Java take long to install and to start, so those two are only compared 
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
@@ -93,6 +94,17 @@ def test_the_known_differences_are_of_servers_and_scripts_that_exist() -> None:
     servers = {server.name: server for server in SERVERS}
     for one in baseline.read(BASELINE):
         assert any(one.script in suites[suite] and servers[one.server].speaks(suite) for suite in suites), one
+
+
+def test_the_page_counts_the_scripts_that_are_compared() -> None:
+    page = (ROOT / "docs" / "audit-and-compare.md").read_text("utf-8")
+    table = page.partition("| server | chat-line | line | json | slash |\n")[2].partition("\n\n")[0]
+    rows = [[cell.strip() for cell in row.strip("|").split("|")] for row in table.splitlines()[1:]]
+    assert [row[0] for row in rows] == [f"`{server.name}`" for server in SERVERS]
+    for server, row in zip(SERVERS, rows, strict=True):
+        for suite, cell in zip(("line", "json", "slash"), row[2:], strict=True):
+            expected = rf"\d+ of {len(scripts_of(suite))}" if server.speaks(suite) else ""
+            assert re.fullmatch(expected, cell), f"{server.name}, {suite}: {cell}"
 
 
 def test_the_command_compares_what_speaks_a_dialect(tmp_path: Path) -> None:

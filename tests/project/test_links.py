@@ -41,7 +41,7 @@ def anchors(page: str) -> set[str]:
 
 
 def broken(pages: Mapping[str, str], files: set[str]) -> Iterator[str]:
-    """What is wrong with each link of these pages that leads nowhere. `files` are those of the repository."""
+    """The problems of broken links in these pages. `files` are those of the repository."""
     folders = {str(parent) for file in files for parent in PurePosixPath(file).parents}
     headings = {name: anchors(page) for name, page in pages.items()}
     for name, page in pages.items():

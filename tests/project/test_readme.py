@@ -1,4 +1,4 @@
-"""What README.md shows: its commands, its transcript and its verdict."""
+"""README.md: its commands, its transcript and its verdict."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def test_a_link_leads_to_a_place_in_the_site(hooks: ModuleType, path: str, link:
     assert hooks.with_links(link, path) == changed
 
 
-def test_a_list_gets_a_blank_line_before_it_and_nothing_else_changes(hooks: ModuleType) -> None:
+def test_a_list_gets_a_blank_line_before_it_and_the_rest_stays(hooks: ModuleType) -> None:
     assert hooks.with_blank_lines("a\n- b\n  c\n- d\n\n1. e\n2. f\n") == "a\n\n- b\n  c\n- d\n\n1. e\n2. f\n"
     unchanged = "# A\n\ntext\nmore - text\n\n- b\n\n  - c\n\n```\na\n- b\n```\n"
     assert hooks.with_blank_lines(unchanged) == unchanged

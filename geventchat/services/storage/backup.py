@@ -1,9 +1,9 @@
 """Copies the database to a file while the server writes to it, with SQLite's online backup. Blocks; knows no event loop.
 
 Invariants:
-- The copy is the database at one moment. The writer goes on meanwhile; its write-ahead log grows until the copy is complete.
+- The copy is the database at one moment. The writer is not blocked; its write-ahead log grows until the copy is complete.
 - The file appears under its name when it is complete, verified and on the disk; a file that exists is never touched.
-- Whatever goes wrong, nothing else is left but perhaps a file whose name ends in `.partial`.
+- A failed backup leaves at most a file whose name ends in `.partial`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from geventchat.chat.storage import CannotBackUp, StorageUnavailable
 from geventchat.services.storage import schema
 
-# Pages between two looks at whether the copy is still wanted.
+# The pages to copy before the next check whether the server is closing.
 _PAGES_AT_ONCE = 2_000
 
 
@@ -58,11 +58,11 @@ def _copy(database: Path, partial: Path, is_closing: Callable[[], bool]) -> None
 
     source = schema.connect(database, query_only=True)
     with closing(source), closing(sqlite3.connect(partial)) as copy:
-        # What is read from here on is one state of the database; otherwise each write would begin the copy anew.
+        # From here on the copy reads one snapshot; otherwise each write would restart it.
         source.execute("BEGIN")
         source.execute("SELECT count(*) FROM state").fetchall()
         source.backup(copy, pages=_PAGES_AT_ONCE, progress=go_on)
-        # One file: without this, whoever opens the copy adds a write-ahead log beside it.
+        # A single file: without this, opening the copy would add a write-ahead log beside it.
         copy.execute("PRAGMA journal_mode = DELETE")
 
 

@@ -1,4 +1,4 @@
-"""The data directory: who can use it, and the mark beside the database. Knows no SQL.
+"""The data directory: its permissions, its lock and the mark beside the database. Knows no SQL.
 
 The mark is a small file that says whether the database can be trusted to know which ids have been used. Its content names the
 run of the server that wrote it and counts how often that run has reserved ids; the database holds the same two values. Its
@@ -33,14 +33,14 @@ _MARK_BYTES = 100
 
 
 class CannotOpenStorage(ConfigError):
-    """The data directory cannot be used. The message says why, and what to do."""
+    """The data directory cannot be used; the message says why, and what to do."""
 
     def __init__(self, message: str) -> None:
         super().__init__("data", f"data: {message}")
 
 
 class DataDirectory:
-    """A directory that this process alone uses, while it is open. Only its owner can read what is in it."""
+    """A directory that only this process uses while it is open, and only its owner can read."""
 
     def __init__(self, path: Path, lock: int | None = None) -> None:
         """`lock` is a descriptor of the lock of a process that this one takes over from, and that holds it, too."""
@@ -159,7 +159,7 @@ class DataDirectory:
     def _make_private(self, descriptor: int) -> None:
         found = os.fstat(descriptor)
         if found.st_uid != os.geteuid():
-            # Of a volume that an administrator has prepared for this user's group.
+            # A volume can belong to another user, if an administrator has prepared it for this user's group.
             if found.st_mode & stat.S_IWOTH:
                 raise CannotOpenStorage(f"every user can write to {self.path}; name another directory")
         elif found.st_mode & 0o077:
@@ -168,7 +168,7 @@ class DataDirectory:
                 mode = stat.filemode(found.st_mode)
                 raise CannotOpenStorage(
                     f"{self.path} has other files in it and is open to other users ({mode}); "
-                    f"name a directory that holds nothing else, or run: chmod 700 {self.path}"
+                    f"name an empty directory, or run: chmod 700 {self.path}"
                 )
             os.fchmod(descriptor, 0o700)
 

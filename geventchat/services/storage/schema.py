@@ -49,7 +49,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             last_used_ms INTEGER NOT NULL
         )
         """,
-        # Of each room; `bytes` is about the memory that its messages take.
+        # One row per room; `bytes` is about the memory that its messages take.
         """
         CREATE TABLE counters (
             room INTEGER PRIMARY KEY,
@@ -151,14 +151,14 @@ _ROWS_AT_ONCE = (512, 128, 32, 8, 2, 1)
 
 # How many ids are reserved ahead of those in use.
 AHEAD_IDS = 65_536
-# What a kept message counts.
+# The size of a kept message, with its overhead.
 MAIL_ITEM_BYTES = 200
 MAIL_BYTES = f"length(CAST(text AS BLOB)) + {MAIL_ITEM_BYTES}"
 
 
 @dataclass(frozen=True, slots=True)
 class RunState:
-    """What the database says about the run that wrote it last."""
+    """The state of the run that wrote the database last."""
 
     epoch: str
     run: str
@@ -170,7 +170,7 @@ class RunState:
 
 @dataclass(slots=True, eq=False)
 class Room:
-    """What the thread knows about a room. `bytes` is about the memory of its messages, and decides which room is largest."""
+    """A room as the thread knows it. `bytes` is about the memory of its messages, and decides which room is the largest."""
 
     number: int
     key: str
@@ -182,7 +182,7 @@ class Room:
 
 
 class Damaged(Exception):
-    """The database contains what this program would not have written."""
+    """The database contains values that this program would not have written."""
 
 
 class ForeignDatabase(Exception):
@@ -386,7 +386,7 @@ def read_restrictions(connection: sqlite3.Connection) -> Iterator[Restriction]:
 
 
 def read_state(connection: sqlite3.Connection) -> RunState:
-    """What the database says about its last run."""
+    """Read the state of the last run."""
     query = "SELECT epoch, run, reservations, clean, floor_id, floor_reserved_id FROM state"
     rows = connection.execute(query).fetchall()
     if len(rows) != 1:

@@ -60,10 +60,10 @@ _LAST_RETRY_S = 60.0
 _ANSWER_S = 10.0
 _POLL_S = 0.25
 _EXPIRY_S = 3_600.0
-# Text that was deleted is in the write-ahead log until that has been emptied.
+# Deleted text stays in the write-ahead log until that is truncated.
 _SCRUB_S = 1.0
 _SCRUB_BUSY_MS = 100
-# What is held while nothing can be written: messages, and each kind of change that has no other bound.
+# The most that is held while nothing can be written: messages, and each kind of change without another bound.
 _MOST_HELD_BYTES = 1_048_576
 _MOST_HELD = 10_000
 _MESSAGE_COLUMNS, _COUNTER_COLUMNS, _ACT_COLUMNS = 5, 5, 6
@@ -97,7 +97,7 @@ _PUT_BACK = """
     VALUES (?, ?, ?, ?, ?, ?, ?)
 """
 _ADD_ACTS = "INSERT INTO audit (time_ms, by, action, room, target, detail)"
-# Those of rooms that are gone first, the oldest first; then those that are followed by the most acts in their own room.
+# First acts of deleted rooms, the oldest first; then acts that are followed by the most acts in the same room.
 _REMOVE_ACTS = """
     DELETE FROM audit WHERE number IN (
         SELECT number FROM (
@@ -112,7 +112,7 @@ _Answer = TypeVar("_Answer")
 
 @dataclass(slots=True)
 class State:
-    """What the database says about all rooms and all mail."""
+    """The state of all rooms and all mail in the database."""
 
     reservations: int
     floor_id: int
@@ -161,7 +161,7 @@ Item = tuple[int, str | None, Said | Change]
 
 @dataclass(slots=True)
 class _Changes:
-    """What has been taken from the queue and is not in the database yet."""
+    """The items that were taken from the queue and are not in the database yet."""
 
     messages: list[Any] = field(default_factory=list)
     # Rooms whose counters change, with the counters that the database has.
@@ -268,7 +268,7 @@ class Writer(Worker[Item]):
         self._clock = clock
         self._report = report
         self._on_progress = on_progress
-        # Only the event loop changes the first, only the thread the others.
+        # `_queued_bytes` is changed only by the event loop, the others only by the thread.
         self._queued_bytes = 0
         self._handled_bytes = 0
         self.reserved_ids = {key: room.reserved_id for key, room in state.rooms.items()}
@@ -285,7 +285,7 @@ class Writer(Worker[Item]):
         self._changes = _Changes()
         self._rooms = state.rooms
         self._next_number = state.next_number
-        # What the database holds; the mark follows it.
+        # The values in the database; the mark follows them.
         self._reservations = self._marked = state.reservations
         self._floor_id = state.floor_id
         self._floor_reserved_id = state.floor_reserved_id
@@ -300,7 +300,7 @@ class Writer(Worker[Item]):
         self._room_acts = state.room_acts
         self._scrub = False
         self._scrub_at = clock.monotonic()
-        # With what the present transaction changes.
+        # Includes the changes of the present transaction.
         self._mail_space = MailSpace(limits.mail_bytes, state.mail_of_senders)
         # Recipient, sender, messages and bytes that the present transaction adds or removes, and what else is noted once it
         # has been committed.
@@ -315,12 +315,12 @@ class Writer(Worker[Item]):
         self._left_reservations = False
         self._lost_messages = 0
         self._lost_changes = 0
-        # Those that have been reported, in all.
+        # All lost messages that were reported so far.
         self.lost_messages = 0
-        # When the thread began what it does now; None while it waits for news.
+        # When the thread began its present work; None while it waits.
         self._busy_since: float | None = None
-        # While another process takes over, the thread touches nothing: the event loop has asked for it, and the thread has
-        # written everything. Then the database says that nothing is in use.
+        # `_suspended`: the event loop has asked the thread to stop for a handover. `_rested`: the thread has stopped. It has
+        # written everything, and the database says that no ids are in use.
         self._suspended = False
         self._rested = False
         self._is_clean = False
@@ -357,17 +357,17 @@ class Writer(Worker[Item]):
         return self._stopped
 
     def suspend(self) -> None:
-        """Wait until everything is written, as at an orderly end, and let the thread rest then. Raises StorageUnavailable."""
+        """Wait until everything is written, as at an orderly end, and stop the thread. Raises StorageUnavailable."""
         self._suspended = True
         self._ask(_Question(self._rest))
 
     def resume(self) -> None:
-        """Let the thread go on, and wait until the database says that it is in use."""
+        """Let the thread continue, and wait until the database says that it is in use."""
         self._suspended = False
         self._ask(_Question(self._begin_again))
 
     def _rest(self, connection: sqlite3.Connection) -> None:
-        # At the end of this transaction, which then is the last.
+        # Takes effect at the end of this transaction, which is the last.
         self._rested = True
 
     @property
@@ -376,7 +376,7 @@ class Writer(Worker[Item]):
 
     def _begin_again(self, connection: sqlite3.Connection) -> None:
         self._rested = False
-        # The process that was to take over can have begun a run.
+        # The process that failed to take over can have begun a run.
         run = self._directory.begin_run(self._reservations)
         connection.execute("UPDATE state SET run = ?", (run,))
 
@@ -432,7 +432,7 @@ class Writer(Worker[Item]):
                 if closing:
                     break
             except MemoryError:
-                continue  # Where it was is in `_items` and `_changes`.
+                continue  # Its position is in `_items` and `_changes`.
             except Exception:
                 # The item at fault must not stop those behind it.
                 self._report(LogEvent.FAULT, error=traceback.format_exc())

@@ -1,4 +1,4 @@
-"""What each action of an attack sends, as bytes. Pure: knows dialects, no sockets and no time."""
+"""The bytes that each action of an attack sends. Pure: knows dialects, no sockets and no time."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _FIRST_LETTER = 0x10D0
 
 @dataclass(frozen=True, slots=True)
 class People:
-    """Whom a client of a group can write to."""
+    """The people that a client of a group can write to."""
 
     group: Sequence[str]
     strangers: Sequence[str]
@@ -59,7 +59,7 @@ def _name(kind: str, group: int, client: int) -> str:
 
 
 def blocks(group: Group, people: People, rng: random.Random) -> list[bytes]:
-    """What the clients of a group send, one after the other and again from the beginning."""
+    """The pieces that the clients of a group send in turn, over and over."""
     if not group.program:
         return []
     weights = [action.weight for action in group.program]
@@ -71,7 +71,7 @@ def blocks(group: Group, people: People, rng: random.Random) -> list[bytes]:
             if len(block) >= MOST_BLOCK_BYTES:
                 break
         if not group.sends_per_s:
-            # What is sent without a pause costs the load a call for each piece, so a piece is not tiny.
+            # Each piece costs the load generator a call, so pieces that are sent without a pause are not tiny.
             block *= -(-_LEAST_BLOCK_BYTES // len(block))
         made.append(bytes(block[:MOST_BLOCK_BYTES]))
     return made
@@ -105,7 +105,7 @@ def encode(action: Action, dialect: str, people: People, rng: random.Random) -> 
             return wire.ping(dialect, _text(action))
         case "who":
             return wire.who(dialect)
-        case "dm-group" | "dm-partner" | "dm-stranger" | "dm-honest" | "dm-self" | "dm-nobody":
+        case "dm-group" | "dm-partner" | "dm-stranger" | "dm-honest" | "dm-self" | "dm-absent":
             return wire.direct(dialect, _recipient(action.kind, people, rng), _text(action))
         case "unfinished":
             return wire.say(dialect, _text(action)).rstrip(b"\n")
@@ -159,4 +159,4 @@ def _recipient(kind: str, people: People, rng: random.Random) -> str:
         "dm-stranger": people.strangers,
         "dm-honest": people.honest,
     }.get(kind, ())
-    return rng.choice(among) if among else "nobody"
+    return rng.choice(among) if among else "absent"

@@ -1,4 +1,4 @@
-"""What SECURITY.md promises, as numbers, and which promises a trial has broken. Pure: knows no process and no clock.
+"""The promises of SECURITY.md as numbers, and which of them a trial has broken. Pure: knows no process and no clock.
 
 The only place for these formulas: SECURITY.md, the tests of single attacks and the search all use them.
 """
@@ -25,9 +25,9 @@ CONTACT_BYTES = 256
 OUTPUT_FACTOR = 3
 # Everything that happens "at once" according to SECURITY.md, with room for a busy machine.
 NAME_FREE_S = 0.1
-# What a busy machine adds to every wait.
+# A busy machine adds this to every wait.
 UNHURRIED_S = 5.0
-# What is left to do for clients that have gone, in seconds of CPU per second.
+# The remaining work for clients that have gone, in seconds of CPU per second.
 CPU_AFTER_PER_S = 0.5
 # One piece of input grows by this in the dialect that spells it with the most bytes: 64 lines, each with the longest name.
 _GROWTH = 8

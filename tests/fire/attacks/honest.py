@@ -25,7 +25,7 @@ _PING_S = 10.0
 
 @dataclass(frozen=True)
 class Latency:
-    """What an honest pair saw, in milliseconds. A message that has not arrived counts with the time it has waited.
+    """The latency of an honest pair, in milliseconds. A message that has not arrived counts with the time since it was sent.
 
     `busy_p50` and `busy_p99` are how long the server's processor worked meanwhile, which other programs do not make longer.
     """

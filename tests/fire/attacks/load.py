@@ -301,7 +301,7 @@ class Load:
             wait_s = min(wait_s, max(0.0, self._timers[0][0] - now))
         self.look(wait_s)
         now = time.monotonic()
-        # What these actions ask for happens in the next turn, so that sockets are looked at in between.
+        # These actions take effect in the next turn, so that sockets are polled in between.
         for _ in range(len(self._timers)):
             if self._timers[0][0] > now:
                 break

@@ -1,4 +1,4 @@
-"""What an attack is: a frozen value that can be written as JSON. Pure.
+"""The plan of an attack: a frozen value that can be written as JSON. Pure.
 
 Knows no sockets, no server and no measurements: `play.py` plays it, `search.py` alters it. Invariants of an Attack:
 - Everything in it is within the limits below, so that whatever is made up or read from a file is over in a few seconds.
@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 DIALECTS = ("line", "json", "slash", "json2")
-# Whose listener the clients of a dialect connect to, where it has none.
+# The listener for the clients of a dialect without its own listener.
 LISTENER = {"json2": "json"}
 # `none`: they do not log in. `clash`: they want the names of another group.
 NAMES = ("none", "short", "wide", "marks", "clash")
 READS = ("everything", "pace", "nothing")
 LEAVES = ("stays", "reset", "close", "half-close", "quit")
-# What texts and tokens are made of: one letter; letters of four bytes; control characters; stacked marks.
+# The characters of texts and tokens: one letter; letters of four bytes; control characters; stacked marks.
 TEXTS = ("plain", "wide", "control", "marks")
 ACTIONS = (
     "say",
@@ -31,7 +31,7 @@ ACTIONS = (
     "dm-stranger",
     "dm-honest",
     "dm-self",
-    "dm-nobody",
+    "dm-absent",
     "unfinished",
     "blank",
     "garbage",

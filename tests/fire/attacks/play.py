@@ -36,7 +36,7 @@ _CLAIMS = 3
 # The pair's messages shortly before a stop and after it waited for the stop.
 _BEFORE_STOP_S, _AFTER_STOP_S = 0.5, 1.0
 _SHORTEST_WINDOW_S = 0.3
-# What a stopped server finds when it goes on.
+# The messages that a stopped server finds when it continues.
 _PIECES_WHILE_STOPPED = 8
 _GONE_S = 10.0
 # Newcomers, and those who claim a name.
@@ -47,7 +47,7 @@ _PENDING_BYTES = 262_144
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What a trial measured."""
+    """The measurements of a trial."""
 
     seconds: float
     clients: int

@@ -91,7 +91,7 @@ class Finding:
 
 @dataclass(slots=True)
 class Totals:
-    """What a search has taken."""
+    """The cost of a search."""
 
     trials: int = 0
     cpu_s: float = 0.0
@@ -101,7 +101,7 @@ class Totals:
 
 @dataclass(slots=True)
 class Outcome:
-    """What a search has found."""
+    """The findings of a search."""
 
     totals: Totals = field(default_factory=Totals)
     findings: list[Finding] = field(default_factory=list)
@@ -311,7 +311,7 @@ class Search:
 
 
 def summary(outcome: Outcome) -> str:
-    """What a search has found, in a few lines."""
+    """A summary of the findings, in a few lines."""
     totals = outcome.totals
     lines = [f"{totals.trials} trials, {totals.cpu_s:.0f} s of CPU in {totals.seconds:.0f} s"]
     for name, best in outcome.best.items():

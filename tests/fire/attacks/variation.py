@@ -47,7 +47,7 @@ def fitted(groups: tuple[Group, ...], seconds: float, stops: tuple[Stop, ...], r
     fitting = []
     for group in groups:
         clients = max(1, int(group.clients * share))
-        # What all others need at least is left for them.
+        # Leave to all others at least what they need.
         most = plan.MOST_CONNECTIONS // len(groups)
         returns = min(group.returns, max(0, most // clients - 1))
         fitting.append(

@@ -1,4 +1,4 @@
-"""What the attacks send, in each dialect: the shortest requests, the longest ones, and names that take the most bytes."""
+"""The requests of attacks in each dialect: the shortest ones, the longest ones, and names that take the most bytes."""
 
 from __future__ import annotations
 
@@ -81,10 +81,10 @@ def command(dialect: str, verb: str, argument: str = "", text: str = "") -> byte
             return _request(type=kind, **{key: value for key, value in fields.items() if value})
 
 
-# What version 2 of json calls what a command is about, and its text.
+# The fields of version 2 of json for the target of a command and for its text.
 _FIELDS = {"join": "room", "leave": "room", "key": "room", "topic": "room", "register": "room"}
 _TEXTS = {"key": "key", "topic": "topic", "register": "password"}
-# What the answer to a login contains, if it succeeds.
+# The answer to a successful login contains this.
 WELCOME = {"line": b"OK\n", "json": b'"welcome"', "json2": b'"welcome"', "slash": b"Connected!"}
 
 

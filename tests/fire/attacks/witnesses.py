@@ -42,7 +42,7 @@ _ADDRESSES = 100
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What honest people saw."""
+    """The observations of honest people."""
 
     # Readers that were disconnected, and how.
     disconnected: tuple[str, ...]

@@ -1,6 +1,6 @@
-"""Accounts: who proves what, who is guessed at, and what waits for people who are away; written from docs/protocols.md.
+"""Accounts: their passwords, the limits on guessing, and messages for offline users; written from docs/protocols.md.
 
-All clients have one address, so every account is known at it. In this model everyone is in the lobby. Times are milliseconds.
+All clients have one address, so every account is known there. In this model everyone is in the lobby. Times are milliseconds.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ FORGET_MS = 86_400_000
 
 @dataclass
 class Mail:
-    """A direct message that waits."""
+    """A direct message for an offline user."""
 
     sender: str
     shown: str
@@ -51,7 +51,7 @@ class Account:
     failed_ms: int = 0
 
     def is_too_early(self, now_ms: int) -> bool:
-        """No more can be tried now."""
+        """True when no further guess is verified now."""
         if now_ms >= self.failed_ms + FORGET_MS:
             self.failures = 0
         wait_ms = (
@@ -70,7 +70,7 @@ class AccountRooms(ModeratedRooms):
         self.accounts: dict[str, Account] = {}
         self._holders: dict[Member, Account] = {}
         self.replaced: list[Member] = []
-        """Those whose connections are closed, because others have taken over their names."""
+        """Clients whose connections are closed, because others have taken over their names."""
 
     def remove(self, member: Member, now_ms: int) -> Room:
         self._note_ignored(member)

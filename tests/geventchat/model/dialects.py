@@ -141,7 +141,7 @@ class People:
     rooms: tuple[Name, ...] = (*ROOMS, *ROOMS, *INVALID_ROOMS)
     kinds: tuple[str, ...] = (*_KINDS, "help", *_ROOM_KINDS)
     passwords: tuple[Text, ...] = ()
-    """What a login can carry behind its name."""
+    """The optional argument of a login, after the name."""
 
 
 ANYONE = People()

@@ -6,7 +6,7 @@ from harness.laws.traffic import Granted, Message, Refused
 
 
 class LineChat:
-    """What docs/protocols.md says about LOGIN and MSG; the limits on rates are off."""
+    """The rules of docs/protocols.md for LOGIN and MSG; the limits on rates are off."""
 
     def __init__(self) -> None:
         unlimited = "rate=0 address-connection-rate=0 address-login-rate=0 address-byte-rate=0"

@@ -47,7 +47,7 @@ class NotPossible(Exception):
 
 @dataclass(frozen=True)
 class Ban:
-    """A person who is kept out or silent, without an account."""
+    """A ban or a mute of a person without an account."""
 
     shown: str
     until_ms: int | None
@@ -59,7 +59,7 @@ class Ban:
 
 
 class Rules:
-    """What the owner of one room has decided about it."""
+    """The settings of a room that its owner decides."""
 
     def __init__(self) -> None:
         self.owner: Member | None = None
@@ -107,7 +107,7 @@ class ModeratedRooms(Rooms):
             rules.invited.pop(member, None)
             if rules.owner is member:
                 rules.owner = None
-                # The one who has been there longest; one who owns too many already does not own this one.
+                # Only the person who has been there longest can inherit the room, and not with too many rooms already.
                 for heir in list(room.members.values())[:1]:
                     self.arrived(heir, room)
         return left
@@ -130,7 +130,7 @@ class ModeratedRooms(Rooms):
         return None
 
     def _is_concerned(self, member: Member, room: Room, sanction: Sanction, now_ms: int) -> bool:
-        """By the name, or by the address if it logged in after the ban."""
+        """Match the name, or the address if the client logged in after the ban."""
         assert member.name is not None
         return any(
             key == member.name.key or member.login_number > ban.logins_before
@@ -139,14 +139,14 @@ class ModeratedRooms(Rooms):
         )
 
     def visible_to(self, member: Member) -> Collection[Room]:
-        """Those who can see a private room find it behind the others, the one they are in first."""
+        """The rooms that a client sees: the private ones come last, beginning with the one that it is in."""
         listed = [room for room in self.rooms.values() if not room.private]
         private = [room for room in self.rooms.values() if room.private]
         private.sort(key=lambda room: room is not member.room)
         return listed + [room for room in private if room is member.room or self.rules(room).owner is member]
 
     def page(self, member: Member, room: Room, count: int) -> list[Past]:
-        """Without ignored people; where that leaves nothing, the page before."""
+        """Leave out ignored people; if nothing is left, take the page before."""
         end = len(room.messages)
         while count and end > 0:
             page = room.messages[max(end - count, 0) : end]
@@ -247,7 +247,7 @@ class ModeratedRooms(Rooms):
         self.take_out(other, now_ms)
         silently, other.expected = other.expected, bytearray()
         self._put_in(other, self.lobby, now_ms)
-        # It is in its new place when it learns of that.
+        # The client has changed rooms before it is notified.
         other.expected = silently + other.expected
         for each in room.members.values():
             if each is not member or each.dialect.shows_own_kicks:
@@ -299,10 +299,10 @@ class ModeratedRooms(Rooms):
         else:
             raise NotPossible(Refusal.USER_NOT_FOUND)
 
-    # --- What all of them need ---------------------------------------------------------------------------------------
+    # --- Shared by all requests --------------------------------------------------------------------------------------
 
     def _check_voice(self, member: Member, room: Room, now_ms: int) -> None:
-        """Someone who cannot speak cannot reach others in another way."""
+        """A muted person cannot reach others in another way, such as an invitation."""
         refusal = self.refuse_speech(member, room, now_ms)
         if refusal is not None:
             raise NotPossible(refusal)
@@ -320,7 +320,7 @@ class ModeratedRooms(Rooms):
         return other
 
     def _other(self, member: Member, other: Member) -> Member:
-        """Not the one who asks."""
+        """The person named by the request, unless it is the client itself."""
         if other is member:
             raise NotPossible(Refusal.NOT_PERMITTED)
         return other

@@ -118,7 +118,7 @@ class AskHistory:
 
 
 class Sanction(Enum):
-    """What keeps someone out or silent: its sentence, and the word."""
+    """A ban or a mute: its sentence, and the word."""
 
     BAN = "banned"
     MUTE = "muted"

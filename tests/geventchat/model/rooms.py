@@ -285,7 +285,7 @@ class Rooms:
         other.receive(other.dialect.direct_message_received(member.shown, other.shown, text, now))
         return None
 
-    # What moderation decides: here everything is allowed, and everyone sees every room.
+    # Decisions of moderation: here everything is allowed, and every client sees every room.
 
     def refuse_entry(self, member: Member, room: Room, key: str, now_ms: int) -> Refusal | None:
         return None
@@ -307,7 +307,7 @@ class Rooms:
         return room.messages[-count:] if count else []
 
     def subject(self, member: Member, refusal: Refusal, request: Request) -> str:
-        """What an error names."""
+        """The subject that an error names."""
         match request:
             case DirectMessage(to, _):
                 return to.typed

@@ -292,7 +292,7 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 
 
 async def main_coroutine() -> None:
-    """What a program hands to asyncio.run."""
+    """The coroutine that a program hands to asyncio.run."""
     server = await asyncio.start_server(echo, "127.0.0.1", 0)
     async with server:
         await server.serve_forever()

@@ -43,7 +43,7 @@ carol closes
 in any order, the same for alice bob dave:
     < gone
 """
-"""What the correct server and, without perturbations, each variant passes."""
+"""A script that the correct server passes, and each variant without perturbations."""
 
 
 class Correct:

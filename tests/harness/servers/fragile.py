@@ -39,7 +39,7 @@ carol closes
 alice> carol has gone
 bob< alice: carol has gone
 """
-"""What the correct server and, without perturbations, each variant passes."""
+"""A script that the correct server passes, and each variant without perturbations."""
 
 
 class Correct(StreamServer):

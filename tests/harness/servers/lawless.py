@@ -116,7 +116,7 @@ class Invents(Chat):
     def deliver(self, to: socket.socket, line: str, mistaken: bool) -> None:
         self.send(to, line)
         if mistaken:
-            self.send(to, "MSG nobody welcome")
+            self.send(to, "MSG carl welcome")
 
 
 class HangsUp(Chat):

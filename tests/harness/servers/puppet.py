@@ -20,7 +20,7 @@ from typing import Any
 
 
 class Puppet:
-    """What the server does with each line; the caller reads the lines and knows how to sleep."""
+    """Handles each line; the caller reads the lines and knows how to sleep."""
 
     def __init__(self, sleep: Callable[[float], object] = time.sleep) -> None:
         self.clients: dict[str, Any] = {}

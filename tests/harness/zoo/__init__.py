@@ -21,18 +21,18 @@ BEHIND = frozenset({"deliver", "tick", "drop", "reverse"})
 """The flaws that delay every message, and the answer to SYNC with them."""
 
 MEANS = {
-    "early": "answers are written by another {thread} than messages",
-    "deliver": "messages come {ms} ms later",
-    "tick": "messages come with a timer of {ms} ms",
-    "part": "departures are announced {ms} ms later",
+    "early": "answers are written by one {thread}, messages by another",
+    "deliver": "messages come {ms} ms late",
+    "tick": "a timer delivers messages every {ms} ms",
+    "part": "departures are announced {ms} ms late",
     "greet": "clients are greeted after {ms} ms",
-    "batch": "all that is written to a client is collected for {ms} ms",
-    "echo": "the sender receives its message as well, after {ms} ms",
-    "dup": "the others receive a message again after {ms} ms",
-    "partdup": "the others hear of a departure again after {ms} ms",
-    "stranger": "a client that has not logged in receives messages, after {ms} ms",
-    "drop": "messages come {ms} ms later, but not if their sender has left by then",
-    "reverse": "messages of {ms} ms are delivered in reverse",
+    "batch": "writes to a client are collected for {ms} ms",
+    "echo": "senders also receive their own messages, after {ms} ms",
+    "dup": "the others receive each message again after {ms} ms",
+    "partdup": "departures are announced again after {ms} ms",
+    "stranger": "clients that have not logged in also receive messages, after {ms} ms",
+    "drop": "messages come {ms} ms late, and not at all if their sender has left by then",
+    "reverse": "messages are collected for {ms} ms and delivered in reverse order",
 }
 
 
@@ -44,7 +44,7 @@ class Architecture:
     words: tuple[str, ...]
     thread: str = "thread"
     tool: str = ""
-    """What must be installed; the compiler, for servers that are compiled."""
+    """The program that must be installed: the compiler for compiled servers."""
     environment: tuple[tuple[str, str], ...] = (("PYTHONPATH", str(FOLDER)),)
 
 
@@ -122,12 +122,12 @@ class ZooServer:
 
     @property
     def where(self) -> str:
-        """What is late or wrong in it."""
+        """Its flaw: the place in which it is late or wrong."""
         means = [MEANS[option.partition("=")[0]] for option in self.options]
         return "; ".join(means).format(ms=f"{self.delay_ms:g}", thread=self.architecture.thread) or "nothing"
 
     def missing(self) -> str:
-        """What this machine lacks to run it, or nothing."""
+        """The program that this machine lacks to run it; empty if none."""
         tool = self.architecture.tool
         return f"{tool} is not installed" if tool and shutil.which(tool) is None else ""
 

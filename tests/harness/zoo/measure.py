@@ -200,11 +200,11 @@ def as_markdown(data: dict[str, Any]) -> str:
     """A row for each fence, one for each server, and one for each script that passed wrongly."""
     rows = data["rows"]
     lines = [
-        "| fence | had to pass | wrong failures | had to fail | wrong passes | of them where possible |",
+        "| fence | had to pass | wrong failures | had to fail | wrong passes | of which possible |",
         "|---|---|---|---|---|---|",
         *(_sum(name, own) for name in FENCES if (own := [row for row in rows if row["fence"] == name])),
         "",
-        "| server | late or wrong in it | exact | SYNC | MSG | PING | settled |",
+        "| server | what is late or wrong | exact | SYNC | MSG | PING | none |",
         "|---|---|---|---|---|---|---|",
     ]
     for server in dict.fromkeys(row["server"] for row in rows):
@@ -244,4 +244,4 @@ def _wrong_passes(rows: Sequence[dict[str, Any]]) -> list[str]:
     ]
     if not found:
         return ["No script passed wrongly."]
-    return ["| server | fence | script | wrong passes | can it? |", "|---|---|---|---|---|", *found]
+    return ["| server | fence | script | wrong passes | possible? |", "|---|---|---|---|---|", *found]

@@ -27,11 +27,12 @@ FENCES = {
 
 
 class WrongPass(enum.Enum):
-    """When a script that must fail can pass, as docs/targets.md says it."""
+    """Whether a script that must fail can pass; docs/verdicts.md explains it."""
 
-    NEVER = "never"
-    DELAYED = "only if the server does not run for longer than the harness waits"
-    EXPECTED = "it can: the server is later than the harness waits"
+    NEVER = "no"
+    DELAYED = "only if the server was not run for longer than the harness waits"
+    EXPECTED = "yes"
+    """The server is later than the harness waits."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Script:
         return bool(self.asks) or server.flaw in self.breaks
 
     def suits(self, server: ZooServer) -> bool:
-        """Whether it is certain what this server does in the script."""
+        """True if the outcome of the script with this server is certain."""
         match self.name:
             case "relay":
                 # Lines of two clients that are handled by two workers, or read from two pipes, have no order.
@@ -142,7 +143,7 @@ SMALL_TALK = "ann> HELLO\nann< HI\n\n" * 3
 """Turns that reach no other client, as many as are watched for longer."""
 
 SCRIPTS = [
-    # What every correct server does, however late it is.
+    # Behaviour of every correct server, however late it is.
     Script("talk", "ann> MSG one\nbob< MSG ann one\ncarol< MSG ann one\n\nbob> MSG two\nann< MSG bob two\ncarol< MSG bob two"),
     Script(
         "order",
@@ -193,7 +194,7 @@ SCRIPTS = [
         "ann stops reading\nbob> MSG one\ncarol< MSG bob one\n\nann reads again\nann< MSG bob one",
     ),
     Script("split", "ann>> MSG o\nann>> ne\\n\nbob< MSG ann one", clients=("ann", "bob")),
-    # What no server of the zoo does, but for the flaws that do just that.
+    # Behaviour of no server of the zoo, except those with exactly this flaw.
     Script("twice", "ann> MSG one\nbob< MSG ann one\nbob< MSG ann one", clients=("ann", "bob"), asks="a missing line"),
     Script(
         "backwards",

@@ -1,4 +1,4 @@
-"""What the Python servers of the zoo say, and the one place in which each of them is late or wrong.
+"""The protocol of the Python servers of the zoo, and the one place in which each of them is late or wrong.
 
 A server has an architecture and at most one flaw, `KIND=MS`. The architecture passes in how it delivers: `deliver(delay_s,
 action)` runs the action where this architecture delivers messages, that much later. Answers to a client's own lines do
@@ -107,7 +107,7 @@ class Chat:
         for action in reversed(held) if "reverse" in self.options else held:
             action()
 
-    # What clients do
+    # Requests
 
     def connect(self, person: Person) -> None:
         if "greet" in self.options:
@@ -159,7 +159,7 @@ class Chat:
             if "partdup" in self.options:
                 self.deliver(self.delay_s("partdup"), lambda: self.send(others, text))
 
-    # What they receive
+    # Output
 
     def others(self, person: Person) -> list[Person]:
         return [one for one in self.rooms.get(person.room, []) if one is not person and one.name]
