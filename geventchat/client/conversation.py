@@ -32,6 +32,7 @@ from geventchat.chat.events import (
     Announcement,
     BanList,
     Confirmed,
+    Departure,
     DirectMessage,
     DirectMessageSent,
     DisconnectNotice,
@@ -66,7 +67,7 @@ from geventchat.chat.names import InvalidName, key_of, parse_room_name
 from geventchat.chat.text import clean
 from geventchat.client.display import Clock, Display
 from geventchat.client.editor import Completions
-from geventchat.client.entries import Entries
+from geventchat.client.entries import AUTOMATIC, Entries
 from geventchat.client.input import (
     Act,
     AskSecret,
@@ -125,7 +126,6 @@ MAX_PEOPLE = 20_000
 MAX_TYPING = 50
 TYPING_S = 6.0
 TYPING_EVERY_S = 3.0
-AUTOMATIC = "(automatic reply)"
 MAX_AUTOMATIC_REPLIES = 100
 # The settings that are only read at the start.
 _AT_START = {"server", "tls-ca", "name", "rooms", "screen-reader"}
@@ -527,11 +527,11 @@ class Conversation:
             self._enqueue(Outgoing(window, text))
         self._pump()
 
-    def _write(self, to: str, texts: Iterable[str], *, literal: bool) -> None:
+    def _write(self, to: str, texts: Iterable[str], *, literal: bool, automatic: bool = False) -> None:
         window = self._windows.find(key_of_person(to)) or self.current
         if self._display.linear:
             window = self.current
-        if window.is_person:
+        if window.is_person and not automatic:
             window.read()
         for text in self._sendable(texts, literal=literal):
             self._enqueue(Outgoing(window, text, to=to))
@@ -945,7 +945,8 @@ class Conversation:
                 window = self._windows.of_room(room)
                 self._meet(window, name)
                 if self.options.joins and not self._entries.is_me(name):
-                    self._entries.add(window, Kind.JOINED, "", name=name, time_ms=time_ms)
+                    where = "room" if self._is_many() else ""
+                    self._entries.add(window, Kind.JOINED, where, name=name, time_ms=time_ms)
             case Left():
                 self._gone(event)
             case TopicChanged(room, name, topic, time_ms):
@@ -1036,7 +1037,8 @@ class Conversation:
         self._entries.direct(sender, "you" if mine else recipient, text, time_ms, incoming=True)
         if not mine:
             self._entries.alert(f"{sender} → you: {text}", sender)
-            self._reply_automatically(sender)
+            if not text.startswith(AUTOMATIC):
+                self._reply_automatically(sender)
 
     def _direct_sent(self, message: DirectMessage, typed: str) -> None:
         # A message to yourself is shown when it arrives.
@@ -1057,7 +1059,7 @@ class Conversation:
         if self._away is None or key in self._answered or len(self._answered) >= MAX_AUTOMATIC_REPLIES:
             return
         self._answered.add(key)
-        self._write(sender, (f"{AUTOMATIC} {self._away}",), literal=True)
+        self._write(sender, (f"{AUTOMATIC} {self._away}",), literal=True, automatic=True)
 
     # People.
 
@@ -1073,7 +1075,9 @@ class Conversation:
             window.user_count = max(window.user_count - 1, 0)
         window.typing.pop(clean(left.name), None)
         if self.options.joins:
-            self._entries.add(window, Kind.LEFT, left.how.name.lower(), name=left.name, time_ms=left.time_ms)
+            # Version 2 of json does not say whether someone who leaves a room also leaves the chat.
+            how = Departure.LEFT if self._is_many() else left.how
+            self._entries.add(window, Kind.LEFT, how.name.lower(), name=left.name, time_ms=left.time_ms)
 
     def _roster_answered(self, request: Request, users: tuple[str, ...], count: int) -> None:
         shown_as = {Why.TYPED: Shown.EVERYONE, Why.ARRIVAL: Shown.SHORT}.get(request.why, Shown.NOTHING)
@@ -1093,12 +1097,11 @@ class Conversation:
             return
         listed = names[: shown_as.value]
         more = count - len(listed)
-        text = f"{count} here"
+        shown_in = window if self._display.linear or shown_as is Shown.SHORT else self.current
+        text = f"{count} {'here' if window is shown_in else f'in {window.title}'}"
         if listed:
             text += f": {', '.join(listed)}" + (f" and {more} more" if more > 0 else "")
-        self._entries.add(
-            window if self._display.linear or shown_as is Shown.SHORT else self.current, Kind.PEOPLE, text
-        )
+        self._entries.add(shown_in, Kind.PEOPLE, text)
 
     # Rooms.
 

@@ -224,8 +224,7 @@ class Editor:
         text, literal = self.text.rstrip("\n"), self.literal
         if not self.view.accepts(text):
             return []
-        # From the history it comes back as typed, so that a slash would begin a command.
-        self._remember(f"/{text}" if literal and text.startswith("/") else text)
+        self._remember(text, literal=literal)
         self._undo.clear()
         self._reset("")
         return [Submitted(text, literal)]
@@ -364,12 +363,17 @@ class Editor:
 
     # The history.
 
-    def _remember(self, text: str) -> None:
-        if self.view.asking or self.view.is_secret(text) or not text.strip():
+    def _remember(self, text: str, *, literal: bool) -> None:
+        # It comes back as if it had been typed.
+        typed = _as_typed(text) if literal else text
+        if self.view.asking or self.view.is_secret(typed) or not text.strip():
             return
-        if not self.history or self.history[-1] != text:
-            self.history.append(text)
-            self._unsaved.append(text)
+        if not self.history or self.history[-1] != typed:
+            self.history.append(typed)
+            # From the file, each of its lines comes back alone.
+            first, *rest = text.split("\n")
+            rest = [_as_typed(line) for line in rest if not self.view.is_secret(line)]
+            self._unsaved += [_as_typed(first) if literal else first, *rest]
 
     def _recall(self, at: int) -> None:
         if not 0 <= at <= len(self.history):
@@ -448,6 +452,12 @@ class Editor:
 
     def _replace(self, start: int, text: str) -> None:
         self._change(self.text[:start] + text + self.text[self.cursor :], start + len(text))
+
+
+def _as_typed(text: str) -> str:
+    """A message as it has to be typed: with another slash where one would begin a command."""
+    begun = text.lstrip()
+    return f"{text[: len(text) - len(begun)]}/{begun}" if begun.startswith("/") else text
 
 
 def _expanded(text: str) -> str:

@@ -22,6 +22,8 @@ from geventchat.dialects.codec import NO_ID, NO_TIME
 # A block of code without an end is one for this many lines.
 FENCED_LINES = 200
 MAX_FENCES = 100
+# What an answer begins with that nobody has typed.
+AUTOMATIC = "(automatic reply)"
 
 
 class Entries:
@@ -112,7 +114,7 @@ class Entries:
         self._append(window, entry, silent=not incoming and self._display.echoes_input)
         if incoming:
             self._count(window, entry)
-        else:
+        elif not text.startswith(AUTOMATIC):
             window.read()
         if window is not self._windows.current and not self._display.linear:
             self._windows.current.append(replace(entry))

@@ -372,7 +372,8 @@ def sendable(texts: Sequence[str], *, emoji: bool) -> list[str]:
     """The texts as they are sent: with emoji in place of their codes, and in pieces that a server takes."""
     sent: list[str] = []
     for text in texts:
-        if emoji and markup.code_line(text) is None:
+        # What somebody else wrote stays as it was.
+        if emoji and markup.code_line(text) is None and not text.startswith("> "):
             text = with_emoji(text)
         sent += _in_pieces(text)
     return sent

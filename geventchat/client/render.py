@@ -75,6 +75,7 @@ _ROLES = {
     Kind.ANNOUNCEMENT: "announcement",
     Kind.LISTED: "plain",
 }
+_CAME = {"room": "joined the room"}
 _GONE = {"left": "left the room", "kicked": "was kicked"}
 WAITING, HELD = "…", "?"
 
@@ -253,7 +254,7 @@ def _notice(entry: Entry, look: Look) -> Drawn:
     before = f"{symbol} " if symbol else ""
     match entry.kind:
         case Kind.JOINED:
-            text = f"{safe(entry.name)} joined the chat"
+            text = f"{safe(entry.name)} {_CAME.get(entry.text, 'joined the chat')}"
         case Kind.LEFT:
             text = f"{safe(entry.name)} {_GONE.get(entry.text, 'left the chat')}"
         case Kind.LISTED:

@@ -278,7 +278,7 @@ class Screen:
                 talk.select_number(int(what.removeprefix("room-")) or 10)
 
     def _save_history(self) -> None:
-        lines = [line for text in self._editor.take_unsaved() for line in text.split("\n")]
+        lines = self._editor.take_unsaved()
         if self._history is None:
             return
         try:

@@ -231,8 +231,14 @@ class View:
 
     def _hint(self, session: SessionView, editor: Editor) -> str:
         if editor.confirming:
-            where = session.conversation.current.title
-            return f"Send {editor.confirming} lines to {safe(where)}? y: send, n: drop, e: edit"
+            where = safe(session.conversation.current.title)
+            question = f"Send {editor.confirming} lines to {where}? y: send, n: drop, e: edit"
+            # In a narrow window, the answers matter more than what is asked.
+            return (
+                question
+                if width(question) + 2 <= self.columns
+                else f"Send {editor.confirming} lines? y/n, e: edit"
+            )
         if editor.search is not None:
             return f"search: {safe(editor.search)}"
         if editor.candidates:

@@ -193,11 +193,12 @@ class Window:
         self.more = self.asked_for_more = False
 
     def clear(self) -> None:
-        """Remove everything that is shown."""
+        """Remove everything that is shown. The server still has it."""
+        self.more = self.more or bool(self.ids)
         self.entries.clear()
         self.ids.clear()
         self.first_unread = self.bottom = None
-        self.more = self.asked_for_more = False
+        self.asked_for_more = False
         self.gap_id = NO_ID
 
     def _drop_oldest(self, count: int) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from made_up_results import idle, results, traffic
 
-from bench.publish import PAGES, NotPublished, blocks, conditions, filled, sentence
+from bench import tables
+from bench.metrics import Results, Run
+from bench.publish import FOLDER, PAGES, NotPublished, blocks, conditions, filled, sentence
 
 HEAD = {
     "date": "2020-02-02",
@@ -87,3 +91,15 @@ def test_the_pages_of_this_repository_can_be_filled() -> None:
     assert all(
         "14 million" in filled(page.read_text("utf-8"), content) or page.name != "README.md" for page in PAGES
     )
+
+
+def test_the_published_pages_show_what_was_measured() -> None:
+    """The figures in README.md and docs/performance.md, and the page of all results, are those of docs/benchmark/raw.json."""
+    raw = json.loads((FOLDER / "raw.json").read_text("utf-8"))
+    found = Results(Run(**run) for run in raw["runs"])
+    content = blocks(found, raw["head"])
+    for page in PAGES:
+        text = page.read_text("utf-8")
+        assert filled(text, content) == text, page.name
+    table = tables.headline(found)
+    assert table in (FOLDER / "results.md").read_text("utf-8")

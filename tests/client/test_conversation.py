@@ -909,20 +909,35 @@ def test_in_slash_the_history_has_no_ids_and_nothing_is_shown_twice() -> None:
 
 def test_a_search_goes_back_through_the_history_and_ends() -> None:
     many = Many(rooms={"lobby": state(10_000)})
-    many.say(10_001, "the needle here")
-    assert many.type("/search needle") == []
+    many.say(10_001, "the NEEDLE here")
+    # In any case.
+    assert many.type("/search Needle") == []
     for page in range(SEARCHED_PAGES):
         (request,) = many.sent()
         older = [10_000 - page * 2 - 1, 10_000 - page * 2]
         shown = many.receive(
             type="history", room="lobby", messages=past(*older), more=True, ref=request["ref"]
         )
-    assert (
-        shown == ["💡 1 message with “needle” in lobby:", "2024-01-15 12:00 bob: the needle here"]
-        or len(shown) == 2
-    )
-    assert "the needle here" in shown[1]
+    assert shown == ["💡 1 message with “Needle” in lobby:", "2024-01-15 12:00 bob: the NEEDLE here"]
     assert many.sent() == []
+
+
+def test_what_was_cleared_can_be_loaded_and_searched_again() -> None:
+    for typed, shown in (
+        ("/history", "💡 1 older message loaded: PageUp scrolls."),
+        ("/search needle", "💡 1 message with “needle” in lobby:"),
+    ):
+        many = Many(rooms={"lobby": state()})
+        many.say(1, "the needle")
+        many.type("/clear")
+        assert many.texts() == []
+        many.type(typed)
+        (request,) = many.sent()
+        assert (request["type"], request["before"]) == ("history", 2)
+        needle = {"type": "chat", "room": "lobby", "id": 1, "username": "bob", "message": "the needle"}
+        answer = many.receive(type="history", room="lobby", messages=[needle], more=False, ref=request["ref"])
+        assert shown in answer
+        assert many.texts() == ["the needle"]
 
 
 def test_a_search_without_a_result_says_so() -> None:
@@ -967,6 +982,21 @@ def test_away_answers_each_person_once() -> None:
     assert run.type("/back") == ["❌ Usage: /away TEXT. You are not away."]
     run.receive("DM zoe hi")
     assert b"DM zoe" not in run.sent()
+
+
+def test_an_automatic_reply_reads_nothing_and_is_not_answered() -> None:
+    many = Many()
+    many.type("/away at lunch")
+    many.receive(type="dm", username="bob", to="alice", message="are you there?")
+    (request,) = many.sent()
+    assert many.window("@bob").unread == 1
+    reply = f"{AUTOMATIC} at lunch"
+    many.receive(type="dm", username="alice", to="bob", message=reply)
+    many.ok(request["ref"])
+    # Whoever comes back sees that somebody has written.
+    assert (many.window("@bob").unread, many.window("@bob").mentions) == (1, 1)
+    many.receive(type="dm", username="eve", to="alice", message=f"{AUTOMATIC} on holiday")
+    assert many.sent() == []
 
 
 def test_a_quote_is_a_message_and_never_of_a_private_one_in_a_room() -> None:
@@ -1043,6 +1073,39 @@ def test_a_command_of_a_room_is_about_the_room_that_is_shown() -> None:
     assert many.type("/kick bob") == ["❌ This is a conversation with one person. Go to a room first."]
 
 
+def test_the_rooms_the_people_of_another_one_and_the_topic_can_be_asked_for() -> None:
+    many = Many()
+    many.join("dev")
+    many.type("/rooms")
+    (request,) = many.sent()
+    rooms = [{"room": "lobby", "users": 3, "topic": ""}, {"room": "dev", "users": 1, "topic": "tea"}]
+    shown = many.receive(type="rooms", rooms=rooms, ref=request["ref"])
+    assert (request["type"], shown) == ("rooms", ["💡 Rooms:", "lobby (3)", "dev (1) tea"])
+    many.type("/who lobby")
+    (request,) = many.sent()
+    assert (request["type"], request["room"]) == ("users", "lobby")
+    shown = many.receive(type="users", room="lobby", users=["bob", "eve"], user_count=2, ref=request["ref"])
+    assert shown == ["👥 2 in lobby: bob, eve"]
+    # They are in that room, and not in the one that is shown.
+    assert list(many.window("lobby").people.values()) == ["bob", "eve"]
+    assert list(many.window("dev").people.values()) == ["alice"]
+    many.type("/topic")
+    (request,) = many.sent()
+    assert (request["type"], request["room"]) == ("topic", "dev")
+    assert many.receive(type="topic", room="dev", topic="tea", ref=request["ref"]) == ["📌 Topic: tea"]
+    assert many.talk.current.topic == "tea"
+
+
+def test_in_line_older_messages_can_be_loaded() -> None:
+    run = one_room()
+    run.receive("MSG bob live")
+    run.type("/history 5")
+    assert run.sent() == b"HISTORY 5\n"
+    run.receive("HIST 1 2024-01-15T11:00:00Z bob old", "HIST 2 2024-01-15T12:00:00Z bob live", "OK")
+    entries = run.session.conversation.current.entries
+    assert [entry.text for entry in entries if entry.kind is Kind.MESSAGE] == ["old", "live"]
+
+
 def test_typing_is_known_for_a_while() -> None:
     many = Many()
     many.receive(type="typing", room="lobby", username="bob")
@@ -1054,6 +1117,71 @@ def test_typing_is_known_for_a_while() -> None:
     assert [request["type"] for request in many.sent()] == ["typing"]
     many.run.wait(TYPING_EVERY_S)
     many.talk.typed("/nick")
+    assert many.sent() == []
+
+
+@pytest.mark.parametrize(
+    ("options", "typed", "literal", "said"),
+    [
+        (NO_SCROLLBACK, "hi :wave:", False, "hi 👋"),
+        (NO_SCROLLBACK, "/me waves :wave:", False, "* alice waves 👋"),
+        (NO_SCROLLBACK, "/msg bob :tada:", False, "🎉"),
+        # A paste can be anything, such as a log.
+        (NO_SCROLLBACK, "hi :wave:", True, "hi :wave:"),
+        (Options(scrollback=0, emoji=False), "hi :wave:", False, "hi :wave:"),
+    ],
+)
+def test_codes_of_emoji_are_sent_as_emoji_where_they_were_typed(
+    options: Options, typed: str, literal: bool, said: str
+) -> None:
+    many = Many(options=options)
+    many.type(typed, literal=literal)
+    (request,) = many.sent()
+    assert request["message"] == said
+
+
+def test_a_script_sends_codes_of_emoji_as_they_are() -> None:
+    many = Many(interactive=False)
+    many.type("at 10:30: :wave:")
+    assert many.sent()[-1]["message"] == "at 10:30: :wave:"
+
+
+def test_who_enters_and_leaves_can_be_hidden() -> None:
+    for options, shown in ((NO_SCROLLBACK, True), (Options(scrollback=0, joins=False), False)):
+        many = Many(options=options)
+        assert (
+            many.receive(type="user_joined", room="lobby", username="bob")
+            == ["🟢 bob joined the room"] * shown
+        )
+        assert list(many.talk.others) == ["bob"]
+        assert (
+            many.receive(type="user_left", room="lobby", username="bob") == ["🔴 bob left the room"] * shown
+        )
+        assert list(many.talk.others) == []
+
+
+def test_in_json_somebody_leaves_a_room_and_perhaps_not_the_chat() -> None:
+    many = Many()
+    many.join("dev")
+    for room in ("dev", "lobby"):
+        where = f"#{room} " * (room == "lobby")
+        assert many.receive(type="user_joined", room=room, username="bob") == [
+            f"{where}🟢 bob joined the room"
+        ]
+        assert many.receive(type="user_left", room=room, username="bob") == [f"{where}🔴 bob left the room"]
+    # In `line` it is said how someone has left.
+    run = one_room()
+    run.type("/join dev")
+    run.receive("OK", "USER bob", "PONG end-of-users", "OK")
+    assert run.receive("INFO bob disconnected") == ["🔴 bob left the chat"]
+    assert run.receive("INFO eve left", "INFO zoe kicked") == ["🔴 eve left the room", "🔴 zoe was kicked"]
+
+
+def test_who_is_typing_is_neither_said_nor_shown_when_that_is_off() -> None:
+    many = Many(options=Options(scrollback=0, typing=False))
+    many.receive(type="typing", room="lobby", username="bob")
+    assert many.talk.writers() == []
+    many.talk.typed("hel")
     assert many.sent() == []
 
 

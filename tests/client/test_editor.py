@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from geventchat.client.editor import Action, Completions, Editor, Requested, Submitted
-from geventchat.client.input import is_secret
+from geventchat.client.input import Message, is_secret, parse_input
 from geventchat.client.keys import Key, Paste, Text
 
 
@@ -183,6 +183,26 @@ def test_it_is_text_again_when_it_comes_from_the_history() -> None:
     desk.press("up")
     # As it has to be typed.
     assert desk.line == "//quit|"
+
+
+@pytest.mark.parametrize(
+    ("pasted", "recalled", "saved"),
+    [
+        ("  /quit", "  //quit", ["  //quit"]),
+        ("one\n/quit\n  /quit", "one\n/quit\n  /quit", ["one", "//quit", "  //quit"]),
+        ("\n/quit\n//x", "\n//quit\n//x", ["", "//quit", "///x"]),
+        ("one\n/register secret", "one\n/register secret", ["one"]),
+    ],
+)
+def test_each_line_of_a_paste_comes_back_as_text(pasted: str, recalled: str, saved: list[str]) -> None:
+    """Also in the next session, where each line of the history file stands alone."""
+    desk = Desk()
+    desk.paste(pasted)
+    desk.press("enter", "up")
+    assert desk.editor.text == recalled
+    assert isinstance(parse_input(recalled), Message)
+    assert desk.editor.take_unsaved() == saved
+    assert all(isinstance(parse_input(line), Message | None) for line in saved)
 
 
 def test_a_paste_behind_a_typed_command_is_its_argument() -> None:

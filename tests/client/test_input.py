@@ -163,6 +163,7 @@ def test_a_text_that_is_too_long_for_a_line_is_sent_in_pieces_between_words() ->
 def test_codes_of_emoji_are_replaced_but_not_in_code() -> None:
     assert sendable((":wave:", "│ x :wave:"), emoji=True) == ["👋", "│ x :wave:"]
     assert sendable((":wave:",), emoji=False) == [":wave:"]
+    assert sendable(("> bob: :wave:", ":wave:"), emoji=True) == ["> bob: :wave:", "👋"]
     # As docs/client.md says.
     assert len(EMOJI) > 300
 

@@ -140,3 +140,18 @@ def test_a_picture_fits_and_needs_no_font_of_symbols(svg: ModuleType, name: str,
     assert int(ElementTree.fromstring(text).attrib["width"]) <= width
     assert len(text) < 300_000
     assert not any(map(sys.modules["symbols"].is_symbol, text))
+
+
+@pytest.mark.parametrize("name", ["session.svg", "session-narrow.svg"])
+def test_the_picture_of_the_readme_moves_and_shows_three_people_in_one_room(name: str) -> None:
+    picture = ElementTree.fromstring((PICTURES / name).read_text("utf-8"))
+    texts = ["".join(text.itertext()).strip() for text in picture.iter(f"{NAMESPACE}text")]
+    assert {"bob: nc localhost 4000", "alice: geventchat connect localhost", "carol: a browser"} <= set(texts)
+    styles = "".join(style.text or "" for style in picture.iter(f"{NAMESPACE}style"))
+    assert "@keyframes" in styles
+    # Without motion, the last moment is there.
+    assert "prefers-reduced-motion" in styles
+    # It was a real session, so no two messages have the same time.
+    times = [text for text in texts if re.fullmatch(r"\[\d\d:\d\d:\d\d\]", text)]
+    assert len(times) == len(set(times)) >= 5
+    assert {"MSG alice one room for all", "one room for all"} <= set(texts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -11,8 +12,9 @@ from typing import TYPE_CHECKING, BinaryIO
 import pytest
 
 from tests.client.raw_client import RawClient
-from tests.client.real_server import RealServer
+from tests.client.real_server import ROOT, RealServer, client_argv
 from tests.client.scripted_server import ScriptedServer
+from tests.patience import HANG_S, killed_at_the_end
 
 if TYPE_CHECKING:
     from tests.client.pty_program import PtyProgram
@@ -28,7 +30,7 @@ def test_what_was_typed_while_the_server_hung_is_said_once(
     """SIGSTOP, a message, then SIGCONT; SIGSTOP, a message, then SIGKILL, a message, and another server."""
     config = Path(environment["HOME"], ".config", "geventchat", "client.toml")
     config.parent.mkdir(parents=True)
-    config.write_text("reconnect-after = 1\n")
+    config.write_text("reconnect-after = 5\n")
     alice = terminal(server.at("json"), "--name", "alice")
     alice.expect_at_cursor("alice>")
     alice.expect("1 here: alice")
@@ -40,7 +42,11 @@ def test_what_was_typed_while_the_server_hung_is_said_once(
     server.signal(signal.SIGSTOP)
     alice.type("before it died\r")
     alice.expect("… alice: before it died")
-    alice.expect("no answer for 1 s. ")
+    alice.wait_for(
+        lambda: any("no answer for" in line and line.endswith("1 not confirmed") for line in alice.lines()),
+        "in the status bar for how long the server has not answered",
+    )
+    alice.expect("no answer for 5 s. ")
     server.kill()
     alice.type("while it was dead\r")
     alice.expect("… alice: while it was dead")
@@ -55,6 +61,30 @@ def test_what_was_typed_while_the_server_hung_is_said_once(
     assert said == ["before it died", "while it was dead"]
     # One line says what happened, however many attempts failed.
     assert sum("🔌" in line for line in alice.lines()) == 1
+
+
+def test_someone_who_only_reads_stays_while_someone_who_is_not_kept_alive_goes(
+    start_server: StartServer, terminal: Open, environment: dict[str, str]
+) -> None:
+    """In a terminal and in a pipe, with a server that disconnects idle clients after four seconds."""
+    server = start_server("--idle-timeout=4")
+    alice = terminal(server.at("json"), "--name", "alice", "--keep-alive=1")
+    alice.expect("1 here: alice")
+    argv = client_argv([server.at("line"), "--name", "ci", "--keep-alive=1"])
+    script = subprocess.Popen(
+        argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment, cwd=ROOT
+    )
+    with killed_at_the_end(script):
+        alice.expect("🟢 ci joined the room")
+        bob = terminal(server.at("line"), "--name", "bob", "--no-keep-alive")
+        bob.expect("the server disconnected you for being idle. Press Enter to reconnect.")
+        # Both have been idle for longer than bob.
+        alice.type("still here\r")
+        alice.expect("] alice: still here")
+        assert not any("🔌" in line or "🔴 ci" in line for line in alice.lines())
+        script.communicate(b"so am I\n", timeout=HANG_S)
+        assert script.returncode == 0
+        alice.expect("] ci: so am I")
 
 
 def test_a_server_shutdown_is_reported(server: RealServer, terminal: Open) -> None:

@@ -45,6 +45,7 @@ LOOKS: list[tuple[Entry, str]] = [
     (entry(Kind.DIRECT, "psst", name="bob", to="alice"), "[14:30:15] bob → you: psst"),
     (entry(Kind.DIRECT, "psst", name="alice", to="bob", own=True), "[14:30:15] you → bob: psst"),
     (entry(Kind.JOINED, name="bob"), "🟢 bob joined the chat"),
+    (entry(Kind.JOINED, "room", name="bob"), "🟢 bob joined the room"),
     (entry(Kind.LEFT, "disconnected", name="bob"), "🔴 bob left the chat"),
     (entry(Kind.LEFT, "left", name="bob"), "🔴 bob left the room"),
     (entry(Kind.LEFT, "kicked", name="bob"), "🔴 bob was kicked"),
@@ -130,6 +131,21 @@ def test_markup_is_drawn_in_styles() -> None:
     # Without a style for code, the backticks say what it is.
     assert "`c`" in plain_line(replace(SAID, text=text), LOOK)
     assert plain_line(replace(SAID, text=text), LOOK._replace(markdown=False)).endswith(text)
+
+
+def test_the_theme_own_colours_and_links_are_settings() -> None:
+    marked = replace(SAID, text="see https://a.example", mention=True)
+
+    def spans(options: Options, **colours: str) -> list[tuple[str, str]]:
+        _, _, *text = drawn(marked, look_of(options, colours, colour=True, links=True)).spans
+        return [(span.style, span.link) for span in text]
+
+    link = "https://a.example"
+    assert spans(Options()) == [("1;33", ""), ("1;33;4", link)]
+    assert spans(Options(theme="light")) == [("1;31", ""), ("1;31;4", link)]
+    assert spans(Options(theme="contrast")) == [("1;7", ""), ("1;7;4", link)]
+    assert spans(Options(), mention="italic", link="bold") == [("3", ""), ("3;1", link)]
+    assert spans(Options(links=False)) == [("1;33", "")]
 
 
 def test_own_messages_and_mentions_stand_out() -> None:

@@ -608,6 +608,18 @@ def test_a_missing_answer_is_shown_then_the_client_reconnects_and_sends_again_wh
     assert [(one["message"], one["key"]) for one in again if one["type"] == "chat"] == [("hello", "k1")]
 
 
+def test_the_seconds_without_an_answer_are_counted_on_the_screen() -> None:
+    run = online(options=Options(keep_alive=0.0, reconnect_after=0.0))
+    run.type("hello")
+    began = run.ticking.seconds
+    for second in (3, 4, 5):
+        assert run.session.deadline == began + second
+        refreshed = run.terminal.refreshed
+        run.wait(began + second - run.ticking.seconds)
+        assert run.terminal.refreshed > refreshed
+        assert run.status[0] == f"no answer for {second} s"
+
+
 def test_a_server_that_was_slow_is_not_given_up() -> None:
     run = online()
     run.type("hello")

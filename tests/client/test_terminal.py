@@ -101,7 +101,7 @@ def test_two_clients_and_nc_in_two_rooms(server: RealServer, terminal: Open, net
     bob.type("/join dev\r")
     bob.expect("bob  1:lobby [2:dev]")
     alice.type("/join dev\r")
-    bob.expect("🟢 alice joined the chat")
+    bob.expect("🟢 alice joined the room")
     alice.expect("[2:dev]")
     netcat.send("MSG anyone left? bob?")
     bob.expect("1:lobby(1!) [2:dev]")
@@ -116,7 +116,7 @@ def test_two_clients_and_nc_in_two_rooms(server: RealServer, terminal: Open, net
     bob.type("@ca\tis here\r")
     netcat.expect("MSG bob @carol is here")
     netcat.send("QUIT")
-    bob.expect("🔴 carol left the chat")
+    bob.expect("🔴 carol left the room")
     for program in (alice, bob):
         program.type("/q\r")
         assert program.exit_code() == 0
@@ -152,11 +152,14 @@ def test_a_narrowed_window_has_no_remnants(server: RealServer, terminal: Open, r
     alice.expect("] carol: a line")
     alice.type("a draft that is long enough to be wrapped, too")
     alice.expect_at_cursor("alice> a draft that is long enough to be wrapped, too")
+    cleared = alice.raw.count(b"\x1b[2J")
     alice.resize(12, 40)
     alice.wait_for(
         lambda: alice.lines()[-2:] == ["alice> a draft that is long enough to be", " wrapped, too"],
         "the draft",
     )
+    # Some terminals keep what no longer has room.
+    assert alice.raw.count(b"\x1b[2J") > cleared
     assert [line.strip() for line in alice.lines() if "wrapped" in line or "between" in line][:2] == [
         "wrapped when the window is narrow,",
         "between its words",
@@ -176,6 +179,16 @@ def test_a_narrowed_window_has_no_remnants(server: RealServer, terminal: Open, r
         "the draft",
     )
     assert not COLOUR.search(alice.raw)
+    # With the same number of rows, those that fit as before are drawn again, too.
+    cleared = alice.raw.count(b"\x1b[2J")
+    alice.resize(24, 80)
+    alice.wait_for(
+        lambda: (
+            alice.raw.count(b"\x1b[2J") > cleared
+            and any("Welcome to the chat, alice!" in line for line in alice.lines())
+        ),
+        "what fits as before",
+    )
 
 
 def test_a_paste_is_text_and_none_of_it_is_lost(
@@ -265,7 +278,7 @@ def test_ctrl_z_suspends_and_fg_goes_on(
     carol = raw_client("carol")
     client = " ".join(client_argv([server.at("line"), "--name", "alice"]))
     shell = PtyProgram(
-        [bash, "-c", f"set -m; {client}; echo stopped $?; fg; echo ended $?"],
+        [bash, "-c", f"set -m; {client}; echo stopped $?; stty -a; fg; echo ended $?"],
         environment,
         rows=24,
         columns=80,
@@ -276,6 +289,9 @@ def test_ctrl_z_suspends_and_fg_goes_on(
         shell.expect_at_cursor("alice> a draft")
         shell.type(CTRL_Z)
         shell.expect_output(b"stopped 148")
+        shell.expect_output(b" icanon")
+        assert b"-icanon" not in shell.raw
+        assert shell.raw.index(b"\x1b[?1049l") < shell.raw.index(b"stopped 148")
         shell.expect_at_cursor("alice> a draft")
         carol.send("MSG welcome back")
         shell.expect("] carol: welcome back")
@@ -405,6 +421,110 @@ def test_settings_are_read_and_a_history_that_cannot_be_written_does_not_matter(
     alice.expect("[1:dev]")
     alice.type("hi\r")
     alice.wait_for(lambda: "zoe: hi" in alice.lines(), "a message without a time")
+
+
+def test_what_was_read_is_remembered_until_the_next_session(
+    server: RealServer, terminal: Open, raw_client: LogIn
+) -> None:
+    carol = raw_client("carol")
+    carol.send("JOIN remembered")
+    carol.expect_end("OK", 2)
+    alice = terminal(f"json://alice@{server.at('json')}/remembered")
+    alice.expect("2 here: carol, alice")
+    carol.send("MSG read")
+    alice.expect("] carol: read")
+    alice.type("/q\r")
+    assert alice.exit_code() == 0
+    carol.send("MSG missed")
+    carol.send("PING")
+    carol.expect("PONG")
+    again = terminal(f"json://alice@{server.at('json')}/remembered")
+    again.wait_for(
+        lambda: (
+            [
+                line.rpartition("carol: ")[2].strip("─ ")
+                for line in again.lines()
+                if "carol: " in line or "──" in line
+            ]
+            == ["read", "new since you left", "missed"]
+        ),
+        "what was read, a line, and what was missed",
+    )
+
+
+def test_themes_and_colours_are_read_from_the_file_and_a_theme_can_be_typed(
+    server: RealServer, terminal: Open, raw_client: LogIn, tmp_path: Path
+) -> None:
+    config = tmp_path / ".config" / "geventchat" / "client.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text('theme = "light"\n[colours]\nstatus = "black on-cyan"\n')
+    carol = raw_client("carol")
+    alice = online(terminal(server.at("line"), "--name", "alice"), "alice")
+    # The default theme has no magenta names, and its status bar is reversed.
+    alice.expect_output(b"\x1b[30;46m")
+    assert b"\x1b[7m" not in alice.raw
+    carol.send("MSG alice: one")
+    alice.expect_output(b"\x1b[1;31malice: one")
+    alice.type("/set theme contrast\r")
+    alice.expect("theme = contrast")
+    carol.send("MSG alice: two")
+    alice.expect_output(b"\x1b[1;7malice: two")
+    # What was shown before is drawn anew, and own colours stay.
+    alice.expect_output(b"\x1b[1;7malice: one")
+    assert b"\x1b[7m" not in alice.raw
+
+
+def test_without_colour_bold_and_reverse_remain(
+    server: RealServer, terminal: Open, raw_client: LogIn
+) -> None:
+    carol = raw_client("carol")
+    alice = online(terminal(server.at("json"), "--name", "alice", NO_COLOR="1"), "alice")
+    carol.send("MSG **look** here")
+    alice.expect("] carol: look here")
+    row, line = next((row, line) for row, line in enumerate(alice.screen.display) if "look here" in line)
+    cells = alice.screen.buffer[row]
+    assert (cells[line.index("look")].bold, cells[line.index("here")].bold) == (True, False)
+    row, line = next((row, line) for row, line in enumerate(alice.screen.display) if "[1:lobby]" in line)
+    assert alice.screen.buffer[row][line.index("lobby")].reverse
+    assert not COLOUR.search(alice.raw)
+
+
+def test_the_title_is_given_back_and_it_and_links_can_be_turned_off(
+    server: RealServer, terminal: Open, tmp_path: Path
+) -> None:
+    alice = online(terminal(server.at("line"), "--name", "alice"), "alice")
+    alice.expect_output(b"\x1b]2;")
+    alice.type("/q\r")
+    assert alice.exit_code() == 0
+    saved, shown, restored = (alice.raw.index(one) for one in (b"\x1b[22;2t", b"\x1b]2;", b"\x1b[23;2t"))
+    assert saved < shown < restored
+    config = tmp_path / ".config" / "geventchat" / "client.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text("title = false\nlinks = false\n")
+    bob = online(terminal(server.at("line"), "--name", "bob"), "bob")
+    bob.type("see https://a.example\r")
+    bob.expect("] bob: see https://a.example")
+    assert b"\x1b]" not in bob.raw
+
+
+def test_a_screen_reader_gets_words_and_the_room(
+    server: RealServer, terminal: Open, raw_client: LogIn
+) -> None:
+    carol = raw_client("carol")
+    carol.send("JOIN reading")
+    carol.expect_end("OK", 2)
+    alice = terminal(f"json://alice@{server.at('json')}/reading", "--screen-reader")
+    alice.expect("2 here: carol, alice")
+    alice.type("/join elsewhere\n")
+    alice.expect("You are in elsewhere.")
+    carol.send("MSG alice: **look**")
+    alice.expect("] In reading: Mention. carol: alice: look")
+    carol.send("DM alice psst")
+    alice.expect("] Direct message from carol to you: psst")
+    alice.type("/dm nobody psst\n")
+    alice.expect("Error: nobody is not here. Not sent: psst")
+    assert b"\x1b" not in alice.raw
+    assert not any(ord(letter) > 0x2000 for line in alice.lines() for letter in line)
 
 
 @pytest.mark.parametrize(

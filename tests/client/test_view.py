@@ -142,6 +142,9 @@ def test_a_question_about_a_paste_is_asked_in_the_status_bar() -> None:
     assert " Send 200 lines to lobby? y: send, n: drop, e: edit" in rows
     # The draft takes a third of the window, and its end is seen.
     assert rows[-4:] == ["line 196", "line 197", "line 198", "line 199"]
+    screen.view = View(LOOK, 30, 12)
+    assert screen.rows()[-5] == " Send 200 lines? y/n, e: edit"
+    screen.view = View(LOOK, 60, 12)
     screen.editor.handle(Key("ctrl-c"))
     screen.editor.handle(Paste("/quit"))
     assert screen.rows()[-2] == " pasted: this is a message, not a command"
@@ -221,9 +224,7 @@ def test_the_single_row_of_a_question_moves_sideways() -> None:
     screen.editor.handle(Key("home"))
     before, behind = screen.view.single_row(screen.session, screen.editor)
     assert row_text(before) == "alice> "
-    assert row_text(behind) == "a long answer"[: 20 - 8 + 1][:12] or row_text(behind).startswith(
-        "a long answ"
-    )
+    assert row_text(behind) == "a long answe"
 
 
 def test_only_rows_that_changed_are_written() -> None:

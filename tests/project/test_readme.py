@@ -6,6 +6,9 @@ import re
 import sys
 from pathlib import Path
 
+from bench.rounds import plan
+from bench.servers import SERVERS
+from bench.workloads import FULL, quick
 from harness import Command, Grade, Outcome, parse, play
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,3 +39,43 @@ def test_the_transcript_is_that_of_the_picture_and_its_grade_the_one_that_is_sho
     assert played.outcome is Outcome.PASSED
     assert played.grade is Grade.ANSWERED
     assert verdict.endswith(" (answered)")
+
+
+def test_the_first_screen_has_one_line_to_clone_with_a_placeholder_and_one_command() -> None:
+    """What it is, how to get it, one command, a picture, and one plain sentence about its speed: before the first heading."""
+    first = README.split("\n## ")[0]
+    assert re.findall(r"^git clone .*$", README, re.MULTILINE) == [
+        "git clone ADDRESS-OF-THIS-REPOSITORY geventchat && cd geventchat"
+    ]
+    assert (
+        first.index("git clone") < first.index(RUN) < first.index("<picture>") < first.index("In a chat of")
+    )
+    assert len(first.splitlines()) < 35
+    (sentence,) = re.findall(r"<!-- benchmark: sentence -->\n(.*\n)<!-- end of sentence -->", first)
+    assert sentence.count(".\n") == 1
+
+
+def test_every_picture_is_a_file_of_this_repository() -> None:
+    """So there is no badge, which would be a picture of another server's and can become false by itself."""
+    pictures = re.findall(r'!\[[^\]]*\]\(([^)]+)\)|(?:src|srcset)="([^"]+)"', README)
+    names = [markdown or html for markdown, html in pictures]
+    assert len(names) >= 4
+    for name in names:
+        assert (ROOT / name).is_file(), name
+
+
+def test_the_grades_are_explained_behind_the_transcript() -> None:
+    explained = README.split("1 passed in", 1)[1].split("\n\n", 2)[1]
+    assert [grade for grade in map(str, Grade) if f"`{grade}`:" not in explained] == []
+
+
+def test_the_benchmark_says_how_long_it_takes_and_that_there_is_a_short_one() -> None:
+    chosen = list(SERVERS)
+    full_s = sum(run.workload.expected_s(run.server) for run in plan(FULL, chosen))
+    quick_s = sum(run.workload.expected_s(run.server) for run in plan(quick(), chosen))
+    # Some runs are repeated, which an estimate does not know.
+    assert (0.6 * 35 * 60 < full_s < 35 * 60, 0.5 * 60 < quick_s < 60) == (True, True), (full_s, quick_s)
+    text = " ".join(README.split())
+    assert "`.venv/bin/pip install -q -e '.[bench]' && .venv/bin/python -m bench` measures all of it" in text
+    assert "in about 35 minutes" in text
+    assert re.search(r"python -m bench --quick` makes a rougher comparison in about one minute", text)
