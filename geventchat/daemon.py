@@ -4,6 +4,7 @@ Invariants:
 - Threads write the ready lines and the log. A stuck reader delays neither the chat nor its shutdown.
 - After the first signal the process ends within the shutdown time-out and one second, whatever is stuck.
 - A second SIGTERM or SIGINT ends it at once.
+- A signal that comes while a new program takes over is passed on to it, and is never the second one there.
 """
 
 from __future__ import annotations
@@ -52,6 +53,12 @@ _LOOK_S = 0.005
 _LEAVE_S = 1.0
 # How often the server tells systemd that it is alive, and looks for orphans.
 _TEND_S = 5.0
+# The second of these signals ends the process at once.
+_AT_ONCE = (signal.SIGTERM, signal.SIGINT)
+# Comes after all others that wait, because of its number. Shows that those have been received.
+_LAST = signal.SIGRTMIN
+# How long a process that ends waits until its signals have been passed on.
+_PASS_ON_S = 5.0
 # The log gets the rest of the shutdown time-out for its last lines, within these bounds.
 _LEAST_FLUSH_S = 0.3
 _MOST_FLUSH_S = 2.0
@@ -64,15 +71,15 @@ def run(settings: Settings, read_settings: Callable[[], Settings], words: Sequen
     """
     clock = SystemClock()
     config, program = settings.config, settings.program
-    signals = Signals(clock, config.shutdown_s)
+    predecessor = Predecessor.find(os.environ)
+    signals = Signals(clock, config.shutdown_s, None if predecessor is None else predecessor.pid)
     raise_descriptor_limit()
     _spare_the_collector()
     output: LineWriter[str] = LineWriter(_descriptor(sys.stdout), "geventchat-output")
     log = LogWriter(_descriptor(sys.stderr), program.log_format, program.log_level, clock)
-    predecessor = Predecessor.find(os.environ)
     try:
         server = Server(config, clock=clock, log=log, sockets=inherited_sockets(os.environ))
-        process = Process(server, settings, read_settings, words, log, output, clock)
+        process = Process(server, settings, read_settings, words, log, output, clock, signals)
         if predecessor is None:
             server.start()
             try:
@@ -132,6 +139,7 @@ class Process:
         log: LogWriter,
         output: LineWriter[str],
         clock: Clock,
+        signals: Signals,
     ) -> None:
         self._server = server
         self._words = words
@@ -141,6 +149,7 @@ class Process:
         self._program = settings.program
         self._read_settings = read_settings
         self._log = log
+        self._signals = signals
         self._clock = clock
         self._reloading = False
         self._upgrading = False
@@ -164,10 +173,6 @@ class Process:
     @log_level.setter
     def log_level(self, level: str) -> None:
         self._log.level = level
-
-    def facts(self) -> dict[str, Any]:
-        """More facts about the process for the status."""
-        return {}
 
     def reload(self) -> Answer:
         """Read the settings again and let them count; the answer names what has changed. If one is wrong, nothing changes."""
@@ -247,8 +252,8 @@ class Process:
             handed_over = predecessor.receive()
             server.start(handed_over)
             predecessor.understood()
-            server.go_on()
-            self.open_admin_socket(server.take_admin_socket())
+            admin = server.go_on()
+            self.open_admin_socket(admin)
             # All of it lives on.
             gc.freeze()
             predecessor.serving()
@@ -306,7 +311,7 @@ class Process:
         deadline = self._clock.monotonic() + _MOMENT_S
         # Write what waits for the disk now, while the clients are still served.
         gevent.get_hub().threadpool.apply(self._server.storage.settle)
-        while self._reloading or self.backing_up or not self._server.can_be_handed_over:
+        while self._reloading or self.backing_up or not self._server.state.can_be_handed_over:
             if self._clock.monotonic() > deadline:
                 raise HandoverFailed("somebody's command takes too long; try again")
             gevent.sleep(_LOOK_S)
@@ -321,7 +326,7 @@ class Process:
                 storage.suspend()
                 buffers = Buffers()
                 admin = None if self._admin is None else self._admin.fileno()
-                successor.hand_over(self._server.to_parts(buffers.keep, admin), buffers)
+                successor.hand_over(self._server.state.to_parts(buffers.keep, admin), buffers)
                 successor.go()
         except BaseException:
             # The successor can have begun to write.
@@ -333,15 +338,17 @@ class Process:
     def _leave(self, successor: Successor, begun: float, at_once: Callable[[Answer], object]) -> NoReturn:
         """End the process after another one has taken over its clients. The event loop must not run again."""
         try:
+            self._signals.pass_on_to(successor.pid)
             self._notifier.notify(f"MAINPID={successor.pid}")
             pause_s = round(self._clock.monotonic() - begun, 3)
             at_once({"done": {"pid": successor.pid, "pause_s": pause_s}})
-            left = self._server.leave_behind()
+            left = self._server.state.leave_behind()
             for connection in left:
                 connection.send_away()
             _read_to_the_end([connection.fileno for connection in left], self._clock)
             self._log.close(_MOST_FLUSH_S)
             self._output.close(_LEAST_FLUSH_S)
+            self._signals.wait_until_passed_on(_PASS_ON_S)
         finally:
             os._exit(0)
 
@@ -387,16 +394,23 @@ class Signals:
     """The signals of the process, received by a thread, because a thread also runs while the main thread is stuck.
 
     SIGTERM and SIGINT stop the server, and so does SIGHUP if the terminal is gone that the server was started on. Any other
-    SIGHUP means that the settings are to be read again, and SIGUSR2 that a new program is to take over.
+    SIGHUP means that the settings are to be read again, and SIGUSR2 that a new program is to take over. What comes before
+    the server runs, or while nobody is served because a new program takes over, is acted on afterwards: by the process that
+    serves then.
     """
 
-    def __init__(self, clock: Clock, shutdown_s: float) -> None:
-        """Call this before any other thread is started: a thread inherits which signals are blocked."""
+    def __init__(self, clock: Clock, shutdown_s: float, predecessor: int | None) -> None:
+        """Call this before any other thread is started: a thread inherits which signals are blocked.
+
+        `predecessor` is the process that this one takes over from, if there is one.
+        """
         self._clock = clock
         self._shutdown_s: Callable[[], float] = lambda: shutdown_s
+        self._predecessor = predecessor
+        self._successor: int | None = None
         self._first = Event()
         self._had_terminal = _has_terminal()
-        self._signals = {signal.SIGTERM, signal.SIGINT, signal.SIGUSR2}
+        self._signals = {signal.SIGTERM, signal.SIGINT, signal.SIGUSR2, _LAST}
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
             # nohup ignores it, so that the server outlives its terminal.
             self._signals.add(signal.SIGHUP)
@@ -404,6 +418,10 @@ class Signals:
         loop = gevent.get_hub().loop
         self._stop, self._hangup, self._upgrade = loop.async_(), loop.async_(), loop.async_()
         self._stop.start(self._first.set)
+        # The watchers of those that have been received and not been acted on; guarded by the lock, like `_successor`.
+        self._received: dict[int, Any] = {}
+        self._lock = threading.Lock()
+        self._all_passed_on = threading.Event()
         threading.Thread(target=self._receive, name="geventchat-signals", daemon=True).start()
 
     def wait(
@@ -414,31 +432,84 @@ class Signals:
         `shutdown_s` is the time that stopping can take by then.
         """
         self._shutdown_s = shutdown_s
-        self._hangup.start(gevent.spawn, reload)
-        self._upgrade.start(gevent.spawn, upgrade)
+        self._hangup.start(gevent.spawn, self._act_on, signal.SIGHUP, reload)
+        self._upgrade.start(gevent.spawn, self._act_on, signal.SIGUSR2, upgrade)
+        with self._lock:
+            # A watcher forgets what comes before it is started.
+            for watcher in self._received.values():
+                watcher.send()
         self._first.wait()
         self._stop.close()
         self._hangup.close()
         self._upgrade.close()
 
+    def pass_on_to(self, pid: int) -> None:
+        """Have another process, which serves now, act on what this one has not acted on, and on what comes from now on."""
+        with self._lock:
+            self._successor = pid
+            for number in self._received:
+                _send_signal(pid, number)
+
+    def wait_until_passed_on(self, within_s: float) -> None:
+        """Wait until another process has everything that this one has been sent by now, at most this long."""
+        os.kill(os.getpid(), _LAST)
+        self._all_passed_on.wait(within_s)
+
+    def _act_on(self, number: int, act: Callable[[], object]) -> None:
+        with self._lock:
+            self._received.pop(number, None)
+        act()
+
     def _receive(self) -> None:
         while True:
-            received = signal.sigwait(self._signals)
-            if received == signal.SIGUSR2:
-                self._upgrade.send()
-            elif received == signal.SIGHUP and (_has_terminal() or not self._had_terminal):
-                self._hangup.send()
+            first = signal.sigwaitinfo(self._signals)
+            if first.si_signo == signal.SIGUSR2:
+                watcher = self._upgrade
+            elif first.si_signo == signal.SIGHUP and (_has_terminal() or not self._had_terminal):
+                watcher = self._hangup
             else:
+                watcher = self._stop
+            if self._is_passed_on(first.si_signo, watcher):
+                continue
+            watcher.send()
+            if watcher is self._stop:
                 break
         within_s = min(self._shutdown_s() + _GRACE_S, threading.TIMEOUT_MAX)
         end_at = self._clock.monotonic() + within_s
-        self._stop.send()
+        # Ctrl-C and service managers send a signal to both processes: what the old one passes on is not a second one.
+        sent_here = first.si_pid != self._predecessor
         while (left_s := end_at - self._clock.monotonic()) > 0:
             again = signal.sigtimedwait(self._signals, left_s)
             # A terminal that closes can send SIGHUP twice, once by its shell and once by the kernel.
-            if again is not None and again.si_signo in (signal.SIGTERM, signal.SIGINT):
-                os._exit(128 + again.si_signo)
+            if (
+                again is None
+                or self._is_passed_on(again.si_signo, self._stop)
+                or again.si_signo not in _AT_ONCE
+            ):
+                continue
+            if again.si_pid != self._predecessor:
+                if sent_here:
+                    os._exit(128 + again.si_signo)
+                sent_here = True
         os._exit(EXIT_DEADLINE)
+
+    def _is_passed_on(self, number: int, watcher: Any) -> bool:
+        """Note what has been received, or pass it on if another process serves by now."""
+        with self._lock:
+            if self._successor is None:
+                self._received[number] = watcher
+                return False
+            if number == _LAST:
+                self._all_passed_on.set()
+            else:
+                _send_signal(self._successor, number)
+            return True
+
+
+def _send_signal(pid: int, number: int) -> None:
+    # It can have ended already.
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
 
 
 def _reap_orphans() -> None:

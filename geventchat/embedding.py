@@ -1,4 +1,4 @@
-"""The events that a program which embeds the server receives, and its callbacks.
+"""The events that a program which embeds the server receives, its callbacks, and how it waits for slow readers.
 
 Knows neither the server nor its connections. Everything here belongs to the thread of the server.
 
@@ -14,16 +14,20 @@ from __future__ import annotations
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar, cast
 
 import gevent
 from gevent.event import Event as Flag
-from gevent.hub import Hub
 
 from geventchat.chat import events as chat
+from geventchat.chat.results import Busy
 from geventchat.exhaustive import assert_never
 from geventchat.log import LogEvent
+
+# Where the program waits at gates: one queue beside those of the addresses.
+_PROGRAM = "program"
 
 _HOW: dict[chat.Departure, Literal["disconnected", "left", "kicked"]] = {
     chat.Departure.DISCONNECTED: "disconnected",
@@ -220,13 +224,46 @@ class Subscription(Generic[E]):
 
 # --- The program as an author ----------------------------------------------------------------------------------------
 
+T = TypeVar("T")
 
-class AtGate:
-    """A greenlet of the program that waits at a gate."""
 
-    def __init__(self, hub: Hub) -> None:
-        self._hub = hub
+class AtGates:
+    """The greenlets of the program that wait until recipients can follow."""
+
+    def __init__(self) -> None:
+        self._waiting: set[Any] = set()
+
+    def when_open(self, attempt: Callable[[], T | Busy], timeout: float | None) -> T:
+        """Make an attempt, waiting at the gate that keeps it from succeeding, `timeout` seconds at most: then TimeoutError."""
+        result = attempt()
+        if not isinstance(result, Busy):
+            return result
+        error = TimeoutError("the room cannot follow")
+        if timeout is not None and timeout <= 0:
+            raise error
+        with gevent.Timeout(timeout, error), self._here():
+            while isinstance(result, Busy):
+                # What has begun goes on; the rest has changed nothing yet.
+                if result.go_on is not None:
+                    attempt = cast(Callable[[], T | Busy], result.go_on)
+                with result.gate.passage(self, _PROGRAM):
+                    result = attempt()
+        return result
 
     def until_passed(self, watcher: Any) -> None:
         """Wait until the watcher fires."""
-        self._hub.wait(watcher)
+        gevent.get_hub().wait(watcher)
+
+    def end(self) -> None:
+        """Have all of them fail: the server has stopped."""
+        for waiting in list(self._waiting):
+            gevent.kill(waiting, RuntimeError("the server has stopped"))
+
+    @contextmanager
+    def _here(self) -> Iterator[None]:
+        waiting = gevent.getcurrent()
+        self._waiting.add(waiting)
+        try:
+            yield
+        finally:
+            self._waiting.discard(waiting)

@@ -335,6 +335,7 @@ class Predecessor:
 
     def __init__(self, descriptor: int) -> None:
         self._socket = socket.socket(fileno=descriptor)
+        self.pid = os.getppid()
         self._socket.set_inheritable(False)
 
     @staticmethod

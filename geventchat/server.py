@@ -1,23 +1,20 @@
-"""The server: composes the chat, its listeners and its connections; starts and stops them.
+"""The server: composes the chat, its listeners and its connections; starts, changes and stops them.
 
-A program that embeds it also learns here what happens, and can speak and kick.
+A program that embeds it also learns here what happens, and can speak and kick. What becomes of an accepted socket is in
+`net/acceptor.py`, and what is handed over to a new program in `handover_state.py`.
 """
 
 from __future__ import annotations
 
 import secrets
-import select
 import socket
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
-from itertools import islice
 from types import TracebackType
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import gevent
-from gevent.event import Event
 
 from geventchat.ban_list import read_bans
 from geventchat.chat.addresses import parse_address
@@ -37,11 +34,10 @@ from geventchat.chat.events import (
 from geventchat.chat.history import RoomLog
 from geventchat.chat.names import InvalidName, Name, parse_name, parse_room_name
 from geventchat.chat.passwords import Password
-from geventchat.chat.results import Busy, Done, More
+from geventchat.chat.results import Done, More
 from geventchat.chat.room_list import logs_of
 from geventchat.chat.rooms import Room
 from geventchat.chat.sessions import NoListener, Session
-from geventchat.chat.states import BadState, State
 from geventchat.chat.storage import Storage
 from geventchat.chat.text import clean
 from geventchat.clock import Clock, SystemClock
@@ -49,21 +45,21 @@ from geventchat.dialects import ALL_DIALECTS, DIALECTS
 from geventchat.dialects.dialect import Dialect
 from geventchat.dialects.framing import LineFraming
 from geventchat.dialects.telnet import TelnetFraming
-from geventchat.embedding import AtGate, E, RoomInfo, Subscription, values_of
-from geventchat.handover import HandedOver, Part
+from geventchat.embedding import AtGates, E, RoomInfo, Subscription, values_of
+from geventchat.handover import HandedOver
+from geventchat.handover_state import Handed, ServerState
 from geventchat.log import AddressLog, Log, LogEvent, to_logging
-from geventchat.net.admission import Admission, fit_to_descriptors, origin_of
+from geventchat.net.acceptor import Acceptor, Connections
+from geventchat.net.admission import Admission, fit_to_descriptors
 from geventchat.net.announcer import Announcer
-from geventchat.net.connection import ChatService, Connection, Counts, ServerContext
-from geventchat.net.delivery import Buffer, Delivery, Encoding
+from geventchat.net.connection import ChatService, Connection, Counts, ServerContext, chat_service_of
+from geventchat.net.delivery import Delivery, Encoding
 from geventchat.net.listener import Listener
 from geventchat.net.loop_delay import LoopDelay
-from geventchat.net.opening import Opening, ProxiedOpening
-from geventchat.net.service import Accepted, OpenConnection, ServedConnection, Service
+from geventchat.net.service import Service
 from geventchat.net.tls import Certificate
-from geventchat.net.transport import Transport
 from geventchat.net.turns import InputTurns, Turns
-from geventchat.net.waiter import CloseReason, HangupWatch
+from geventchat.net.waiter import HangupWatch
 from geventchat.rate import Rate
 from geventchat.services.passwords import Hasher
 from geventchat.services.storage import import_storage, open_storage
@@ -72,14 +68,7 @@ from geventchat.settings import Config, ConfigError, IdleNotice, Limits, Listen,
 from geventchat.web.origins import Origins, read_origin
 
 T = TypeVar("T")
-
-# How many clients a part of what is handed over has: the next part is made while another process takes this one over.
-_CLIENTS_AT_ONCE = 100
-# How long those who have said something are served alone, before the next few of the others are.
-_BETWEEN_CLIENTS_S = 0.005
-
-# Where the program waits at gates: one queue beside those of the addresses.
-_PROGRAM = "program"
+_Table = TypeVar("_Table", Config, Limits)
 
 _IDLE_NOTICES = {
     IdleNotice.INFO: DisconnectNotice(NoticeReason.IDLE),
@@ -87,7 +76,6 @@ _IDLE_NOTICES = {
     IdleNotice.NONE: None,
 }
 
-_Table = TypeVar("_Table", Config, Limits)
 # The storage gets the rest of the shutdown time-out to write what is queued, and at least this.
 _LEAST_CLOSE_S = 0.3
 
@@ -132,87 +120,6 @@ def _is_exposed(listen: Listen) -> bool:
     return listen.host != "localhost" if address is None else not address.is_loopback
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
-    """Where the clients of one listener go."""
-
-    service: Service
-    scheme: str
-    # What they shake hands with first; None without TLS.
-    certificate: Certificate | None
-    # Proxies can connect there for others.
-    proxied: bool
-
-
-class _Handed:
-    """What another process has handed over, with its descriptors as what they are."""
-
-    def __init__(self, handed_over: HandedOver) -> None:
-        self.state, found = next(handed_over.parts)
-        self.parts = handed_over.parts
-        self.find = handed_over.buffers.find
-        descriptors = iter(found)
-        self.admin = socket.socket(fileno=next(descriptors)) if self.state["has_admin"] else None
-        self.lock = next(descriptors) if self.state["has_lock"] else None
-        opened = [(one, socket.socket(fileno=next(descriptors))) for one in self.state["listeners"]]
-        inherited = self.state["inherited"]
-        # Those of systemd come last.
-        own, systemd = opened[: len(opened) - inherited], opened[len(opened) - inherited :]
-        self.inherited = [(str(one["scheme"]), sock) for one, sock in systemd]
-        self._listeners = {
-            _place(one["scheme"], one["host"], one["port"], one["path"]): sock for one, sock in own
-        }
-
-    def epoch(self) -> str:
-        """That of the ids."""
-        return str(self.state["chat"]["epoch"])
-
-    def listener(self, listen: Listen) -> socket.socket | None:
-        """The socket that listens at this address, if the other process had it."""
-        return self._listeners.pop(_place(listen.scheme, listen.host, listen.port, listen.path), None)
-
-    def close(self) -> None:
-        """Close what is not needed: the sockets of addresses that the settings no longer have."""
-        for sock in self._listeners.values():
-            sock.close()
-
-
-class _Alike:
-    """States of one kind, many of which have much in common: of each, what differs from the first one."""
-
-    def __init__(self) -> None:
-        self.state: State = {"first": None, "others": []}
-
-    def add(self, state: State | None) -> None:
-        """Add the next one, which can be missing."""
-        first = self.state["first"]
-        if state is not None and first is None:
-            first = self.state["first"] = state
-        if state is not None:
-            state = {key: value for key, value in state.items() if first[key] != value}
-        self.state["others"].append(state)
-
-    @staticmethod
-    def read(state: State) -> Iterator[State | None]:
-        """All of them, in order."""
-        first = state["first"]
-        return (None if one is None else {**first, **one} for one in state["others"])
-
-
-def _divided(many: Iterable[T], size: int) -> Iterator[list[T]]:
-    rest = iter(many)
-    while some := list(islice(rest, size)):
-        yield some
-
-
-def _place(*parts: object) -> tuple[object, ...]:
-    return parts
-
-
-def _chat_service(service: Service) -> object:
-    return getattr(service, "chat", service)
-
-
 class _Answer(NoListener):
     """The program as a client that keeps the answer to its command."""
 
@@ -250,12 +157,9 @@ class Server:
             raise ConfigError("name", f"name: {name!r} is not a name that a person could have") from None
         self._is_named = name is not None
         self._sockets = list(sockets)
-        # What has been handed over ahead.
+        # What another process has handed over: the logs of the rooms, which come ahead, and the rest until `go_on`.
         self._logs: dict[str, RoomLog] = {}
-        # Sessions of clients that could not be handed over.
-        self._lost: list[Session] = []
-        # What another process has handed over for the program, and not for the server.
-        self._admin: socket.socket | None = None
+        self._handed: Handed | None = None
         self._operators_of(self.config)
         self._clock = clock or SystemClock()
         self._log = log
@@ -264,7 +168,7 @@ class Server:
         self._chat_limits = self.config.limits.chat
         # By the files of the certificate and of its key.
         self._certificates: dict[tuple[str, str], Certificate] = {}
-        self._connections: dict[int, OpenConnection] = {}
+        self._connections = Connections(self._on_closed)
         self._hangups: HangupWatch | None = None
         self._input_turns: InputTurns | None = None
         self._origins = Origins((), map(read_origin, self.config.web_origins))
@@ -274,11 +178,7 @@ class Server:
         self._context: ServerContext | None = None
         self._hub: Any = None
         self._subscriptions: dict[Subscription[Any], None] = {}
-        # The greenlets of the program that wait at a gate.
-        self._waiters: set[Any] = set()
-        self._numbers = 0
-        self._empty = Event()
-        self._empty.set()
+        self._at_gates = AtGates()
         self._stopping = False
 
     def prepare(self, ahead: Iterable[Any]) -> None:
@@ -308,7 +208,7 @@ class Server:
         log = AddressLog(
             self._log, limits.address_log_lines_per_s, limits.address_burst_log_lines, self._clock
         )
-        handed = None if handed_over is None else _Handed(handed_over)
+        handed = None if handed_over is None else Handed(handed_over)
         storage = open_storage(
             self.config.data,
             limits,
@@ -371,18 +271,26 @@ class Server:
                 self._sockets += handed.inherited
             for listen, opened in self._addresses_to_serve():
                 certificate = self._certificate_of(listen)
-                route = Route(services[listen.service], listen.scheme, certificate, not listen.is_unix)
-                on_connect = partial(self._on_connect, route, context)
+                acceptor = Acceptor(
+                    self._connections,
+                    context,
+                    services[listen.service],
+                    listen.scheme,
+                    certificate,
+                    self._is_proxy,
+                )
                 owns_path = opened is None
                 if opened is None and handed is not None:
                     opened = handed.listener(listen)
-                listener = Listener(listen, on_connect, self._log, opened, owns_path)
+                listener = Listener(listen, acceptor.accept, self._log, opened, owns_path)
                 self._listeners.append((listen, listener))
             self._context, self._hub = context, hub
             if handed is None:
                 self._listen()
             else:
-                self._take_over(handed)
+                logs, self._logs = self._logs, {}
+                self.state.take_over(handed, logs)
+                self._handed = handed
         except BaseException:
             self._context = None
             self._close_listeners()
@@ -424,7 +332,7 @@ class Server:
     @property
     def clients(self) -> int:
         """The number of connections, logged in or not."""
-        return len(self._connections)
+        return len(self._connections.open)
 
     def stop(self, timeout: float | None = None) -> bool:
         """Stop accepting, send everyone a notice and what is pending, close. False if something was left at the deadline.
@@ -433,27 +341,26 @@ class Server:
         returns at once.
         """
         if self._stopping:
-            return not self._connections
+            return not self._connections.open
         self._stopping = True
-        self._log(LogEvent.STOPPING, clients=len(self._connections))
+        self._log(LogEvent.STOPPING, clients=self.clients)
         self._close_listeners()
-        for connection in list(self._connections.values()):
+        for connection in list(self._connections.open.values()):
             connection.shut_down()
         within_s = self.config.shutdown_s if timeout is None else timeout
         deadline = self._clock.monotonic() + within_s
-        orderly = bool(self._empty.wait(within_s))
+        orderly = self._connections.wait_until_empty(within_s)
         if not orderly:
-            for connection in list(self._connections.values()):
+            for connection in list(self._connections.open.values()):
                 connection.drop()
-            self._empty.wait(1.0)
+            self._connections.wait_until_empty(1.0)
         for subscription in list(self._subscriptions):
             left_s = max(0.0, deadline - self._clock.monotonic())
             orderly = subscription.wait_until_idle(left_s) and orderly
         self._context = None
         if self._loop_delay is not None:
             self._loop_delay.close()
-        for waiter in list(self._waiters):
-            gevent.kill(waiter, RuntimeError("the server has stopped"))
+        self._at_gates.end()
         self._hasher.close()
         for watch in (self._hangups, self._input_turns):
             if watch is not None:
@@ -497,7 +404,7 @@ class Server:
         if not chat.is_reserved(self._name):
             raise RuntimeError(f"{self._name.shown!r} is not a reserved name; give the server a name")
         cleaned = self._cleaned(text)
-        return self._when_open(lambda: chat.announce(self._name, found, cleaned), timeout).first_id
+        return self._at_gates.when_open(lambda: chat.announce(self._name, found, cleaned), timeout).first_id
 
     def kick(self, name: str, reason: str = "", room: str = "lobby", timeout: float | None = None) -> None:
         """Remove someone from a room; from the lobby means from the server, and the connection is closed.
@@ -565,8 +472,8 @@ class Server:
         chat.greeting = clean(config.greeting)
         chat.change_names(operators, self._reserved_of(config))
         self._origins.listed = tuple(map(read_origin, config.web_origins))
-        for service in map(_chat_service, self._services.values()):
-            if isinstance(service, ChatService):
+        for service in map(chat_service_of, self._services.values()):
+            if service is not None:
                 service.idle_s = self._idle_s(service.encoding.dialect)
                 service.idle_notice = _IDLE_NOTICES[config.idle_notice]
         self.reload_certificates()
@@ -576,144 +483,29 @@ class Server:
             gevent.sleep(0)
             result = result.go_on()
 
-    # --- Handing over ------------------------------------------------------------------------------------------------
-
     @property
-    def can_be_handed_over(self) -> bool:
-        """False while something is being done that can be neither interrupted nor done again."""
-        busy = any(getattr(one, "is_busy", False) for one in self._connections.values())
-        return not busy and self.context.chat.can_be_handed_over
+    def state(self) -> ServerState:
+        """What is handed over to a new program."""
+        return ServerState(
+            self.context,
+            self.storage,
+            self._services,
+            self._listeners,
+            len(self._sockets),
+            self._connections,
+        )
 
-    def to_parts(self, keep: Callable[[Buffer], Any], admin: int | None = None) -> Iterator[Part]:
-        """The whole state with its descriptors, to be handed over. No other greenlet may run until that succeeds or fails.
-
-        Pending bytes are sent now, as far as the sockets accept them; `keep` gets the rest. This changes no other state.
-        `admin` is the descriptor of the admin socket.
-        """
-        context = self.context
-        context.delivery.flush_everything()
-        listeners = [
-            {"scheme": listen.scheme, "host": listen.host, "port": listen.port, "path": listen.path}
-            for listen, _ in self._listeners
-        ]
-        lock = self.storage.lock
-        counts = context.counts
-        first: State = {
-            "has_admin": admin is not None,
-            "has_lock": lock is not None,
-            "listeners": listeners,
-            "inherited": len(self._sockets),
-            "numbers": self._numbers,
-            "admission": context.admission.to_state(),
-            "counts": {
-                "accepted": counts.accepted,
-                "received_bytes": counts.received_bytes,
-                "sent_bytes": context.delivery.sent_bytes,
-                "refused": {reason.name: count for reason, count in counts.refused.items()},
-                "closed": {reason.name: count for reason, count in counts.closed.items()},
-            },
-            "chat": context.chat.to_state(),
-            "storage": self.storage.to_state(),
-        }
-        descriptors = [one for one in (admin, lock) if one is not None]
-        yield first, [*descriptors, *(listener.socket.fileno() for _, listener in self._listeners)]
-        services = {id(_chat_service(service)): name for name, service in self._services.items()}
-        moved = {one.session: one for one in self.connections if one.can_be_handed_over}
-        # First those who are logged in, in the order of their logins.
-        order = dict.fromkeys([*context.chat.sessions, *moved])
-        for some in _divided(order, _CLIENTS_AT_ONCE):
-            connections, sessions = _Alike(), _Alike()
-            descriptors = []
-            for session in some:
-                connection = moved.get(session)
-                if connection is not None:
-                    descriptors.append(connection.fileno)
-                    connections.add(
-                        {**connection.to_state(keep), "service": services[id(connection.service)]}
-                    )
-                else:
-                    connections.add(None)
-                sessions.add(None if session.name is None else session.to_state())
-            yield {"connections": connections.state, "sessions": sessions.state}, descriptors
-
-    def leave_behind(self) -> list[Connection]:
-        """The connections of the chat that have not been handed over."""
-        return [one for one in self.connections if not one.can_be_handed_over]
-
-    def _take_over(self, handed: _Handed) -> None:
-        state, context = handed.state, self.context
-        self._admin = handed.admin
-        self._numbers = state["numbers"]
-        counts, counted = context.counts, state["counts"]
-        counts.accepted, counts.received_bytes = counted["accepted"], counted["received_bytes"]
-        context.delivery.sent_bytes = counted["sent_bytes"]
-        counts.refused.update({NoticeReason[name]: count for name, count in counted["refused"].items()})
-        counts.closed.update({CloseReason[name]: count for name, count in counted["closed"].items()})
-        context.admission.take_state(state["admission"])
-        self.storage.take_state(state["storage"])
-        adopt_session = context.chat.take_state(state["chat"], self._logs)
-        self._logs = {}
-        for part, descriptors in handed.parts:
-            left = iter(descriptors)
-            connections, sessions = _Alike.read(part["connections"]), _Alike.read(part["sessions"])
-            for connection, of_session in zip(connections, sessions, strict=True):
-                if connection is None:
-                    session = Session(NoListener())
-                    self._lost.append(session)
-                else:
-                    session = self._adopt(connection, socket.socket(fileno=next(left)), handed.find).session
-                if of_session is not None:
-                    adopt_session(session, of_session)
-        # The oldest first.
-        self._connections = dict(sorted(self._connections.items()))
-        handed.close()
-
-    def _adopt(self, state: State, sock: socket.socket, find: Callable[[Any], Buffer]) -> Connection:
-        service = self._services.get(state["service"])
-        if service is None:
-            raise BadState(f"the settings no longer have {state['service']}://, and it has clients")
-        address = self.context.admission.adopt(state["host"])
-        accepted = Accepted(sock, state["host"], state["number"], address, self._on_closed)
-        adopt = getattr(service, "adopt", None) or service.connection
-        connection = adopt(accepted)
-        assert isinstance(connection, Connection)
-        connection.take_state(state, find)
-        self._connections[connection.number] = connection
-        self._empty.clear()
-        return connection
-
-    def take_admin_socket(self) -> socket.socket | None:
-        """The admin socket of the other process, if it had one."""
-        admin, self._admin = self._admin, None
-        return admin
-
-    def go_on(self) -> None:
+    def go_on(self) -> socket.socket | None:
         """Serve the clients of the process that this one has taken over from, once the event loop runs.
 
-        That one does so no longer.
+        That one does so no longer. Returns its admin socket, if it had one.
         """
+        handed, self._handed = self._handed, None
+        assert handed is not None
         self.storage.begin()
         self._listen()
-        chat = self.context.chat
-        for session in self._lost:
-            chat.leave(session)
-        self._lost.clear()
-        chat.announce_departures()
-        gevent.spawn_raw(self._serve_again)
-
-    def _serve_again(self) -> None:
-        """Serve those who have said something at once, and the others little by little: that takes time for each of them."""
-        waiting = {one.fileno: one for one in self.connections}
-        with select.epoll() as spoken:
-            for descriptor in waiting:
-                spoken.register(descriptor, select.EPOLLIN)
-            while waiting:
-                for descriptor in dict.fromkeys(
-                    [*(one for one, _ in spoken.poll(0)), *islice(waiting, _CLIENTS_AT_ONCE)]
-                ):
-                    spoken.unregister(descriptor)
-                    gevent.spawn_raw(waiting.pop(descriptor).go_on)
-                gevent.sleep(_BETWEEN_CLIENTS_S)
+        self.state.go_on(handed.lost)
+        return handed.admin
 
     def administer(
         self, by: Name, room: str, command: ModerationCommand, timeout: float | None = None
@@ -725,12 +517,12 @@ class Server:
         chat, found = self._find(room)
         subscriber = _Answer()
         actor = Session(subscriber)
-        result = self._when_open(lambda: chat.administer(actor, by, found, command), timeout)
+        result = self._at_gates.when_open(lambda: chat.administer(actor, by, found, command), timeout)
         while not isinstance(result, Done):
             assert isinstance(result, More)
             # Others have their turn.
             gevent.sleep(0)
-            result = self._when_open(result.go_on, None)
+            result = self._at_gates.when_open(result.go_on, None)
         return subscriber.event
 
     def set_password(self, name: Name, password: Password) -> bool:
@@ -744,8 +536,7 @@ class Server:
     @property
     def connections(self) -> list[Connection]:
         """The connections of the chat, the oldest first."""
-        found = (getattr(one, "successor", None) or one for one in self._connections.values())
-        return [one for one in found if isinstance(one, Connection)]
+        return self._connections.in_chat
 
     @property
     def unready(self) -> str:
@@ -778,32 +569,6 @@ class Server:
             raise ValueError(f"text: {text!r:.50} is not a line of 1 to {most} bytes")
         return cleaned
 
-    def _when_open(self, attempt: Callable[[], T | Busy], timeout: float | None) -> T:
-        """Make an attempt, waiting at the gate that keeps it from succeeding."""
-        result = attempt()
-        if not isinstance(result, Busy):
-            return result
-        error = TimeoutError("the room cannot follow")
-        if timeout is not None and timeout <= 0:
-            raise error
-        with gevent.Timeout(timeout, error), self._waiting():
-            while isinstance(result, Busy):
-                # What has begun goes on; the rest has changed nothing yet.
-                if result.go_on is not None:
-                    attempt = cast(Callable[[], T | Busy], result.go_on)
-                with result.gate.passage(AtGate(self._hub), _PROGRAM):
-                    result = attempt()
-        return result
-
-    @contextmanager
-    def _waiting(self) -> Iterator[None]:
-        waiter = gevent.getcurrent()
-        self._waiters.add(waiter)
-        try:
-            yield
-        finally:
-            self._waiters.discard(waiter)
-
     def _observe(self, event: Observed) -> None:
         if self.config.log_messages:
             self._log_message(event)
@@ -818,7 +583,7 @@ class Server:
         else:
             self._address_log.of_address("callbacks", event, **fields)
 
-    # --- Connections -------------------------------------------------------------------------------------------------
+    # --- The parts ---------------------------------------------------------------------------------------------------
 
     def __enter__(self) -> Server:
         self.start()
@@ -911,129 +676,13 @@ class Server:
     def _reserved_of(self, config: Config) -> tuple[str, ...]:
         return (*config.reserved_names, *((self._name.shown,) if self._is_named else ()))
 
-    def _on_connect(self, route: Route, context: ServerContext, sock: socket.socket, host: str) -> None:
-        self._numbers = number = self._numbers + 1
-        if route.service.is_internal:
-            if route.certificate is not None and len(self._connections) >= self._most_connections(context):
-                # Before its handshake the service does not bound it.
-                sock.close()
-                return
-            accepted = Accepted(sock, host, number, None, self._on_closed)
-            gevent.spawn_raw(self._add(route, context, sock, accepted).run)
-            return
-        if route.proxied and self._is_proxy(host):
-            self._read_proxy_header(route, context, sock, host, number)
-        else:
-            self._admit(route, context, sock, host, number)
-
-    def _most_connections(self, context: ServerContext) -> int:
-        """How many there can be with those that have no slot yet."""
-        return context.limits.clients + context.limits.lingering
-
     def _is_proxy(self, host: str) -> bool:
         address = parse_address(host) if self.config.proxy_from else None
         return address is not None and any(address in network for network in self.config.proxy_from)
 
-    def _read_proxy_header(
-        self, route: Route, context: ServerContext, sock: socket.socket, proxy: str, number: int
-    ) -> None:
-        if len(self._connections) >= self._most_connections(context):
-            # They have no slots yet, but descriptors.
-            full = NoticeReason.SERVER_FULL.value
-            context.log.of_address(proxy, LogEvent.REFUSED, conn=number, address=proxy, reason=full)
-            sock.close()
-            return
-
-        def on_header(host: str) -> None:
-            del self._connections[number]
-            self._admit(route, context, sock, host, number)
-            if not self._connections:
-                self._empty.set()
-
-        try:
-            opening = ProxiedOpening(sock, proxy, number, context, self._on_closed, on_header)
-            self._connections[number] = opening
-            self._empty.clear()
-            gevent.spawn_raw(opening.run)
-        except MemoryError:
-            self._give_up(context, sock, number)
-
-    def _admit(
-        self, route: Route, context: ServerContext, sock: socket.socket, host: str, number: int
-    ) -> None:
-        context.counts.accepted += 1
-        banned = context.chat.is_banned_address(host)
-        entered = NoticeReason.BANNED if banned else context.admission.enter(host)
-        if isinstance(entered, NoticeReason):
-            self._refuse(route, context, sock, host, number, entered)
-            return
-        try:
-            connection = self._add(
-                route, context, sock, Accepted(sock, host, number, entered, self._on_closed)
-            )
-            context.log.of_address(
-                entered.origin, LogEvent.CONNECTED, conn=number, address=host, dialect=route.scheme
-            )
-            gevent.spawn_raw(connection.run)
-        except MemoryError:
-            self._give_up(context, sock, number)
-            context.admission.leave(entered)
-
-    def _refuse(
-        self,
-        route: Route,
-        context: ServerContext,
-        sock: socket.socket,
-        host: str,
-        number: int,
-        reason: NoticeReason,
-    ) -> None:
-        context.counts.refused[reason] += 1
-        context.log.of_address(
-            origin_of(host), LogEvent.REFUSED, conn=number, address=host, reason=reason.value
-        )
-        if not context.admission.reserve_linger():
-            sock.close()
-            return
-        try:
-            connection = self._add(route, context, sock, Accepted(sock, host, number, None, self._on_closed))
-            gevent.spawn_raw(connection.refuse, reason)
-        except MemoryError:
-            self._give_up(context, sock, number)
-            context.admission.free_linger()
-
-    def _add(
-        self, route: Route, context: ServerContext, sock: socket.socket, accepted: Accepted
-    ) -> ServedConnection:
-        connection: ServedConnection
-        if route.certificate is None:
-            connection = route.service.connection(accepted)
-        else:
-            on_open = partial(self._on_open, route.service)
-            connection = Opening(accepted, sock, route.certificate.context, context, on_open)
-        self._connections[accepted.number] = connection
-        self._empty.clear()
-        return connection
-
-    def _on_open(self, service: Service, accepted: Accepted, transport: Transport) -> None:
-        connection = service.connection(replace(accepted, transport=transport))
-        self._connections[accepted.number] = connection
-        gevent.spawn_raw(connection.run)
-
-    def _give_up(self, context: ServerContext, sock: socket.socket, number: int) -> None:
-        """Close a client that the server has no memory for."""
-        context.delivery.reserve.spend()
-        sock.close()
-        self._connections.pop(number, None)
-        if not self._connections:
-            self._empty.set()
-
-    def _on_closed(self, connection: OpenConnection) -> None:
-        del self._connections[connection.number]
+    def _on_closed(self) -> None:
         for _, listener in self._listeners:
             listener.resume()
-        if not self._connections:
-            self._empty.set()
 
     def _log_message(self, event: Observed) -> None:
         match event:

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime, timezone
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
@@ -73,9 +74,6 @@ class Controls(Protocol):
     def started_ms(self) -> int:
         """When the server started."""
 
-    def facts(self) -> dict[str, Any]:
-        """More facts about the process for the status."""
-
     # A backup is running.
     backing_up: bool
 
@@ -129,8 +127,11 @@ class Acts:
         """
         act = request["act"]
         try:
-            answer: Answer = {}
             for answer in self._upgrade(request, at_once) if act == "upgrade" else self._acts[act](request):
+                if "done" in answer and act not in _QUESTIONS:
+                    # Before the answer: whoever asked can be gone.
+                    shown = {key: value for key, value in request.items() if key not in _UNLOGGED}
+                    self._log(LogEvent.ADMIN, act=act, by=by, **shown)
                 yield answer
         except Refused as refused:
             yield error(refused.code, str(refused))
@@ -138,10 +139,6 @@ class Acts:
             yield error("busy", "the recipients cannot follow; try again")
         except (CannotBackUp, HasherFull, HashingFailed, StorageUnavailable) as failed:
             yield error("failed", str(failed))
-        else:
-            if act not in _QUESTIONS and "done" in answer:
-                shown = {key: value for key, value in request.items() if key not in _UNLOGGED}
-                self._log(LogEvent.ADMIN, act=act, by=by, **shown)
 
     # --- Questions ---------------------------------------------------------------------------------------------------
 
@@ -160,7 +157,6 @@ class Acts:
             storage_behind_bytes=storage.behind_bytes,
             memory_bytes=_resident_bytes(),
             log_level=self._controls.log_level,
-            **self._controls.facts(),
         )
 
     def _who(self, request: Request) -> Iterator[Answer]:
@@ -295,17 +291,24 @@ class Acts:
         self._controls.backing_up = True
         try:
             result = gevent.get_hub().threadpool.spawn(_size_or_error, self._server.storage, target)
-            while not result.ready():
-                result.wait(_PROGRESS_S)
-                if not result.ready():
-                    yield {"progress": "copying"}
-        finally:
+        except BaseException:
             self._controls.backing_up = False
+            raise
+        # Whoever asked can be gone by then.
+        result.rawlink(partial(self._on_backed_up, target))
+        while not result.ready():
+            result.wait(_PROGRESS_S)
+            if not result.ready():
+                yield {"progress": "copying"}
         size = result.get()
         if isinstance(size, Exception):
             raise size
-        self._server.context.chat.audit(ACTOR.shown, "backup", str(target))
         yield _done(file=str(target), bytes=size)
+
+    def _on_backed_up(self, target: Path, result: Any) -> None:
+        self._controls.backing_up = False
+        if not isinstance(result.value, Exception) and self._server.unready != "stopping":
+            self._server.context.chat.audit(ACTOR.shown, "backup", str(target))
 
     def _upgrade(self, request: Request, at_once: Callable[[Answer], object]) -> Iterator[Answer]:
         yield {"progress": "starting the new program"}

@@ -2,7 +2,9 @@
 
 Invariants:
 - Only root and the user that the server runs as can connect, by the mode of the socket and by what the kernel says of a peer.
-- A peer that sends nothing, or reads nothing, holds one of `MOST_PEERS` places for a bounded time, and holds up no client.
+- A peer that sends no request within `REQUEST_S`, or does not take a line of its answer within `SEND_S`, is dropped. Until then
+  it holds one of `MOST_PEERS` places, and holds up nobody else.
+- A lack of memory costs a peer its answer or its connection, and nothing else.
 - A socket that another server answers on is left alone; one that a killed server has left is replaced.
 """
 
@@ -90,20 +92,26 @@ class AdminSocket:
         while True:
             try:
                 peer, _ = self._socket.accept()
-            except OSError as failed:
-                if failed.errno == errno.EBADF:
+            except (OSError, MemoryError) as failed:
+                if isinstance(failed, OSError) and failed.errno == errno.EBADF:
                     return
                 gevent.sleep(_PAUSE_S)
                 continue
-            if len(self._peers) >= MOST_PEERS:
-                with suppress(OSError):
-                    peer.settimeout(0)
-                    peer.send(encode(error("busy", f"{MOST_PEERS} programs administer this server already")))
-                peer.close()
-                continue
+            self._take(peer)
+
+    def _take(self, peer: Any) -> None:
+        if len(self._peers) >= MOST_PEERS:
+            with suppress(OSError, MemoryError):
+                peer.settimeout(0)
+                peer.send(encode(error("busy", f"{MOST_PEERS} programs administer this server already")))
+            peer.close()
+            return
+        try:
             greenlet = gevent.spawn(self._serve, peer)
             self._peers.add(greenlet)
             greenlet.link(self._peers.discard)
+        except MemoryError:
+            peer.close()
 
     def _serve(self, peer: Any) -> None:
         try:
@@ -126,8 +134,8 @@ class AdminSocket:
                     _send(peer, error("invalid", f"a request has at most {MOST_REQUEST_BYTES} bytes"))
                     return
                 self._answer(peer, line, f"pid {pid}, uid {uid}")
-        except (OSError, Timeout):
-            pass  # The peer is gone or too slow. Its request has been carried out, or was never begun.
+        except (OSError, Timeout, MemoryError):
+            pass  # The peer is gone or too slow, or memory is short. Its request has been carried out, or was never begun.
         finally:
             peer.close()
 

@@ -825,7 +825,7 @@ class Conversation:
             case Rejected(reason=Rejection.USER_NOT_FOUND):
                 self._refused(
                     outgoing,
-                    "No such user. /users lists everyone online."
+                    "No such user. /who lists the people in the room."
                     if self._is_script()
                     else f"{outgoing.to} is not here.",
                 )

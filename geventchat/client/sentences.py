@@ -93,7 +93,7 @@ def rejection_text(reason: Rejection | ParseError, subject: str) -> str:
         case Rejection.NO_RECIPIENT:
             return "The message has no recipient."
         case Rejection.USER_NOT_FOUND:
-            return "No such user. /users lists everyone online."
+            return "No such user. /who lists the people in the room."
         case Rejection.ROOM_NAME_INVALID:
             return f"The server does not allow the room name {subject}."
         case Rejection.NO_SUCH_ROOM:

@@ -38,7 +38,7 @@ from geventchat.log import AddressLog, LogEvent
 from geventchat.net.admission import Admission, origin_of
 from geventchat.net.costs import Costs
 from geventchat.net.delivery import Buffer, Delivery, Encoding, Subscriber
-from geventchat.net.service import Accepted
+from geventchat.net.service import Accepted, Service
 from geventchat.net.sniffing import ForeignProtocol, Sniffer
 from geventchat.net.transport import Transport, abort, end_output, holds_input, input_watcher, taken_bytes
 from geventchat.net.turns import InputTurns, Turns
@@ -134,6 +134,12 @@ class ChatService:
     def connection(self, accepted: Accepted) -> Connection:
         """A connection for this client, which has yet to be run or refused."""
         return Connection(accepted, self)
+
+
+def chat_service_of(service: Service) -> ChatService | None:
+    """What of a service is in the chat: all of it, what its clients can change to, or nothing."""
+    chat = getattr(service, "chat", service)
+    return chat if isinstance(chat, ChatService) else None
 
 
 def reason_of_hangup(transport: Transport, waiter: Waiter, readable: Any, most_bytes: int) -> CloseReason:

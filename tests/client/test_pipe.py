@@ -97,7 +97,7 @@ def test_a_refused_line_is_on_stderr_and_in_the_exit_code(
     done = pipe(server.at(dialect), "--name", "ci", stdin=b"/dm zoe hi\nthe rest\n")
     carol.expect("MSG ci the rest")
     assert done.returncode == 1
-    assert done.stderr == b"geventchat: No such user. /users lists everyone online.\n"
+    assert done.stderr == b"geventchat: No such user. /who lists the people in the room.\n"
 
 
 def test_a_line_that_is_too_long_for_the_server_is_reported(server: RealServer, pipe: Pipe) -> None:

@@ -1208,7 +1208,7 @@ def test_a_script_fails_without_the_servers_goodbye(end: str, problem: str) -> N
 def test_a_script_fails_when_a_line_was_refused() -> None:
     run = online(interactive=False)
     run.type("/dm zoe hi")
-    assert run.receive("ERR user-not-found", "PONG") == ["! No such user. /users lists everyone online."]
+    assert run.receive("ERR user-not-found", "PONG") == ["! No such user. /who lists the people in the room."]
     run.happen(InputEnded())
     run.receive("Goodbye!")
     assert run.exit_code is ExitCode.FAILED

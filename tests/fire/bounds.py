@@ -34,7 +34,7 @@ def unread_answers(members: int, requests: int) -> UnreadAnswers:
         requester = simulation.connect(buffer_bytes=_SOCKET_BYTES)
         requester.send_lines("LOGIN requester")
         simulation.run_until_idle()
-        subscribers = [connection._subscriber for connection in simulation.server._connections.values()]
+        subscribers = [connection._subscriber for connection in simulation.server._connections.open.values()]
         requester.stop_reading()
         most = 0
         for n in range(requests):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import enum
+import random
 import select
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 
 from tests.patience import HANG_S
@@ -220,3 +221,34 @@ def log_in(pool: ClientPool, address: Address, names: Iterable[str], receive_byt
         clients.append(client)
     pool.wait_until_received(clients, b"OK\n")
     return clients
+
+
+def send_broken(
+    pool: ClientPool,
+    address: Address,
+    rng: random.Random,
+    makers: Sequence[Callable[[random.Random], bytes]],
+    count: int,
+) -> None:
+    """Have clients send what `makers` make, whole or in pieces, and leave, break off or stay, until all are closed."""
+    stay: list[Client] = []
+    for _ in range(count):
+        client = pool.connect(address)
+        data = rng.choice(makers)(rng)
+        match rng.randrange(4):
+            case 0:
+                client.send(data)
+                client.close()
+            case 1:
+                client.send(data)
+                client.abort()
+            case 2:
+                client.send(data)
+                stay.append(client)
+            case 3:
+                for n in range(0, min(len(data), 200), 20):
+                    client.send(data[n : n + 20])
+                    pool.poll()
+                stay.append(client)
+    # The server ends all of them, at once or after a deadline.
+    pool.wait_for("all are closed", lambda: all(client.state is not State.OPEN for client in stay))

@@ -61,7 +61,7 @@ def leftovers(simulation: Simulation) -> list[str]:
     chat, admission, delivery = context.chat, context.admission, context.delivery
     lobby: Any = chat.lobby
     counts: dict[str, int] = {
-        "connections": len(server._connections),
+        "connections": len(server._connections.open),
         "sessions": len(chat),
         "names in the lobby": len(lobby.names),
         "audiences": len(delivery._audiences),

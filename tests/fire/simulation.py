@@ -18,6 +18,7 @@ import gevent
 
 from geventchat import Config, Server
 from geventchat.log import LogEvent
+from geventchat.net.acceptor import Acceptor
 from geventchat.net.connection import ServerContext
 from geventchat.services.passwords import Cost, Hasher, derive_here
 from tests.fire.clients import State, receive
@@ -145,9 +146,9 @@ class Simulation(VirtualTime):
     @property
     def context(self) -> ServerContext:
         """The context that the server's connections share."""
-        on_connect: Any = next(iter(self._on_connect.values()))
-        context: ServerContext = on_connect.args[1]
-        return context
+        accept: Any = next(iter(self._on_connect.values()))
+        acceptor: Acceptor = accept.__self__
+        return acceptor.context
 
     def connect(
         self,

@@ -11,7 +11,7 @@ from functools import cache
 
 from tests.certificates import made_certificate
 from tests.fire.attacks.honest import HonestPair, Latency
-from tests.fire.clients import Client, ClientPool, State, log_in
+from tests.fire.clients import Client, ClientPool, State, log_in, send_broken
 from tests.fire.process import NO_ADDRESS_RATES, ServerProcess, wait_for
 from tests.tls_client import MemoryClient, client_context
 
@@ -233,12 +233,12 @@ def broken_handshakes(count: int, seed: int, at_once: int = 500) -> Broken:
     rng = random.Random(seed)
     with server(2 * at_once, _SHORT) as process, ClientPool() as pool:
         # OpenSSL allocates this once.
-        _wave(pool, process, rng, at_once)
+        send_broken(pool, process.address(_TLS), rng, BROKEN, at_once)
         before, descriptors = process.resident_bytes, process.descriptors
         with HonestPair(process.address(), process.pid) as pair:
             began = time.monotonic()
             for done in range(0, count, at_once):
-                _wave(pool, process, rng, min(at_once, count - done))
+                send_broken(pool, process.address(_TLS), rng, BROKEN, min(at_once, count - done))
             end = time.monotonic()
             assert pair.connected
             meanwhile = pair.latency(began, end)
@@ -247,27 +247,3 @@ def broken_handshakes(count: int, seed: int, at_once: int = 500) -> Broken:
         client = SecureClient(pool, process)
         pool.wait_for("a handshake is complete", client.go_on)
     return Broken(count, end - began, before, after, meanwhile)
-
-
-def _wave(pool: ClientPool, process: ServerProcess, rng: random.Random, count: int) -> None:
-    clients = []
-    for _ in range(count):
-        client = pool.connect(process.address(_TLS))
-        data = rng.choice(BROKEN)(rng)
-        match rng.randrange(4):
-            case 0:
-                client.send(data)
-                client.close()
-            case 1:
-                client.send(data)
-                client.abort()
-            case 2:
-                client.send(data)
-                clients.append(client)
-            case 3:
-                for n in range(0, min(len(data), 200), 20):
-                    client.send(data[n : n + 20])
-                    pool.poll()
-                clients.append(client)
-    # The server ends all of them, at once or after the deadline.
-    pool.wait_for("all are closed", lambda: all(client.state is not State.OPEN for client in clients))

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tests.fire.attacks.honest import HonestPair, Latency
-from tests.fire.clients import Client, ClientPool, State
+from tests.fire.clients import ClientPool, State, send_broken
 from tests.fire.process import NO_ADDRESS_RATES, ServerProcess, wait_for
 from tests.geventchat.web_client import HANDSHAKE, frame, masked, request
 
@@ -205,12 +205,12 @@ def broken_upgrades(count: int, seed: int, at_once: int = 500) -> Broken:
     options = ("--request-timeout=0.5", "--login-timeout=0.5", "--rate=1000", "--burst=1000")
     with _server(2 * at_once, *options) as process, ClientPool() as pool:
         # Objects that are allocated once.
-        _wave(pool, process, rng, at_once)
+        send_broken(pool, process.address("web"), rng, BROKEN, at_once)
         before, descriptors = process.resident_bytes, process.descriptors
         with HonestPair(process.address(), process.pid) as pair:
             began = time.monotonic()
             for done in range(0, count, at_once):
-                _wave(pool, process, rng, min(at_once, count - done))
+                send_broken(pool, process.address("web"), rng, BROKEN, min(at_once, count - done))
             end = time.monotonic()
             assert pair.connected
             meanwhile = pair.latency(began, end)
@@ -218,27 +218,3 @@ def broken_upgrades(count: int, seed: int, at_once: int = 500) -> Broken:
         after = process.resident_bytes
         _check_that_it_serves(pool, process)
     return Broken(count, end - began, before, after, meanwhile)
-
-
-def _wave(pool: ClientPool, process: ServerProcess, rng: random.Random, count: int) -> None:
-    clients: list[Client] = []
-    for _ in range(count):
-        client = pool.connect(process.address("web"))
-        data = rng.choice(BROKEN)(rng)
-        match rng.randrange(4):
-            case 0:
-                client.send(data)
-                client.close()
-            case 1:
-                client.send(data)
-                client.abort()
-            case 2:
-                client.send(data)
-                clients.append(client)
-            case 3:
-                for n in range(0, min(len(data), 200), 20):
-                    client.send(data[n : n + 20])
-                    pool.poll()
-                clients.append(client)
-    # The server ends all of them, at once or after a deadline.
-    pool.wait_for("all are closed", lambda: all(client.state is not State.OPEN for client in clients))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import socket as plain
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +29,8 @@ from geventchat.admin.protocol import ACTS, BadRequest, encode, read_request
 from geventchat.clock import SystemClock
 from geventchat.log import LogEvent
 from geventchat.services.passwords import Cost, Hasher, derive_here
-from tests.geventchat.processes import MODULE, environment, port_of, ready_lines, running
+from tests.geventchat.processes import MODULE, called, environment, port_of, ready_lines, running
+from tests.geventchat.test_upgrade import world_of
 from tests.patience import HANG_S
 
 
@@ -36,9 +40,6 @@ class Controls:
     log_level = "info"
     started_ms = 0
     backing_up = False
-
-    def facts(self) -> dict[str, Any]:
-        return {"more": 1}
 
     def reload(self) -> dict[str, Any]:
         return {"done": {}}
@@ -50,7 +51,8 @@ class World:
     def __init__(self, server: Server) -> None:
         self.server = server
         self.logged: list[tuple[LogEvent, dict[str, object]]] = []
-        self.acts = Acts(server, Controls(), self._log, SystemClock())
+        self.controls = Controls()
+        self.acts = Acts(server, self.controls, self._log, SystemClock())
         self._sockets: list[Any] = []
 
     def _log(self, event: LogEvent, /, **fields: object) -> None:
@@ -267,11 +269,33 @@ def test_questions_list_everything_in_pieces_and_are_not_audited(world: World):
     status = world.do("status")
     host, port = world.server.addresses["json"]
     assert f"json://{host}:{port}" in status["listening"]
-    assert (status["people"], status["more"], status["pid"]) == (1, 1, os.getpid())
+    assert (status["people"], status["pid"]) == (1, os.getpid())
     assert world.do("log-level") == {"level": "info", "rows": []}
     assert world.do("backup", file="/nowhere/x")["message"] == "the server has no data directory (--data DIR)"
     assert world.do("backup", file="relative")["code"] == "refused"
     assert world.audited() == []
+
+
+def test_a_backup_is_finished_and_audited_when_whoever_asked_for_it_has_gone(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
+    go_on = threading.Event()
+    monkeypatch.setattr(acts, "_PROGRESS_S", 0.001)
+    monkeypatch.setattr(acts, "_size_or_error", lambda storage, target: go_on.wait(HANG_S) and 1)
+    answer = world.acts.carry_out(read_request(encode({"act": "backup", "file": "/copy"})), "a test", list)
+    assert next(answer) == {"progress": "copying"}
+    answer.close()
+    assert world.do("backup", file="/another")["message"] == "another backup is running"
+    go_on.set()
+    with gevent.Timeout(HANG_S):
+        while world.controls.backing_up:
+            gevent.sleep(0.001)
+    assert world.audited() == [("geventchat admin", "backup", "/copy", "")]
+
+
+def test_an_act_is_logged_before_its_answer_is_sent(world: World):
+    next(world.acts.carry_out(read_request(encode({"act": "announce", "text": "hi"})), "a test", list))
+    assert [fields["act"] for _, fields in world.logged] == ["announce"]
 
 
 def test_someone_who_leaves_while_everyone_is_listed_is_listed(world: World, monkeypatch: pytest.MonkeyPatch):
@@ -436,6 +460,58 @@ def test_a_peer_that_reads_nothing_is_dropped(tmp_path: Path, monkeypatch: pytes
     admin.close()
 
 
+def test_others_are_answered_while_a_peer_reads_nothing(tmp_path: Path):
+    lines = 0
+
+    def endless_for_some(request: Any, by: str, at_once: Any) -> Iterator[dict[str, Any]]:
+        nonlocal lines
+        while request["act"] == "who":
+            lines += 1
+            yield {"rows": ["x" * 100_000]}
+        yield {"done": {}}
+
+    admin = AdminSocket(tmp_path / "admin.sock", endless_for_some, lambda event, **fields: None)
+    silent, other = Peer(admin.path), Peer(admin.path)
+    silent.send(encode({"act": "who"}))
+    before = -1
+    # Until the answer no longer fits into the socket.
+    while not lines or lines > before:
+        before = lines
+        other.send(encode({"act": "status"}))
+        assert other.hear()["done"] == {}
+    assert len(admin._peers) == 2
+    silent.close()
+    other.close()
+    admin.close()
+
+
+@pytest.mark.parametrize(("function", "times"), [("gevent.spawn", 1), ("_send", 2)])
+def test_a_lack_of_memory_costs_one_peer_its_connection(
+    admin: AdminSocket, monkeypatch: pytest.MonkeyPatch, capfd: Any, function: str, times: int
+):
+    missing = [MemoryError()] * times
+    where = f"{listening.__name__}.{function}"
+    real = gevent.spawn if function == "gevent.spawn" else listening._send
+
+    def lacking(*arguments: Any) -> Any:
+        if missing:
+            raise missing.pop()
+        return real(*arguments)
+
+    monkeypatch.setattr(where, lacking)
+    monkeypatch.setattr(listening, "_PAUSE_S", 0)
+    first, second = Peer(admin.path), Peer(admin.path)
+    with suppress(BrokenPipeError):
+        first.send(encode({"act": "who"}))
+    with suppress(ConnectionResetError):
+        assert first.hear() is None
+    second.send(encode({"act": "who"}))
+    assert second.hear()["done"]["act"] == "who"
+    first.close()
+    second.close()
+    assert capfd.readouterr().err == ""
+
+
 def test_a_socket_that_a_killed_server_has_left_is_replaced_and_one_of_a_running_server_is_not(
     tmp_path: Path,
 ):
@@ -576,6 +652,72 @@ def test_lists_are_tables_or_json(answering: Any, capsys: Any, tmp_path: Path):
     status = encode({"done": {"pid": 7, "started_ms": 1_234_567_890_000, "memory_bytes": 12_345_678}})
     assert main(["status", *answering(status)]) == 0
     assert capsys.readouterr().out == ("pid: 7\nstarted: 2009-02-13T23:31:30Z\nmemory bytes: 12,345,678\n")
+
+
+# How each act is asked for, and what has to be done before.
+WORDS = {
+    **dict.fromkeys(("status", "who", "rooms", "bans", "reload", "log-level", "upgrade"), ""),
+    "announce": "tea is ready",
+    "kick": "kick-er",
+    "ban": "name:eve 2h loud",
+    "unban": "name:mallory",
+    "grant": "boss operator",
+    "password": "ann",
+    "backup": "copy.db",
+}
+BEFORE = {"unban": "ban name:mallory", "bans": "ban name:trent", "grant": "password boss"}
+
+
+@pytest.fixture(scope="module")
+def running_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    folder = tmp_path_factory.mktemp("server")
+    with world_of(folder, "--data", str(folder / "data")) as server:
+        yield server
+
+
+def documented() -> dict[str, set[str]]:
+    """The fields of each act, as docs/operations.md has them."""
+    page = (Path(__file__).resolve().parents[2] / "docs/operations.md").read_text()
+    table = page.partition("| act | fields with `--json` |\n")[2].partition("\n\n")[0]
+    rows = re.findall(r"^\| (`.*?`) \| (.*) \|$", table, re.MULTILINE)
+    return {
+        act: set(re.findall(r"`(\w+)`", fields))
+        for names, fields in rows
+        for act in re.findall(r"`([\w-]+)`", names)
+    }
+
+
+def test_the_fields_of_every_act_are_documented():
+    assert set(documented()) == set(ACTS)
+
+
+@pytest.mark.parametrize("act", ACTS)
+def test_the_json_of_every_act_has_the_documented_fields(
+    running_server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, act: str
+):
+    def admin(words: str) -> str:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"correct horse\n")))
+        ended = called("admin", *words.split(), "--json", "--admin-socket", running_server.path)
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout
+
+    monkeypatch.chdir(tmp_path)
+    running_server.connect(name=f"{act}-er")
+    if act in BEFORE:
+        admin(BEFORE[act])
+    answer = json.loads(admin(f"{act} {WORDS[act]}"))
+    if act in ("who", "rooms", "bans"):
+        assert answer
+        for row in answer:
+            assert set(row) == documented()[act]
+    else:
+        assert set(answer) == documented()[act]
+
+
+def test_a_refusal_is_json_too(running_server: Any):
+    ended = called("admin", "kick", "nobody", "--json", "--admin-socket", running_server.path)
+    assert ended.returncode == 1
+    assert json.loads(ended.stdout)["error"].keys() == {"code", "message"}
 
 
 def test_an_address_is_shown_as_it_is_written():

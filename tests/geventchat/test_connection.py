@@ -360,7 +360,7 @@ def test_a_reset_while_lines_wait_ends_within_an_iteration_of_the_loop():
         sock = socket.create_connection(server.addresses["line"])
         sock.sendall(b"LOGIN alice\n" + b"PING\n" * 10)
         with gevent.Timeout(20):
-            while not server._connections or not next(iter(server._connections.values()))._name:
+            while not server._connections.open or not next(iter(server._connections.open.values()))._name:
                 gevent.sleep(0.001)
         gevent.idle()
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABORT)
@@ -679,7 +679,7 @@ def test_a_client_that_reads_no_answers_is_not_read_until_it_does():
         while client.try_send_line(f"PING {sent:06d}"):
             sent += 1
             simulation.run_until_idle()
-        connection = next(iter(simulation.server._connections.values()))
+        connection = next(iter(simulation.server._connections.open.values()))
         assert 10_000 < connection._subscriber.unsent_answer_bytes < 10_000 + 16_384 + 1_000
         client.resume_reading()
         simulation.run_until_idle()
@@ -854,7 +854,7 @@ def test_a_client_that_breaks_off_while_it_lingers_is_logged_with_the_first_reas
 
 
 def connection_of(simulation: Simulation, index: int) -> Any:
-    return list(simulation.server._connections.values())[index]
+    return list(simulation.server._connections.open.values())[index]
 
 
 def unread(sock: socket.socket) -> int:

@@ -61,7 +61,7 @@ def handed(server: Server) -> HandedOver:
     buffers, kept = Buffers(), KeptBuffers()
 
     def parts() -> Iterator[Part]:
-        for state, descriptors in server.to_parts(buffers.keep):
+        for state, descriptors in server.state.to_parts(buffers.keep):
             new = [bytes(one) for one in buffers.take_new()]
             kept.add(b"".join(new), map(len, new))
             yield through_json(state), [os.dup(one) for one in descriptors]

@@ -156,6 +156,10 @@ def test_handing_over_and_the_service_manager_know_nothing_of_the_chat():
     assert not strays(inside("chat/states.py"), "chat", "exhaustive")
 
 
+def test_what_is_handed_over_knows_neither_the_server_nor_its_process():
+    assert not strays(inside("handover_state.py"), "chat", "handover", "net", "settings")
+
+
 def test_what_an_embedding_program_gets_knows_neither_the_server_nor_its_connections():
     assert not strays(inside("embedding.py"), "chat", "exhaustive", "log")
 
@@ -197,11 +201,12 @@ def test_settings_and_arguments_import_no_sockets():
     assert not strays(inside("arguments.py"), "settings")
 
 
-def test_only_net_the_hashing_server_embedding_daemon_admin_and_http_connections_import_gevent():
+def test_only_net_the_hashing_server_its_state_embedding_daemon_admin_and_http_connections_import_gevent():
     with_gevent = inside(
         "net",
         "services/passwords.py",
         "server.py",
+        "handover_state.py",
         "daemon.py",
         "embedding.py",
         "admin/acts.py",

@@ -505,7 +505,7 @@ def test_a_login_is_charged_for_each_of_its_rooms():
             line = json.dumps({"type": "join", "v": 2, "username": "al", "rooms": named, "x": ""})
             client.send_lines(json.dumps({**json.loads(line), "x": "x" * (2_000 - len(line))}))
             simulation.run_until_idle()
-            (connection,) = simulation.server._connections.values()
+            (connection,) = simulation.server._connections.open.values()
             return connection._costs.charged_bytes
 
     assert charged(40) - charged(0) == 40 * 64

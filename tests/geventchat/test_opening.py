@@ -221,8 +221,8 @@ def test_what_a_client_sends_before_its_handshake_is_complete_is_charged_to_its_
             client.send(hello[n : n + 1])
             simulation.run_until_idle()
         # The first 4,096 bytes of each connection do not wait, and each read costs 32.
-        number = max(simulation.server._connections)
-        opening: Any = simulation.server._connections[number]
+        number = max(simulation.server._connections.open)
+        opening: Any = simulation.server._connections.open[number]
         reads = opening._charged_bytes // 32
         assert reads < 140 < len(hello)
         simulation.advance(100)
@@ -358,7 +358,7 @@ def test_what_was_sent_before_a_kick_is_told_apart_from_what_comes_after_it(reco
 def test_what_is_decrypted_and_has_not_been_handled_counts_as_input_that_has_arrived():
     with server() as simulation:
         EncryptedClient.connect(simulation, "line+tls")
-        (connection,) = simulation.server._connections.values()
+        (connection,) = simulation.server._connections.open.values()
         assert isinstance(connection, Connection)
         assert isinstance(connection._transport, TlsTransport)
         assert not connection.mark_input()
@@ -454,7 +454,7 @@ def test_a_client_behind_a_proxy_has_its_own_address():
         assert third.received == b"ERR too-many-connections\n"
         third.close()
         simulation.run_until_idle()
-        hosts = [getattr(one, "host", None) for one in simulation.server._connections.values()]
+        hosts = [getattr(one, "host", None) for one in simulation.server._connections.open.values()]
         assert hosts == ["192.0.2.1", "192.0.2.2"]
 
 
@@ -465,7 +465,7 @@ def test_the_header_comes_before_the_handshake():
         client.shake_hands()
         client.say("LOGIN alice")
         assert client.taken() == b"OK\n"
-        assert {getattr(one, "host", None) for one in simulation.server._connections.values()} == {
+        assert {getattr(one, "host", None) for one in simulation.server._connections.open.values()} == {
             "192.0.2.1"
         }
 

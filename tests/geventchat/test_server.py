@@ -103,7 +103,7 @@ def test_a_client_that_does_not_read_is_dropped_at_the_deadline_and_stop_returns
         bob.stop_reading()
         for _ in range(8):
             alice.send("MSG " + "x" * 4000)
-        connection = list(factory.server._connections.values())[1]
+        connection = list(factory.server._connections.open.values())[1]
         while connection._subscriber.all_sent:
             alice.send("MSG " + "x" * 4000)
         stopping = gevent.spawn(factory.server.stop, 3)
@@ -139,10 +139,10 @@ def test_a_client_that_is_dropped_does_not_linger():
         client.sendall(b"LOGIN alice\n")
         assert client.recv(10) == b"OK\n"
         # Dropped before its greenlet has run after the notice, as can happen with thousands of clients.
-        connection = next(iter(server._connections.values()))
+        connection = next(iter(server._connections.open.values()))
         connection.shut_down()
         connection.drop()
-        assert server._empty.wait(HANG_S)
+        assert server._connections.wait_until_empty(HANG_S)
         client.close()
 
 
@@ -187,7 +187,7 @@ def test_a_client_that_requests_faster_than_it_reads_is_read_more_slowly_and_get
             assert other.recv(10) == b"OK\n"
         client = clients[0]
         sent = request_until_not_read(client, request_line, most)
-        connection = next(iter(server._connections.values()))
+        connection = next(iter(server._connections.open.values()))
         assert connection._subscriber.backlog_bytes < 200_000
         rest = request_line[sent % len(request_line) :] if sent % len(request_line) else b""
         requests = (sent + len(rest)) // len(request_line)

@@ -126,7 +126,7 @@ def test_the_watchdog_hears_nothing_while_the_disk_does_not_answer(lag_s: float)
     server = SimpleNamespace(
         storage=SimpleNamespace(lag_s=lag_s), clients=0, context=SimpleNamespace(chat=())
     )
-    process = Process(server, resolve({}, {}, None), dict, (), None, None, SystemClock())  # type: ignore[arg-type]
+    process = Process(server, resolve({}, {}, None), dict, (), None, None, SystemClock(), None)  # type: ignore[arg-type]
     process._watchdog_s = 60
     process._notifier = SimpleNamespace(notify=lambda *lines: said.extend(lines))  # type: ignore[assignment]
     process._tend()

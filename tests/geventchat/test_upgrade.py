@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event, Thread
 from types import SimpleNamespace
@@ -75,7 +75,7 @@ class World:
         for line in ready_lines(server):
             if found := re.search(r":(\d+)(?: \(([\w+]+)\))?$", line):
                 self.ports[found[2] or "line"] = int(found[1])
-        self._path = str(path)
+        self.path = str(path)
         self._clients: list[Client] = []
 
     def connect(self, scheme: str = "line", name: str = "", wrap: Any = None) -> Client:
@@ -97,7 +97,7 @@ class World:
         asking = socket.socket(socket.AF_UNIX)
         try:
             asking.settimeout(HANG_S)
-            asking.connect(self._path)
+            asking.connect(self.path)
             asking.sendall(encode({"act": act, **fields}))
         except OSError:
             asking.close()
@@ -124,7 +124,7 @@ class World:
 
     def upgrade(self, python: str) -> None:
         before = self.pid
-        done = called("admin", "upgrade", "--python", python, "--admin-socket", self._path)
+        done = called("admin", "upgrade", "--python", python, "--admin-socket", self.path)
         assert done.returncode == 0, done.stdout + done.stderr
         assert self.pid != before
 
@@ -140,8 +140,20 @@ class World:
     def close(self) -> None:
         for client in self._clients:
             client.close()
-        os.kill(self.pid, signal.SIGTERM)
-        assert until(self.is_gone)
+        with suppress(OSError):
+            # It can have stopped already.
+            pid = self.pid
+            os.kill(pid, signal.SIGTERM)
+            # Not only its sockets: it still writes what was said.
+            assert until(lambda: has_ended(pid))
+
+
+def has_ended(pid: int) -> bool:
+    try:
+        # Of a process that nobody has waited for, nothing is left there.
+        return not Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return True
 
 
 @contextmanager
@@ -382,7 +394,7 @@ def test_an_upgrade_yields_to_a_reload_and_goes_on_without_its_client(tmp_path: 
         before = world.pid
         with world.ask_and_go("upgrade") as asking:
             assert b"progress" in asking.recv(1000)
-        assert until(lambda: not Path(f"/proc/{before}/cmdline").read_bytes())
+        assert until(lambda: has_ended(before))
         # Exactly one program serves.
         for number in range(20):
             ann.send(f"MSG {number}\n")
@@ -390,6 +402,45 @@ def test_an_upgrade_yields_to_a_reload_and_goes_on_without_its_client(tmp_path: 
         # A program that has not taken over does not keep the server from stopping.
         with world.ask_and_go("upgrade", python=slow) as asking:
             assert b"progress" in asking.recv(1000)
+
+
+# A program that sends signals while nobody is served.
+SIGNALLING = """
+import os, signal
+import geventchat.server as one
+go_on = one.Server.go_on
+def signalling(server):
+    old, new = os.getppid(), os.getpid()
+    {signals}
+    return go_on(server)
+one.Server.go_on = signalling
+{start}
+"""
+
+
+def test_what_is_sent_to_the_old_program_while_nobody_is_served_reaches_the_new_one(tmp_path: Path):
+    log = tmp_path / "log"
+
+    def upgrade_and_send(*signals: str) -> None:
+        code = SIGNALLING.format(signals="; ".join(f"os.kill({one})" for one in signals), start=START)
+        assert "done" in world.ask("upgrade", python=program(tmp_path, code))
+
+    with world_of(tmp_path) as world:
+        ann = world.connect(name="ann")
+        upgrade_and_send("old, signal.SIGHUP")
+        assert until(lambda: " reloaded" in log.read_text())
+        upgrade_and_send("old, signal.SIGUSR2")
+        assert until(lambda: log.read_text().count(" upgraded ") == 3)
+        upgrade_and_send("old, signal.SIGTERM")
+        assert ann.hear() == "INFO server-shutdown"
+        assert until(world.is_gone)
+    assert log.read_text().count(" reloaded") == 1
+    # To both of them, as Ctrl-C: that is not yet the second one, which would end the server at once.
+    with world_of(tmp_path) as world:
+        ann = world.connect(name="ann")
+        upgrade_and_send("new, signal.SIGTERM", "old, signal.SIGTERM")
+        assert ann.hear() == "INFO server-shutdown"
+        assert until(lambda: "stopped orderly=True" in log.read_text())
 
 
 def test_the_word_to_go_decides_which_program_serves_when_the_old_one_is_killed():
@@ -402,7 +453,7 @@ def test_the_word_to_go_decides_which_program_serves_when_the_old_one_is_killed(
                 successor.hello()
                 successor.prepare([])
                 buffers = Buffers()
-                successor.hand_over(server.to_parts(buffers.keep), buffers)
+                successor.hand_over(server.state.to_parts(buffers.keep), buffers)
             serves._send({"go": True})
             # As if the old process were killed.
             for successor in (ends, serves):
@@ -420,7 +471,7 @@ def test_the_word_to_go_decides_which_program_serves_when_the_old_one_is_killed(
 def test_a_server_that_is_being_stopped_hands_nothing_over():
     server: Any = SimpleNamespace(unready="stopping")
     nothing: Any = None
-    process = Process(server, resolve({}, {}, None), dict, (), nothing, nothing, SystemClock())  # type: ignore[arg-type]
+    process = Process(server, resolve({}, {}, None), dict, (), nothing, nothing, SystemClock(), nothing)  # type: ignore[arg-type]
     with pytest.raises(HandoverFailed, match="being stopped"):
         process._hand_over(nothing)
 

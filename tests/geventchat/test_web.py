@@ -443,7 +443,7 @@ def test_a_frame_costs_32_bytes_besides_its_own():
     with web(lines_per_s=1e6, burst_lines=10_000, bytes_per_s=1000, burst_bytes=10_000) as server:
         alice = Socket(server)
         alice.client.send(frame("x", fin=False) + frame("", Opcode.CONT, fin=False) * 500)
-        connection = next(iter(server.server._connections.values())).successor
+        connection = next(iter(server.server._connections.open.values())).successor
         server.run_until_idle()
         assert 38 * 250 < connection._costs.charged_bytes < 38 * 502
 

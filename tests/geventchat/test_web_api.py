@@ -224,5 +224,5 @@ def test_answers_are_charged():
             post(server, token, message="x" * 3000)
         client = server.connect("web")
         ask(server, LOBBY, f"Authorization: Bearer {token}\n", client=client)
-        connection = server.server._connections[max(server.server._connections)]
+        connection = server.server._connections.open[max(server.server._connections.open)]
         assert connection._costs.charged_bytes > 60_000
