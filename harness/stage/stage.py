@@ -169,7 +169,7 @@ class Stage:
         return HeardFence(*asking, self._deliveries)
 
     def close_clients(self) -> None:
-        """Disconnect all clients, and wait until the server has noticed. Calls after the first do nothing."""
+        """Disconnect all clients, and wait until the server has noticed. Where all have left already, nothing is done."""
         if self._all_left:
             return
         for client in self._clients.values():

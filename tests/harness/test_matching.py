@@ -37,6 +37,15 @@ def test_a_name_has_one_value_in_all_lines_of_a_turn(received: str, expected: st
     assert play(parse(f"{NAMES}ann> bob: {same}\n{expected}"), InProcess(serve)).passed
 
 
+def test_a_name_that_one_client_binds_in_a_free_order_has_that_value_for_the_next() -> None:
+    said = "ann> ann: ID 1 | hi\nann> bob: OK 2\n"
+    verdict = play(
+        parse(f"{NAMES}{said}in any order:\n    ann<~ ID ${{x}}\n    ann< hi\n    bob<~ OK ${{x}}\n"),
+        InProcess(serve),
+    )
+    assert [(one.kind, one.client) for one in verdict.failures] == [(FailureKind.DIFFERENT, "bob")]
+
+
 def test_an_optional_line_does_not_take_the_place_of_the_same_one_that_has_to_come() -> None:
     assert free("hi | B", "optional hi", "hi", "B").passed
     assert free("hi | B | hi", "optional hi", "hi", "B").passed
@@ -58,12 +67,26 @@ def test_a_thousand_clients_match_and_those_that_do_not_agree_do_not() -> None:
     assert found is None
 
 
-def free(lines: str, *expected: str) -> Verdict:
+def test_clients_that_have_to_receive_one_order_do() -> None:
+    steps = "in any order, the same for ann bob:\n    <~ ${_}\n    <~ A ${_}\n"
+    turn = validate(expand(parse(f"ann connects\nbob connects\n{steps}"))).turns[0]
+
+    def matches(ann: bytes, bob: bytes) -> bool:
+        received = {"ann": ann, "bob": bob}
+        return match_any_way(turn, received, {}, b"\n", lambda expected: 0)[1] is not None
+
+    # Either line can be the first of ann, and one of these orders is that of bob.
+    assert matches(b"A 1\nA 2\n", b"A 1\nz\n")
+    assert matches(b"A 1\nA 2\n", b"z\nA 1\n")
+    assert not matches(b"A 1\nz\n", b"z\nA 1\n")
+
+
+def free(lines: str, *expected: str, then: str = "") -> Verdict:
     steps = ""
     for one in expected:
         optional, line = ("optional ", one[9:]) if one.startswith("optional ") else ("", one)
         steps += f"    {optional}bob{'<~' if '$' in line else '<'} {line}\n"
-    return play(parse(f"{NAMES}ann> bob: {lines}\nin any order:\n{steps}"), InProcess(serve))
+    return play(parse(f"{NAMES}ann> bob: {lines}\nin any order:\n{steps}{then}"), InProcess(serve))
 
 
 def test_many_lines_in_a_free_order_are_no_long_search() -> None:
@@ -76,9 +99,8 @@ def test_many_lines_in_a_free_order_are_no_long_search() -> None:
 
 def test_a_search_that_would_last_for_ever_is_an_error_of_the_script() -> None:
     names = [f"${{n{one}}} says hi" for one in range(11)]
-    verdict = free(
-        " | ".join([*(f"{one} says hi" for one in range(11)), "both 0 11"]), *names, "both ${n0} ${n1}"
-    )
+    said = [*(f"{one} says hi" for one in range(11)), "both 0 11"]
+    verdict = free(" | ".join(said), *names, "both ${n0} ${n1}", then="in any order:\n    ann< x\n")
     assert verdict.outcome is Outcome.SCRIPT_ERROR
     assert "<script>:4:1: the ways in which this turn can go have too many combinations" in verdict.reason
 

@@ -38,7 +38,7 @@ def start(number: int, sock: socket.socket) -> None:
     pipe, pipes[number] = os.pipe()
     if os.fork() == 0:
         for other in pipes.values():
-            os.close(other)  # or it would never see its own end
+            os.close(other)  # or this child would never see its pipe end
         listener.close()
         try:
             child(number, sock, lines_in, pipe)
