@@ -116,7 +116,7 @@ def _shutdown(args: argparse.Namespace) -> Figures:
 
 def _soak(args: argparse.Namespace) -> Figures:
     hours = args.hours if args.hours is not None else args.weeks * _WEEK_HOURS
-    return asdict(soak.soak(hours, args.clients, args.seed, args.tls))
+    return asdict(soak.soak(hours, args.clients, args.seed, args.over))
 
 
 def _disconnects(args: argparse.Namespace) -> Figures:
@@ -290,7 +290,12 @@ def main() -> int:
     scenario("shutdown", _shutdown, "SIGTERM and SIGINT in traffic", clients=100, lines=2_000)
     scenario("soak", _soak, "weeks of virtual time against a model", weeks=1.0, clients=200, seed=7)
     scenarios.choices["soak"].add_argument("--hours", type=float, help="instead of weeks")
-    scenarios.choices["soak"].add_argument("--tls", action="store_true", help="every client speaks TLS")
+    scenarios.choices["soak"].add_argument(
+        "--over",
+        choices=list(soak.CARRIERS),
+        default="tcp",
+        help="what carries the lines; websocket is for json, beside the other dialects over tcp",
+    )
     scenario(
         "disconnects",
         _disconnects,

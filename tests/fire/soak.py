@@ -30,9 +30,11 @@ from tests.geventchat.model.requests import (
     Request,
     Say,
     SetTopic,
+    Text,
     Who,
 )
 from tests.geventchat.model.rooms import Member, Rooms, name_of, text_of
+from tests.geventchat.web_client import FramedClient
 from tests.tls_client import EncryptedClient
 
 _US = 1_000_000
@@ -47,6 +49,7 @@ _BETWEEN_ACTIONS_S = 600
 _AWAY_S = 1_200
 _STALL_S = 300
 _SILENT_S = 2 * _IDLE_S
+_IDLE_NOTICE_2 = '{"type": "error", "code": "idle-timeout", "message": "Idle timeout"}\n'
 _WORDS = (
     "hello",
     "äöü",
@@ -72,8 +75,19 @@ class Soak:
     logged: dict[str, int]
 
 
-def soak(hours: float, clients: int, seed: int, tls: bool = False) -> Soak:
-    """This many hours of virtual time, with or without TLS."""
+_PLAIN: dict[str, tuple[str, type[SimulatedClient]]] = {
+    dialect: (dialect, SimulatedClient) for dialect in DIALECTS
+}
+# What carries each dialect: the scheme of its listener, and the client's side of it.
+CARRIERS: dict[str, dict[str, tuple[str, type[SimulatedClient]]]] = {
+    "tcp": _PLAIN,
+    "tls": {dialect: (f"{dialect}+tls", EncryptedClient) for dialect in DIALECTS},
+    "websocket": {**_PLAIN, "json": ("web", FramedClient)},
+}
+
+
+def soak(hours: float, clients: int, seed: int, over: str = "tcp") -> Soak:
+    """This many hours of virtual time over one of the `CARRIERS`."""
     limits = Limits(
         clients_per_address=clients,
         address_log_lines_per_s=0,
@@ -83,17 +97,15 @@ def soak(hours: float, clients: int, seed: int, tls: bool = False) -> Soak:
         # The model has no notion of speakers that wait for slow readers.
         floor_bytes_per_s=0,
     )
-    cert, key = map(str, made_certificate()) if tls else ("", "")
-    carrier = "+tls" if tls else ""
-    # One without TLS is for the baseline.
-    schemes = dict.fromkeys(("line", *[dialect + carrier for dialect in DIALECTS]))
+    cert, key = map(str, made_certificate()) if over == "tls" else ("", "")
+    carriers = CARRIERS[over]
+    # One in plain lines is for the baseline.
+    schemes = dict.fromkeys(("line", *[scheme for scheme, _ in carriers.values()]))
     listen = tuple(Listen(scheme, "127.0.0.1", 0) for scheme in schemes)
     config = Config(listen=listen, idle_s=_IDLE_S, limits=limits, tls_cert=cert, tls_key=key)
     with simulate(config) as simulation:
         before = baseline(simulation)
-        week = _Week(
-            simulation, clients, random.Random(seed), EncryptedClient if tls else SimulatedClient, carrier
-        )
+        week = _Week(simulation, clients, random.Random(seed), carriers)
         week.run_until(round(hours * _HOUR_S * _US))
         week.disconnect_everyone()
         simulation.advance(limits.empty_room_s)
@@ -115,6 +127,7 @@ class _Slot:
         self.client: SimulatedClient | None = None
         self.member: Member | None = None
         self.silent = False
+        self.has_sent = False
         self.connected_us = self.active_us = 0
         # When the server disconnected it while it was not reading; -1 if it was dropped as slow.
         self.ended_us: int | None = None
@@ -138,12 +151,13 @@ class _Checker:
     """All clients, the model, and the server."""
 
     def __init__(
-        self, simulation: Simulation, slots: list[_Slot], make: type[SimulatedClient], carrier: str
+        self,
+        simulation: Simulation,
+        slots: list[_Slot],
+        carriers: dict[str, tuple[str, type[SimulatedClient]]],
     ) -> None:
         self.simulation = simulation
-        self._make = make
-        # The suffix of the dialect in the scheme of its listener.
-        self._carrier = carrier
+        self._carriers = carriers
         self.rooms = Rooms()
         self.actions: Counter[str] = Counter()
         self.compared_bytes = 0
@@ -165,11 +179,10 @@ class _Checker:
 
     def connect(self, slot: _Slot) -> None:
         """It connects, and sends nothing yet."""
-        slot.client = self.simulation.connect(
-            slot.dialect + self._carrier, buffer_bytes=_SOCKET_BYTES, make=self._make
-        )
+        scheme, make = self._carriers[slot.dialect]
+        slot.client = self.simulation.connect(scheme, buffer_bytes=_SOCKET_BYTES, make=make)
         slot.member = Member(DIALECTS[slot.dialect])
-        slot.silent, slot.ended_us = False, None
+        slot.silent, slot.has_sent, slot.ended_us = False, False, None
         slot.connected_us = slot.active_us = self.simulation.now_us
         self._expect_timeout(slot)
         self.simulation.run_until_idle()
@@ -181,7 +194,7 @@ class _Checker:
         client.send(text.encode())
         self.simulation.run_until_idle()
         assert self.simulation.now_us == now_us, "the server did not read at once"
-        slot.active_us = now_us
+        slot.active_us, slot.has_sent = now_us, True
         for request in requests:
             self.rooms.handle(member, request, self.now_ms)
         self._expect_timeout(slot)
@@ -242,7 +255,11 @@ class _Checker:
         assert client.state is State.OPEN, "disconnected early"
         self.simulation.advance_to(due_us)
         self.actions["be disconnected " + ("without login" if member.name is None else "as idle")] += 1
-        member.receive(member.dialect.idle_notice())
+        if isinstance(client, FramedClient) and not slot.has_sent:
+            # Over WebSocket, clients speak version 2 until they join in version 1.
+            member.receive(_IDLE_NOTICE_2)
+        else:
+            member.receive(member.dialect.idle_notice())
         self.leave(slot)
         if client.reads:
             self.compare()
@@ -281,13 +298,12 @@ class _Week:
         simulation: Simulation,
         clients: int,
         rng: random.Random,
-        make: type[SimulatedClient],
-        carrier: str,
+        carriers: dict[str, tuple[str, type[SimulatedClient]]],
     ) -> None:
         self._simulation = simulation
         self._rng = rng
         self._slots = [_Slot(n, rng.choice(list(DIALECTS))) for n in range(clients)]
-        self.checker = _Checker(simulation, self._slots, make, carrier)
+        self.checker = _Checker(simulation, self._slots, carriers)
         self._plan: list[tuple[int, int]] = []
         for slot in self._slots:
             self._schedule(slot, _AWAY_S)
@@ -409,9 +425,11 @@ class _Week:
 
     def _set_topic(self, slot: _Slot) -> None:
         topic = self._text()
+        # A dash removes the topic.
+        shown = Text("-", "") if topic == "-" else text_of(topic)
         word = {"line": "TOPIC", "slash": "/topic"}.get(slot.dialect)
         if word is not None:
-            self._send(slot, f"{word} {topic}\n", SetTopic(text_of(topic)))
+            self._send(slot, f"{word} {topic}\n", SetTopic(shown))
 
     def _ping(self, slot: _Slot) -> None:
         self._send(slot, DIALECTS[slot.dialect].ping(), Ping())

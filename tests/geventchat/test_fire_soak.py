@@ -6,8 +6,14 @@ from tests.fire.soak import soak
 
 
 def test_an_hour_over_tls_agrees_with_the_model_too() -> None:
-    run = soak(hours=1, clients=60, seed=1, tls=True)
+    run = soak(hours=1, clients=60, seed=1, over="tls")
     assert {"stall", "vanish", "half-close", "paste"} <= set(run.actions)
+    assert run.compared_bytes > 500_000
+
+
+def test_an_hour_over_websockets_agrees_with_the_model_too() -> None:
+    run = soak(hours=1, clients=60, seed=2, over="websocket")
+    assert {"stall", "vanish", "half-close", "paste", "half a line"} <= set(run.actions)
     assert run.compared_bytes > 500_000
 
 

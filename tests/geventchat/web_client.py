@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 from websockets.frames import Close, Opcode
 
 from geventchat import Config, Limits, Listen
+from tests.fire.clients import State, receive
 from tests.fire.simulation import SimulatedClient, Simulation, simulate
 
 HANDSHAKE = (
@@ -92,6 +94,68 @@ def ask(simulation: Simulation, *args: Any, client: SimulatedClient | None = Non
     return answer
 
 
+class FramedClient(SimulatedClient):
+    """A client of a simulation that speaks over a WebSocket and is used like one that does not: it has lines on both sides.
+
+    A part of a line is a fragment of a message.
+    """
+
+    __slots__ = ("_data", "_is_begun", "_is_open")
+
+    def __init__(self, simulation: Simulation, sock: socket.socket) -> None:
+        super().__init__(simulation, sock)
+        # What has arrived of a frame that is not complete.
+        self._data = bytearray()
+        self._is_open = self._is_begun = False
+        super().send(request("/ws", HANDSHAKE))
+
+    def send(self, data: bytes) -> None:
+        """Send all of it, in frames."""
+        *lines, rest = data.split(b"\n")
+        frames = [self._frame(line, True) for line in lines]
+        if rest:
+            frames.append(self._frame(rest, False))
+        super().send(b"".join(frames))
+
+    def read(self) -> None:
+        """Read what has arrived, and take the lines out of their frames."""
+        state = receive(self._sock, self._data)
+        if not self._is_open:
+            head, end, rest = bytes(self._data).partition(b"\r\n\r\n")
+            self._is_open = bool(end)
+            assert not end or head.startswith(b"HTTP/1.1 101 "), head
+            self._data[:] = rest if end else head
+        if self._is_open:
+            for opcode, data in frames_of(self._data):
+                assert opcode in {Opcode.TEXT, Opcode.CLOSE}, (opcode, data)
+                if opcode is Opcode.TEXT:
+                    self.received += data + b"\n"
+        if state is not State.OPEN:
+            self._end(state)
+
+    def _frame(self, data: bytes, fin: bool) -> bytes:
+        opcode = Opcode.CONT if self._is_begun else Opcode.TEXT
+        self._is_begun = not fin
+        return frame(data, opcode, fin)
+
+
+def frames_of(data: bytearray) -> list[tuple[Opcode, bytes]]:
+    """Take the complete frames of a server out of this."""
+    found = []
+    while len(data) >= 2:
+        size, at = data[1], 2
+        if size > 125:
+            at = {126: 4, 127: 10}[size]
+            if len(data) < at:
+                break
+            size = int.from_bytes(data[2:at], "big")
+        if len(data) < at + size:
+            break
+        found.append((Opcode(data[0] & 0x0F), bytes(data[at : at + size])))
+        del data[: at + size]
+    return found
+
+
 class Socket:
     """A WebSocket of a simulated client."""
 
@@ -113,14 +177,8 @@ class Socket:
     def frames(self) -> list[tuple[Opcode, bytes]]:
         """The frames that have arrived since the last call."""
         self.simulation.run_until_idle()
-        data, found = self.client.received, []
-        while data:
-            size, at = data[1], 2
-            if size > 125:
-                at = {126: 4, 127: 10}[size]
-                size = int.from_bytes(data[2:at], "big")
-            found.append((Opcode(data[0] & 0x0F), bytes(data[at : at + size])))
-            del data[: at + size]
+        found = frames_of(self.client.received)
+        assert not self.client.received, "a frame is not complete"
         return found
 
     def objects(self) -> list[dict[str, Any]]:
