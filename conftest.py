@@ -19,9 +19,11 @@ except ModuleNotFoundError:
 
 pytest_plugins = ["pytester"]
 
-# What a shell has started in the background ignores Ctrl-C, and so would every program that the tests start and interrupt.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# What a shell has started in the background ignores Ctrl-C, and what `nohup` has started ignores a hangup. So would every
+# program that the tests start and send these signals to.
+for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, handler)
 
 # Only some tests need these packages. All of them are in the extra `test`.
 OPTIONAL_PACKAGES = {

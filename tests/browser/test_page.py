@@ -305,7 +305,8 @@ def test_a_narrow_screen_has_its_lists_in_drawers_and_nothing_is_wider(
     alice.page.wait("conversations.has('@bob-on-the-phone')")
     fits = "document.scrollingElement.scrollWidth <= 320 && byId('log').scrollWidth <= 320"
     assert alice.page.run(fits)
-    assert not alice.page.run("byId('elsewhere').hidden")
+    # Shown with the next frame.
+    alice.page.wait("!byId('elsewhere').hidden")
     alice.page.click("#open-sidebar")
     alice.page.wait("byId('sidebar').getBoundingClientRect().x === 0")
     alice.page.click("#directs .item")
