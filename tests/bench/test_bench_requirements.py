@@ -54,7 +54,11 @@ def test_costs_have_a_limit(workload: str, text: str, peer: str, limit: float) -
 
 @pytest.mark.parametrize(
     ("workload", "label", "other"),
-    [("web-100", "json", "json-100"), ("web-1000", "line", "saturated-1000")],
+    [
+        ("web-100", "line", "saturated-100"),
+        ("web-100", "json", "json-100"),
+        ("web-1000", "line", "saturated-1000"),
+    ],
 )
 def test_websockets_are_compared_with_plain_connections(workload: str, label: str, other: str) -> None:
     for cost, outcome in ((1.29, Outcome.MET), (1.31, Outcome.NOT_MET)):
