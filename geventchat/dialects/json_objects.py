@@ -52,11 +52,20 @@ def _object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return fields
 
 
-# The scanner and the string encoder themselves: calling decode() and encode() doubles the cost of a short line.
-_decoder = json.JSONDecoder(
-    parse_constant=_no_constant, parse_int=_integer, parse_float=_not_converted, object_pairs_hook=_object_of
-)
-_scan: Callable[[str, int], tuple[object, int]] = json.scanner.make_scanner(_decoder)  # type: ignore[attr-defined]
+_Scan = Callable[[str, int], tuple[object, int]]
+
+
+def _scanner(unique: Callable[[list[tuple[str, Any]]], dict[str, Any]] | None) -> _Scan:
+    decoder = json.JSONDecoder(
+        parse_constant=_no_constant, parse_int=_integer, parse_float=_not_converted, object_pairs_hook=unique
+    )
+    made: _Scan = json.scanner.make_scanner(decoder)  # type: ignore[attr-defined]
+    return made
+
+
+# The scanners and the string encoder themselves: calling decode() and encode() doubles the cost of a short line.
+_scan = _scanner(None)
+_scan_unique = _scanner(_object_of)
 _encode = json.JSONEncoder().encode
 quoted = json.encoder.encode_basestring_ascii
 
@@ -85,9 +94,14 @@ def parse(line: bytes) -> dict[str, Any] | InvalidCommand | None:
         return INVALID
     try:
         request, end = _scan(text, 0)
+        if type(request) is not dict or end != len(text):
+            return INVALID
+        # With one colon for each key, no key was there twice. Others can be in texts or in inner objects.
+        if text.count(":") != len(request):
+            _scan_unique(text, 0)
     except (ValueError, StopIteration, RecursionError):
         return INVALID
-    return request if type(request) is dict and end == len(text) else INVALID
+    return request
 
 
 def _too_many_values(line: bytes) -> bool:

@@ -53,12 +53,21 @@ _SHORT_HEAD = 2 + _MASK_BYTES
 _WIDTHS = {126: 2, 127: 8}
 _NOTHING = FramingAnswer()
 _NEVER = -1
-# The head of an unfragmented text frame from the server, by its length.
-_HEADS = tuple(bytes((_WHOLE_TEXT, size)) for size in range(_ONE_BYTE_LENGTHS + 1))
+
+
+def _head(size: int) -> bytes:
+    """The head of an unfragmented text frame from the server."""
+    if size <= _ONE_BYTE_LENGTHS:
+        return bytes((_WHOLE_TEXT, size))
+    if size < 65_536:
+        return b"\x81\x7e" + size.to_bytes(2, "big")
+    return b"\x81\x7f" + size.to_bytes(8, "big")
+
+
+# By the length of the message: nearly all are shorter.
+_HEADS = tuple(map(_head, range(1024)))
 # The server logs what happens to connections itself.
 _SILENT = logging.Logger("websockets", logging.CRITICAL + 1)
-
-
 _REFUSAL_FIELDS = ("Upgrade", "Sec-WebSocket-Version")
 
 
@@ -204,7 +213,9 @@ class WebSocketFraming:
         lines = payload.split(b"\n")
         # The empty string after the last line end.
         lines.pop()
-        return _framed(lines[0]) if len(lines) == 1 else b"".join(map(_framed, lines))
+        return b"".join(
+            [(_HEADS[size] if (size := len(line)) < len(_HEADS) else _head(size)) + line for line in lines]
+        )
 
     def _new_protocol(self) -> ServerProtocol:
         # No `max_size`: the protocol would count pings between fragments, too.
@@ -284,12 +295,3 @@ class WebSocketFraming:
         self._protocol.fail(code, reason)
         self._open = False
         return FramingAnswer(b"".join(self._protocol.data_to_send()), End.BROKEN)
-
-
-def _framed(line: bytes) -> bytes:
-    size = len(line)
-    if size <= _ONE_BYTE_LENGTHS:
-        return _HEADS[size] + line
-    if size < 65_536:
-        return b"\x81\x7e" + size.to_bytes(2, "big") + line
-    return b"\x81\x7f" + size.to_bytes(8, "big") + line

@@ -416,6 +416,9 @@ def test_who_receives_their_own_events_differs_between_dialects(name: str):
         b'{"type": "chat", "n": Infinity}',
         b'{"type": "chat", "n": NaN}',
         b'{"type": "chat", "type": "chat"}',
+        b'{"type": "ping", "token": ":", "token": ":"}',
+        b'{"type": "ping", "n": {"a": 1, "a": 2}}',
+        b'{"type": "ping", "n": [[{"a": 1, "a": 2}]]}',
         b'{"type": "chat", "message": "\\udc00"}',
         b'{"type": "chat", "message": 5}',
         b'{"type": "chat", "message": null}',
@@ -429,6 +432,17 @@ def test_who_receives_their_own_events_differs_between_dialects(name: str):
 )
 def test_bad_json_is_invalid(line: bytes):
     assert read("json", line) == InvalidCommand(ParseError.NOT_JSON)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"type": "ping", "token": "::"}',
+        b'{"type": "ping", "token": "::", "n": {"a": [{"a": 1}, {"a": 2}]}}',
+    ],
+)
+def test_colons_and_inner_objects_are_not_taken_for_a_key_that_comes_twice(line: bytes):
+    assert read("json", line) == Ping("::")
 
 
 def test_a_json_number_of_the_most_digits_is_ignored():
