@@ -105,6 +105,14 @@ def test_a_search_that_would_last_for_ever_is_an_error_of_the_script() -> None:
     assert "<script>:4:1: the ways in which this turn can go have too many combinations" in verdict.reason
 
 
+@pytest.mark.parametrize(("lines", "outcome"), [(7, Outcome.PASSED), (8, Outcome.SCRIPT_ERROR)])
+def test_a_search_comes_to_thousands_of_dead_ends_before_it_is_given_up(lines: int, outcome: Outcome) -> None:
+    names = [f"${{n{one}}} says hi" for one in range(lines)]
+    # Names are tried in their order, and the first two have the last two lines: 1,745 or 11,825 orders come before.
+    said = [*(f"{one} says hi" for one in range(lines)), f"both {lines - 1} {lines - 2}"]
+    assert free(" | ".join(said), *names, "both ${n0} ${n1}").outcome is outcome
+
+
 # --- random turns -------------------------------------------------------------------------------------------
 
 Received = dict[str, str]

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.stage.kernel import TcpState
-from harness.stage.virtual_time import TimerHeap, VirtualTime, _Look
+from harness.stage.connection import End
+from harness.stage.kernel import GONE, PeerState, TcpState
+from harness.stage.virtual_time import TimerHeap, VirtualTime, _look
 
 
 class _Timer:
@@ -54,17 +55,37 @@ def test_stopped_timers_do_not_fill_memory() -> None:
     assert len(heap._entries) < 300
 
 
+class _HalfClosed:
+    """A connection whose end of stream the server's kernel has not got."""
+
+    sent_end = reads = True
+    end = End.OPEN
+    unread = 0
+    in_flight = False
+    unacknowledged = 0
+    peer = GONE
+
+    def peer_state(self) -> PeerState:
+        return self.peer
+
+
 def test_what_the_kernel_leaves_half_way_is_waited_for_once() -> None:
     loop: Any = SimpleNamespace(_given_up={})
-    connection: Any = object()
+    connection = _HalfClosed()
 
-    def is_moving(unread: int, *, over: bool) -> bool:
-        look = _Look(False, (TcpState.ESTABLISHED, 10, unread), unread, 0)
-        return VirtualTime._is_moving(loop, connection, look, cast(Any, SimpleNamespace(over=over)))
+    def is_moving(outgoing: int, unread: int, *, over: bool) -> bool:
+        connection.unacknowledged, connection.peer = outgoing, PeerState(TcpState.ESTABLISHED, unread)
+        look = _look(cast(Any, connection))
+        return VirtualTime._is_moving(
+            loop, cast(Any, connection), look, cast(Any, SimpleNamespace(over=over))
+        )
 
-    assert is_moving(3, over=False)
-    assert not is_moving(3, over=True)
-    assert not is_moving(3, over=False)
-    # Once it has changed, it is waited for again.
-    assert is_moving(2, over=False)
-    assert not VirtualTime._is_moving(loop, connection, _Look(False, None, 0, 0), loop)
+    assert is_moving(10, 3, over=False)
+    assert not is_moving(10, 3, over=True)
+    assert not is_moving(10, 3, over=False)
+    # Once it has changed, it is waited for again: what was read makes room for what is on its way.
+    assert is_moving(10, 2, over=False)
+    assert is_moving(9, 3, over=False)
+    assert not is_moving(9, 3, over=True)
+    connection.sent_end = False
+    assert not is_moving(0, 0, over=False)
