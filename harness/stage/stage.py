@@ -204,7 +204,6 @@ class Stage:
         return tuple(self.client(name) for name in names)
 
     def new_connection(self, client: Client) -> Connection:
-        self._all_left = False
         translation = None
         if self._deliveries is not None:
             self._deliveries.forget(client.name)
@@ -311,6 +310,7 @@ class Stage:
 
     def acts(self) -> None:
         """Note that a client acts now: the next wait counts from here."""
+        self._all_left = False
         if self.loop.factor > 1:
             self._note_margin()
             self._anchor_s = self.now()
