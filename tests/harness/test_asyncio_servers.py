@@ -523,7 +523,18 @@ def test_options_that_nothing_takes_are_refused() -> None:
         pass
 
 
-@pytest.mark.parametrize("factory", [aio.chat, aio.late])
+class _StartsAsynchronously:
+    def __init__(self, spec: ServerSpec) -> None:
+        pass
+
+    async def start(self) -> None:
+        pass
+
+    def stop(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("factory", [aio.chat, aio.late, _StartsAsynchronously])
 def test_an_asyncio_server_is_not_played_on_gevent(factory: Callable[..., Any]) -> None:
     from harness import InProcess
 

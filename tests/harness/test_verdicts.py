@@ -97,6 +97,17 @@ def test_a_part_of_a_line_that_an_adapter_holds_back_comes_after_the_answers_lik
     assert (verdict.grade, verdict.overtaken) == (Grade.SETTLED, Overtaken.IN_A_TURN)
 
 
+def test_a_failed_turn_is_watched_for_what_comes_after_the_answers() -> None:
+    verdict, text = played(
+        f"{LOGINS}ann> MSG one\nbob receives nothing\n", "hub=250 after echoes", header=PATIENT
+    )
+    assert verdict.overtaken is Overtaken.AFTER_A_FAILURE, text
+    assert {(one.kind, one.client) for one in verdict.failures} == {
+        (FailureKind.EXTRA, "ann"),  # its OK
+        (FailureKind.EXTRA, "bob"),
+    }
+
+
 def test_answers_are_watched_after_a_turn_that_waited_for_quiet() -> None:
     steps = LOGINS + "cat> LOGIN cat\ncat< OK\ncat closes\nann< INFO cat left\nbob< INFO cat left\n"
     verdict, text = played(steps + "ann> MSG hi\nbob receives nothing\n", "hub=20")
