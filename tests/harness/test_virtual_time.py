@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -55,23 +56,64 @@ def test_stopped_timers_do_not_fill_memory() -> None:
     assert len(heap._entries) < 300
 
 
-class _HalfClosed:
-    """A connection whose end of stream the server's kernel has not got."""
+IDLE = PeerState(TcpState.ESTABLISHED)
+UNREAD = PeerState(TcpState.ESTABLISHED, unread=2)
+UNACKNOWLEDGED = PeerState(TcpState.ESTABLISHED, unacknowledged=2)
 
-    sent_end = reads = True
-    end = End.OPEN
-    unread = 0
-    in_flight = False
-    unacknowledged = 0
-    peer = GONE
 
-    def peer_state(self) -> PeerState:
+@dataclass(eq=False)
+class _Connection:
+    """As `_look` sees one: it reads all that has come, and nothing is on its way."""
+
+    peer: PeerState | None = IDLE
+    unacknowledged: int = 0
+    in_flight: bool = False
+    sent_end: bool = False
+    reads: bool = True
+    end: End = End.OPEN
+    unread: int = 0
+
+    def peer_state(self) -> PeerState | None:
         return self.peer
+
+
+def looked(connection: _Connection) -> tuple[bool, bool]:
+    """Whether bytes are in flight, and whether the kernel has left something half-way."""
+    look = _look(cast(Any, connection))
+    return look.in_flight, look.half_way is not None
+
+
+@pytest.mark.parametrize(
+    ("connection", "in_flight", "half_way"),
+    [
+        (_Connection(), False, False),
+        (_Connection(unacknowledged=2, in_flight=True), True, False),
+        (_Connection(unacknowledged=2), False, False),  # it has arrived
+        (_Connection(UNREAD, 2, in_flight=True), False, False),  # the server has to read first
+        (_Connection(UNACKNOWLEDGED), True, False),
+        (_Connection(UNACKNOWLEDGED, reads=False), False, False),
+        (_Connection(UNACKNOWLEDGED, end=End.CLOSED), False, False),
+        (_Connection(sent_end=True), False, True),
+        (_Connection(PeerState(TcpState.CLOSE_WAIT), sent_end=True), False, False),
+        (_Connection(PeerState(TcpState.SYN_RECV)), False, True),
+        (_Connection(PeerState(TcpState.NEW_SYN_RECV)), False, True),
+        (_Connection(GONE), False, True),  # its end has not been read
+        (_Connection(GONE, unread=2), False, False),  # what comes before that has not been read
+        (_Connection(GONE, reads=False), False, False),
+        (_Connection(GONE, end=End.CLOSED), False, False),
+        (_Connection(None, 2), True, False),  # on another machine
+        (_Connection(None), False, False),
+    ],
+)
+def test_what_is_on_its_way_on_a_connection_is_seen(
+    connection: _Connection, in_flight: bool, half_way: bool
+) -> None:
+    assert looked(connection) == (in_flight, half_way)
 
 
 def test_what_the_kernel_leaves_half_way_is_waited_for_once() -> None:
     loop: Any = SimpleNamespace(_given_up={})
-    connection = _HalfClosed()
+    connection = _Connection(sent_end=True)
 
     def is_moving(outgoing: int, unread: int, *, over: bool) -> bool:
         connection.unacknowledged, connection.peer = outgoing, PeerState(TcpState.ESTABLISHED, unread)
