@@ -131,3 +131,30 @@ def test_what_the_kernel_leaves_half_way_is_waited_for_once() -> None:
     assert not is_moving(9, 3, over=True)
     connection.sent_end = False
     assert not is_moving(0, 0, over=False)
+
+
+@pytest.mark.parametrize(("comes_until", "ends_at"), [(0, 3), (10, 13), (1000, 100)])
+def test_time_stands_still_as_long_as_something_comes_but_not_for_ever(
+    comes_until: int, ends_at: int
+) -> None:
+    now = 0
+
+    class Limit:
+        pause_s = 2.0
+
+        def __init__(self, seconds: int) -> None:
+            self.until = now + seconds
+
+        @property
+        def over(self) -> bool:
+            return now >= self.until
+
+    def pause(seconds: float) -> None:
+        nonlocal now
+        now += 1
+
+    loop: Any = SimpleNamespace(limits=SimpleNamespace(limit=Limit), _within_s=100, moment_s=3, pause=pause)
+    loop.settle = lambda: False  # a thread is at work
+    loop._came = lambda: min(now, comes_until)
+    VirtualTime._let_come(loop)
+    assert now == ends_at
