@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -379,6 +380,35 @@ def test_a_process_that_the_server_forks_lowers_the_grade_while_it_runs(name: st
     finally:
         os.close(waits)
         os.close(lets)
+
+
+@pytest.mark.parametrize("name", ACTING)
+def test_programs_and_processes_that_have_ended_or_are_older_leave_the_grade_exact(name: str) -> None:
+    programs, ended = [subprocess.Popen(["sleep", "60"])], list[int]()
+
+    def act(line: bytes, write: Callable[[bytes], None], from_thread: object) -> None:
+        if line == b"start\n":
+            programs.append(subprocess.Popen(["sleep", "60"]))
+            return
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of threads: this child uses none
+            child = os.fork()
+        if not child:
+            os._exit(0)
+        ended.append(child)
+        os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)  # nobody has taken its status
+
+    try:
+        for line in ("fork", "start"):
+            verdict = play(parse(f"settle: 20ms\n\nann> {line}\nann receives nothing\n"), ACTING[name](act))
+            assert (verdict.passed, verdict.grade) == (True, Grade.EXACT), line
+        assert (len(programs), len(ended)) == (2, 1)
+    finally:
+        for program in programs:
+            program.kill()
+            program.wait()
+        for child in ended:
+            os.waitpid(child, 0)
 
 
 def test_a_thread_is_seen_that_has_the_number_of_one_that_has_ended() -> None:

@@ -407,6 +407,7 @@ def test_a_greeting_that_comes_too_late_is_received() -> None:
             "ignore: ${_}\nfence: PING -> PONG\n",
             "x:2:1: the answer 'PONG' is also ignored",
         ),
+        ("ignore: PONG\nfence: PING -> PONG\\n\n", r"x:2:1: the answer 'PONG\\n' is also ignored"),
         ("receives: OK ${_} => OK\nfence: NO -> OK ${_}\n", "x:2:1: the answer 'OK ${_}' is also spelled"),
         (
             "receives: OK ${_} => OK\nfence: NO -> OK ${token}\n",

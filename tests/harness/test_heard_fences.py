@@ -349,9 +349,9 @@ def test_a_message_that_looks_like_a_fence_line_is_a_message() -> None:
 def test_an_answer_can_be_a_line_that_an_adapter_spells(answer: str) -> None:
     adapter = parse_adapter(
         f"fence: {answer}\nfence-after: LOGIN\nsends: ping${{x}} => PING${{x}}\nsends: ping => PING\n"
-        "receives: PONG ${x} => pong \\ ${x}\nreceives: PONG => pong\n"
+        "receives: PONG ${x} => pong \\n ${x}\nreceives: PONG => pong\n"
     )
-    for asked, said in (("ping", "pong"), ("ping me", "pong \\ me")):
+    for asked, said in (("ping", "pong"), ("ping me", "pong \\n me")):
         steps = logins("ann", "bob") + f"ann> {asked}\nann< {said}\nbob> ping\nbob< pong\n"
         verdict, text = played(steps, "", adapter=adapter)
         assert (verdict.passed, verdict.grade) == (True, Grade.ANSWERED), text
@@ -361,11 +361,23 @@ def test_an_answer_can_be_a_line_that_an_adapter_spells(answer: str) -> None:
         ].passed
 
 
+def test_an_answer_that_no_adapter_spells_stays_as_it_is_written() -> None:
+    fence = parse_adapter("fence: PING -> PONG\\x21 | NO\nreceives: NO => \\x21\n").fence
+    assert fence is not None
+    assert fence.replies == ("PONG\\x21", "\\\\x21")
+
+
 def test_what_is_sent_in_pieces_is_not_put_in_other_words() -> None:
     adapter = parse_adapter("sends: ping => PING\nreceives: PONG => pong\n")
     steps = "ann> ping\nann< pong\nann>> pi\nann>> ng\\n\nann< pong\n"
     _, text = played(steps, header="within: 500ms\nsettle: 20ms\n", adapter=adapter)
-    assert "hint  what `>>` sends is sent as it is: an adapter puts whole lines in other words" in text
+    hint = "hint  what `>>` sends is sent as it is: an adapter puts whole lines in other words"
+    assert hint in text
+    adapter = parse_adapter("receives: PONG => pong\n")
+    _, text = played(
+        steps.replace("> ping", "> PING"), header="within: 500ms\nsettle: 20ms\n", adapter=adapter
+    )
+    assert hint not in text
 
 
 def test_an_adapter_sees_no_fence_line() -> None:

@@ -451,13 +451,37 @@ def test_a_name_that_is_registered_is_not_replaced() -> None:
 
 
 def test_a_password_that_is_sent_in_pieces_is_replaced() -> None:
-    pieces = log_of(
-        Connected(1), Connected(2), Sent(1, b"LOGIN alice sec"), Sent(2, b"x\n"), Sent(1, b"ret\nPING\n")
+    session = log_of(
+        Connected(1),
+        Connected(2),
+        Sent(1, b"LOGIN alice hor"),
+        Sent(2, b"x\n"),
+        Sent(1, b"se-and-"),
+        Sent(2, b"y\n"),
+        Sent(1, b"cart\nPING\n"),
     )
-    text = "\n".join(written(pieces))
-    assert "sec" not in text.replace("-sec", "")
-    assert "ret" not in text
-    assert text.endswith(r"\nPING\n")
+    assert written(session)[2:] == [
+        "alice>> LOGIN alice 1-s",
+        "x> x",
+        "alice>> ecretxx",
+        "x> y",
+        r"alice>> xxxx\nPING\n",
+    ]
+
+
+def test_what_the_server_says_is_searched_for_passwords_that_are_long_enough() -> None:
+    session = log_of(
+        Connected(1),
+        received(Sent(1, b"REGISTER 12345678\n"), c1=b"12345678 is too easy\n"),
+        received(Sent(1, b"REGISTER 1234567\n"), c1=b"1234567 is too short\n"),
+    )
+    assert written(session) == [
+        "client1> REGISTER 1-secret",
+        "client1< 1-secret is too easy",
+        "",
+        "client1> REGISTER 2-secre",
+        "client1< 1234567 is too short",
+    ]
 
 
 def test_a_token_becomes_a_capture_that_is_sent_again() -> None:
@@ -470,6 +494,7 @@ def test_a_token_becomes_a_capture_that_is_sent_again() -> None:
         Sent(1, b'{"username": "alice", "token": "' + token[:-1] + b'B"}\n'),
         Sent(1, b"LOGIN alice " + token[:-1] + b"C\n"),
         Sent(1, b'{"token": "' + token[:-1] + b'D"}\n'),
+        Sent(1, b"MSG like " + token[:-1] + b"E\n"),  # which nobody has been given
     )
     assert written(session) == [
         "alice> TOKEN",
@@ -482,6 +507,7 @@ def test_a_token_becomes_a_capture_that_is_sent_again() -> None:
         'alice>~ {"username": "alice", "token": "${token2}"}',
         "alice> LOGIN alice 1-secret" + 39 * "x",
         'alice> {"token": "2-secret' + 39 * "x" + '"}',
+        "alice> MSG like gct_" + 42 * "A" + "E",
     ]
 
 
