@@ -286,6 +286,9 @@ class Connection:
     def _begin(self) -> CloseReason:
         self._began = True
         self._waiter.start(self._service.idle_s, self._context.limits.login_s)
+        if self._waiter.ended is not None:
+            # The server has begun to stop since it was accepted.
+            raise ConnectionEnded(self._waiter.ended)
         self._context.chat.greet(self._session)
         # It has not asked for that.
         self._answers_charged = self._subscriber.answered_bytes
@@ -662,7 +665,8 @@ class Connection:
             if not (self._closing or self._waiter.ended) and self._subscriber.all_sent:
                 notice = DisconnectNotice(NoticeReason.SHUTDOWN)
                 frame = self._subscriber.interpreter.encode_private(notice)
-                self._transport.send(self._subscriber.encoding.wrap(frame))
+                ending = self._framing.close(CloseReason.SHUTDOWN.value)
+                self._transport.send(self._subscriber.encoding.wrap(frame) + ending)
             self._transport.shutdown(socket.SHUT_WR)
 
     def to_state(self, keep: Callable[[Buffer], Any]) -> dict[str, Any]:

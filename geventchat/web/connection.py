@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -126,7 +127,7 @@ class HttpConnection:
         # A request has been read and its answer has not been sent.
         self._answering = False
         # There is no answer yet.
-        self._is_asking = False
+        self.is_asking = False
         # The server has begun to stop while an answer was being sent.
         self._stopping = False
         self._peer_closed = False
@@ -134,9 +135,9 @@ class HttpConnection:
         self.successor: ServedConnection | None = None
 
     @property
-    def is_busy(self) -> bool:
-        """True while the answer to a request is made. How long it takes to be read is up to the client."""
-        return self._is_asking
+    def fileno(self) -> int:
+        """The descriptor of the client's socket."""
+        return self._transport.fileno()
 
     @property
     def origin(self) -> str:
@@ -200,6 +201,15 @@ class HttpConnection:
         else:
             self.waiter.interrupt(CloseReason.RESET)
 
+    def send_away(self) -> None:
+        """Have a client whose request is being answered ask again, because another process serves now.
+
+        What such a request waits for comes before it says anything, or it only reads.
+        """
+        with suppress(OSError):
+            self._transport.send(self._written(_STOPPING, keep_alive=False))
+            self._transport.shutdown(socket.SHUT_WR)
+
     # --- Requests ----------------------------------------------------------------------------------------------------
 
     def _serve(self) -> Upgrade | None:
@@ -207,11 +217,11 @@ class HttpConnection:
             request = self._next_request()
             if request is None:
                 return None
-            self._answering = self._is_asking = True
+            self._answering = self.is_asking = True
             try:
                 answer = self._service.answer(request, self)
             finally:
-                self._is_asking = False
+                self.is_asking = False
             if isinstance(answer, Upgrade):
                 self._send(answer.answer)
                 return answer
@@ -322,6 +332,8 @@ class HttpConnection:
         try:
             self.successor = upgrade.connection(self._accepted, self._reader.rest)
             gevent.spawn_raw(self.successor.run)
+            if self._stopping:
+                self.successor.shut_down()
         except MemoryError as error:
             self._log_fault(error)
             return False

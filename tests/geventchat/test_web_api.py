@@ -10,6 +10,7 @@ import pytest
 
 from geventchat.chat.bans import Ban
 from geventchat.chat.records import Restriction, RestrictionKind
+from tests.fire.clients import State
 from tests.fire.simulation import Simulation
 from tests.geventchat.web_client import Answer, Socket, answers, ask, frame, request, web
 
@@ -265,12 +266,27 @@ def test_a_bot_waits_until_the_room_can_follow():
         client.send(request(LOBBY, f"Authorization: Bearer {token}\n", "POST", body))
         server.run_until_idle()
         assert not client.received
-        assert not server.server.state.can_be_handed_over
         del lobby._history.storage.is_ready
         lobby.gate.pump()
         server.run_until_idle()
         assert [answer.status for answer in answers(client)] == [200]
+
+
+def test_a_bot_that_waits_does_not_keep_another_program_from_taking_over_and_is_told_to_ask_again():
+    with web() as server:
+        token = registered(server, "ci")
+        server.context.chat.lobby._history.storage.is_ready = lambda *args: False
+        waiting, idle = server.connect("web"), server.connect("web")
+        waiting.send(request(LOBBY, f"Authorization: Bearer {token}\n", "POST", b'{"message": "hi"}'))
+        idle.send(request(LOBBY))
+        server.run_until_idle()
         assert server.server.state.can_be_handed_over
+        for left in server.server.state.leave_behind():
+            left.send_away()
+        server.run_until_idle()
+        (answer,) = answers(waiting)
+        assert (answer.status, answer.fields["connection"], waiting.state) == (503, "close", State.FIN)
+        assert [answer.status for answer in answers(idle)] == [401]
 
 
 def test_a_server_that_stops_tells_a_bot_that_waits():
