@@ -271,6 +271,7 @@ class Server:
             admission=Admission(hub, self._clock, limits),
             turns=Turns(hub),
             handshake_turns=Turns(hub),
+            answer_turns=Turns(hub),
             input_turns=self._input_turns,
             hangups=self._hangups,
             clock=self._clock,

@@ -26,7 +26,17 @@ from gevent import Timeout
 from gevent.hub import Hub
 
 from geventchat.chat.chat import Chat
-from geventchat.chat.commands import AskHistory, Command, InvalidCommand, Login, ParseError, Say
+from geventchat.chat.commands import (
+    AskHistory,
+    Command,
+    InvalidCommand,
+    ListBans,
+    ListRooms,
+    Login,
+    ParseError,
+    Say,
+    Who,
+)
 from geventchat.chat.events import DisconnectNotice, NoticeReason, Rejection
 from geventchat.chat.results import Busy, Done, Leave, More, Pending, Result
 from geventchat.chat.sessions import InProcess, Session
@@ -60,6 +70,11 @@ _UNCHARGED_ANSWER_BYTES = 1_024
 _MISSED_SHARE = 4
 # How much of a turn a login takes: as much as is sent in one part takes several times as long.
 _LOGIN_SHARE = 1 / 8
+# How many messages, people or rooms an answer can have that takes a whole turn: it takes about a millisecond.
+MESSAGES_IN_TURN = 200
+_PEOPLE_IN_TURN = 5_000
+_ROOMS_IN_TURN = 500
+_BANS_SHARE = 1 / 8
 # In place of the command that a client gave to another process.
 _GO_ON = Say(())
 _GONE = InProcess()
@@ -71,6 +86,7 @@ _MEMORY_RETRY_S = 0.1
 # Reasons after which nothing is sent: nothing can be, or nothing should be.
 _CLOSE_AT_ONCE = frozenset({CloseReason.RESET, CloseReason.SLOW, CloseReason.HTTP, CloseReason.TLS})
 _FOREIGN = {ForeignProtocol.HTTP: CloseReason.HTTP, ForeignProtocol.TLS: CloseReason.TLS}
+_QUESTIONS = frozenset({AskHistory, ListBans, ListRooms, Who})
 _ENDS = {End.CLOSED: CloseReason.CLOSED, End.BROKEN: CloseReason.PROTOCOL}
 
 
@@ -98,6 +114,8 @@ class ServerContext:
     # One handshake takes a turn, and a request that came with another a part of one. Logins do not wait for them, nor they for
     # logins.
     handshake_turns: Turns
+    # Of answers that can be long: pages of history and lists.
+    answer_turns: Turns
     # Of clients that are not in the chat yet: they send requests of HTTP, shake hands, or have a proxy.
     input_turns: InputTurns
     hangups: HangupWatch
@@ -553,7 +571,22 @@ class Connection:
         """Run one command, waiting where the chat asks for it; False when the client has left."""
         if type(command) is Login and self._session.name is None:
             return self._log_in(command)
+        if type(command) in _QUESTIONS and self._session.name is not None:
+            self._context.answer_turns.take(self._waiter, self._share_of(command))
+            self._waiter.note_activity()
         return self._finish(command, self._context.chat.handle(self._session, command))
+
+    def _share_of(self, command: Command) -> float:
+        """How much of a turn the answer to a question takes."""
+        chat = self._context.chat
+        match command:
+            case AskHistory(limit=limit):
+                return limit / MESSAGES_IN_TURN
+            case Who():
+                return len(chat) / _PEOPLE_IN_TURN
+            case ListRooms():
+                return len(chat.rooms) / _ROOMS_IN_TURN
+        return _BANS_SHARE
 
     def _log_in(self, command: Login) -> bool:
         if command.rooms:

@@ -151,6 +151,10 @@ class HttpConnection:
             name = same.getsockname()
         return host_of(str(name[0])) if isinstance(name, tuple) else ""
 
+    def take_turn(self, share: float) -> None:
+        """Wait until this much of a turn is left: an answer takes a while to make."""
+        self._context.answer_turns.take(self.waiter, share)
+
     def charge(self, cost: int) -> None:
         """Charge the client for something besides its requests."""
         self._costs.charge(cost, self._context.clock.monotonic())

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from contextlib import ExitStack
 from typing import Any
 
 import gevent
 import pytest
+from gevent import socket
 
+from geventchat import Config, Listen, Server
 from geventchat.chat.bans import Ban
+from geventchat.chat.commands import AskHistory, Command, ReadMessages, Who
 from geventchat.chat.records import Restriction, RestrictionKind
+from geventchat.chat.sessions import Session
+from geventchat.net import connection as net_connection
+from geventchat.services.passwords import Cost, Hasher, derive_here
 from tests.fire.clients import State
 from tests.fire.simulation import Simulation
 from tests.geventchat.web_client import Answer, Socket, answers, ask, frame, request, web
+from tests.patience import HANG_S
 
 LOBBY = "/api/rooms/lobby/messages"
 
@@ -302,6 +311,56 @@ def test_a_server_that_stops_tells_a_bot_that_waits():
         assert (answer.status, answer.fields["connection"]) == (503, "close")
         server.advance(2)
         assert stopping.get(block=False) is True
+
+
+@pytest.mark.parametrize(("limit", "at_once"), [(200, 1), (50, 4)])
+def test_pages_that_are_asked_for_at_the_same_moment_are_made_few_in_each_iteration_of_the_loop(
+    limit: int, at_once: int, monkeypatch: pytest.MonkeyPatch
+):
+    listen = (Listen("line", "127.0.0.1", 0), Listen("web", "127.0.0.1", 0))
+    hasher = Hasher(Cost(1, 1, 1), derive=derive_here)
+    made: list[int] = []
+    # On the real loop: in virtual time, a timer that is due at once does not wait for the next iteration.
+    with ExitStack() as stack:
+        server = stack.enter_context(Server(Config(listen=listen), log=lambda *_, **__: None, hasher=hasher))
+        handle = server.context.chat.handle
+
+        def noted(session: Session, command: Command) -> Any:
+            if isinstance(command, AskHistory | ReadMessages | Who):
+                made.append(gevent.get_hub().loop.iteration)
+            return handle(session, command)
+
+        def connect(scheme: str) -> Any:
+            client = stack.enter_context(socket.create_connection(server.addresses[scheme], HANG_S))
+            return client, stack.enter_context(client.makefile("rb"))
+
+        def ask(questions: dict[Any, bytes]) -> int:
+            """Ask all of this at the same moment; returns how many were answered in one iteration at most."""
+            made.clear()
+            for (client, _), question in questions.items():
+                client.sendall(question)
+            deadline = gevent.Timeout(HANG_S)
+            with deadline:
+                while len(made) < len(questions):
+                    gevent.sleep(0)
+            return max(Counter(made).values())
+
+        monkeypatch.setattr(server.context.chat, "handle", noted)
+        people = [connect("line") for _ in range(20)]
+        for number, (client, lines) in enumerate(people):
+            client.sendall(f"LOGIN p{number}\n".encode())
+            assert lines.readline() == b"OK\n"
+        people[0][0].sendall(b"REGISTER correct horse\nTOKEN\n")
+        while not (line := people[0][1].readline()).startswith(b"TOKEN "):
+            pass
+        bearer = f"Authorization: Bearer {line.split()[1].decode()}\n"
+        bots = [connect("web") for _ in range(20)]
+        page = request(f"{LOBBY}?limit={limit}", bearer)
+        history = f"HISTORY {limit}\n".encode()
+        assert ask({**dict.fromkeys(people, history), **dict.fromkeys(bots, page)}) == at_once
+        # A list of thousands takes as long.
+        monkeypatch.setattr(net_connection, "_PEOPLE_IN_TURN", 20)
+        assert ask(dict.fromkeys(people, b"WHO\n")) == 1
 
 
 def test_foreign_pages_get_nothing():
