@@ -20,6 +20,7 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from gevent import Timeout
@@ -160,8 +161,18 @@ class ProxiedOpening(_Early):
         reader = HeaderReader()
         with closing_watcher(self._context.input_turns.watcher(self._socket.fileno())) as readable:
             while reader.wanted:
-                reader.feed(self._read(readable, reader.wanted))
+                self._waiter.until(readable)
+                self._read_arrived(reader)
         return self._host if reader.source is None else reader.source
+
+    def _read_arrived(self, reader: HeaderReader) -> None:
+        """Read what has arrived of the header, in one turn: of version 1, that is two bytes at a time."""
+        with suppress(BlockingIOError):
+            while reader.wanted:
+                chunk = self._socket.recv(reader.wanted)
+                if not chunk:
+                    raise ConnectionEnded(CloseReason.CLOSED)
+                reader.feed(chunk)
 
     def _refuse(self, error: str) -> None:
         if error:
