@@ -22,7 +22,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from gevent import Timeout
 from gevent.hub import Hub
 
 from geventchat.chat.chat import Chat
@@ -52,7 +51,7 @@ from geventchat.net.service import Accepted, Service
 from geventchat.net.sniffing import ForeignProtocol, Sniffer
 from geventchat.net.transport import Transport, abort, end_output, holds_input, input_watcher, taken_bytes
 from geventchat.net.turns import InputTurns, Turns
-from geventchat.net.waiter import CloseReason, ConnectionEnded, HangupWatch, Waiter, closing_watcher
+from geventchat.net.waiter import CloseReason, ConnectionEnded, HangupWatch, Waiter, at_most, closing_watcher
 from geventchat.rate import Rate
 from geventchat.settings import Limits
 
@@ -818,13 +817,9 @@ class Connection:
     def _send_the_rest(self, reason: CloseReason) -> CloseReason:
         """Send what is pending and FIN, then wait a moment for the peer to close too."""
         limits = self._context.limits
-        deadline = Timeout(limits.flush_s)
-        try:
-            with deadline:
-                self._wait_until_sent()
-        except Timeout as fired:
-            if fired is not deadline:
-                raise
+        with at_most(limits.flush_s):
+            self._wait_until_sent()
+        if not self._subscriber.all_sent:
             return CloseReason.SLOW
         if self._subscriber.closed:
             return reason if reason is CloseReason.FAULT else CloseReason.RESET
@@ -834,16 +829,10 @@ class Connection:
             if not self._lingering:
                 end_output(self._transport)
                 return reason
-        linger = Timeout(limits.linger_s)
-        try:
-            with linger:
-                self._end_output()
-                self._read_to_the_end()
-        except ConnectionEnded:
-            pass  # It has gone meanwhile, which is not why it was disconnected.
-        except Timeout as fired:
-            if fired is not linger:
-                raise
+        # It can have gone meanwhile, which is not why it was disconnected.
+        with suppress(ConnectionEnded), at_most(limits.linger_s):
+            self._end_output()
+            self._read_to_the_end()
         return reason
 
     def _wait_until_sent(self) -> None:

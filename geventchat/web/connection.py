@@ -22,7 +22,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import gevent
-from gevent import Timeout
 
 from geventchat.chat.events import NoticeReason
 from geventchat.log import LogEvent
@@ -31,7 +30,7 @@ from geventchat.net.connection import ChatService, Connection, ServerContext, re
 from geventchat.net.listener import host_of
 from geventchat.net.service import Accepted, ServedConnection
 from geventchat.net.transport import abort, end_output, input_watcher, taken_bytes
-from geventchat.net.waiter import CloseReason, ConnectionEnded, Waiter, closing_watcher
+from geventchat.net.waiter import CloseReason, ConnectionEnded, Waiter, at_most, closing_watcher
 from geventchat.web.http import (
     CONTINUE,
     BadRequest,
@@ -291,16 +290,13 @@ class HttpConnection:
     def _send(self, data: bytes) -> None:
         """Send all of this, even if the server is stopping meanwhile."""
         view = memoryview(data)
-        deadline = Timeout(self._context.limits.flush_s + len(data) / _LEAST_BYTES_PER_S)
-        loop, fileno = self._context.hub.loop, self._transport.fileno()
-        try:
-            with deadline, closing_watcher(loop.io(fileno, _WRITE)) as writable:
-                while view:
-                    view = view[self._send_some(view, writable) :]
-        except Timeout as fired:
-            if fired is not deadline:
-                raise
-            raise ConnectionEnded(CloseReason.SLOW) from None
+        most_s = self._context.limits.flush_s + len(data) / _LEAST_BYTES_PER_S
+        watcher = self._context.hub.loop.io(self._transport.fileno(), _WRITE)
+        with closing_watcher(watcher) as writable, at_most(most_s):
+            while view:
+                view = view[self._send_some(view, writable) :]
+        if view:
+            raise ConnectionEnded(CloseReason.SLOW)
 
     def _send_some(self, data: memoryview, writable: Any) -> int:
         """Send what fits, or wait until something does; returns the bytes that were sent."""
@@ -374,14 +370,9 @@ class HttpConnection:
         if not self._lingering:
             end_output(self._transport)
             return
-        deadline = Timeout(limits.linger_s)
-        try:
-            with deadline:
-                self._end_output()
-                self._read_to_the_end()
-        except Timeout as fired:
-            if fired is not deadline:
-                raise
+        with at_most(limits.linger_s):
+            self._end_output()
+            self._read_to_the_end()
 
     def _end_output(self) -> None:
         with closing_watcher(self._context.hub.loop.io(self._transport.fileno(), _WRITE)) as writable:
