@@ -4,7 +4,7 @@ clients are served in between. Knows no commands and no protocol.
 Invariants of Turns:
 - Clients take their turns in the order in which they ask; within one iteration they run in any order.
 - The timer runs while clients wait, so each iteration lets someone go on.
-- Who takes a turn while nobody waits goes on at once, if something is left of the iteration's.
+- A client that takes a turn while no other waits goes on at once, if something is left of the iteration's.
 
 Invariants of InputTurns:
 - A client that waits for its turn costs nothing: its input waits in the kernel, in the order of arrival.
@@ -53,7 +53,7 @@ class Turns:
         self._left = 1.0
 
     def take(self, waiter: TakesTurns, share: float) -> None:
-        """Go on at once if nobody waits and something is left of this iteration's turn; otherwise wait for a later one."""
+        """Go on at once if no client waits and something is left of this iteration's turn; otherwise wait for a later one."""
         if self._waiting or self._left <= 0:
             self.wait(waiter, share)
             return
