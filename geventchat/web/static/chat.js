@@ -1145,7 +1145,9 @@ const view = {
       return;
     }
     const below = log.scrollHeight - log.scrollTop - log.clientHeight;
-    const isAtEnd = below < 40 && this.conversation === current && this.to >= current.items.length;
+    // What has arrived since the last frame comes with the next one.
+    const isWhole = this.isAtEnd || this.to >= current.items.length;
+    const isAtEnd = below < 40 && this.conversation === current && isWhole;
     if (isAtEnd !== this.isAtEnd) {
       this.isAtEnd = isAtEnd;
       if (isAtEnd && document.hasFocus()) markRead(current);
