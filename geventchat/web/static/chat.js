@@ -643,7 +643,13 @@ const EVENTS = {
   },
 
   invited(object) {
-    tell(`${object.username} invites you to ${object.room}`, "Join", () => enter(object.room));
+    if (me.ignored.has(keyOf(object.username))) return;
+    tell(`${object.username} invites you to ${object.room}`, "Join", () => enterOrTell(object.room));
+  },
+
+  announcement(object) {
+    current.push({ event: [`Announcement: ${object.message}`], time: object.timestamp_ms });
+    tell(`Announcement: ${object.message}`, "Close", () => null);
   },
 
   entered(object) {
@@ -785,6 +791,11 @@ async function enter(name, roomKey = "") {
   }
 }
 
+async function enterOrTell(name, roomKey = "") {
+  const error = await enter(name, roomKey);
+  if (error) tell(`${name}: ${error.message}`);
+}
+
 async function leave(conversation) {
   if (conversation.isRoom && conversation.present && !(await attempt({ type: "leave", room: conversation.name }))) return;
   conversations.delete(conversation.key);
@@ -795,10 +806,7 @@ async function leave(conversation) {
 
 // Name, what follows it (an ellipsis: the rest of the line), and what it does.
 const COMMANDS = [
-  ["join", "ROOM [KEY]", async (room, name, roomKey) => {
-    const error = await enter(name, roomKey);
-    if (error) tell(`${name}: ${error.message}`);
-  }],
+  ["join", "ROOM [KEY]", (room, name, roomKey) => enterOrTell(name, roomKey)],
   ["leave", "", (room) => leave(room)],
   ["topic", "TEXT…", (room, topic) => changeTopic(room, topic)],
   ["msg", "NAME TEXT…", (room, name, text) => {
