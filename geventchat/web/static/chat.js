@@ -227,6 +227,7 @@ function connect() {
     join();
   });
   socket.addEventListener("message", (message) => {
+    if (connection.socket !== socket) return;
     connection.heardAt = Date.now();
     receive(message.data);
   });
@@ -373,23 +374,24 @@ function welcome(object) {
 
 /* The server has refused the login. */
 function refuseLogin(error) {
-  const held = error.code === "username-taken" && connection.welcomed && Date.now() - connection.lostAt < NAME_HELD_MS;
-  if (held) {
-    // By this page's own last connection.
+  // By this page's own last connection.
+  const held = error.code === "username-taken" && Date.now() - connection.lostAt < NAME_HELD_MS;
+  if (connection.welcomed && (held || error.code === "too-many-attempts")) {
     connection.socket.close();
     lost(0);
     return;
   }
-  connection.wanted = false;
+  connection.wanted = connection.welcomed = false;
   connection.socket.close();
   connection.socket = null;
-  if (me.token) {
-    kept.remove("login");
-    me.token = "";
-  }
+  const revoked = Boolean(me.token) && error.code === "wrong-password";
+  // Somebody who guesses at the password can delay a login: the token is still good then.
+  if (me.token && error.code !== "too-many-attempts") kept.remove("login");
+  me.token = "";
   keptInTab.remove("name");
   showLogin();
-  tellLogin(error.code === "password-required" ? "This name is registered: its password, please." : error.message);
+  if (revoked) tellLogin("You are no longer logged in here: your password, please.");
+  else tellLogin(error.code === "password-required" ? "This name is registered: its password, please." : error.message);
   byId(error.code === "username-taken" || error.code === "invalid-username" ? "login-name" : "login-password").focus();
 }
 
