@@ -452,6 +452,8 @@ class Conversation {
       this.lastId = state.replay_from - 1;
       this.more = this.firstId > 1;
     }
+    changed("room", this);
+    changed("people", this);
   }
 
   push(item) {
@@ -641,6 +643,7 @@ const EVENTS = {
     if (!room) return;
     room.present = room.wanted = false;
     room.note(`You were removed from the room${object.reason ? `: ${object.reason}` : ""}`);
+    changed("room", room);
     keepRooms();
   },
 
@@ -664,6 +667,7 @@ const EVENTS = {
     if (room && !room.present) {
       // It is no longer open to the user.
       room.wanted = false;
+      changed("room", room);
       keepRooms();
       tell(`${object.room}: ${object.message}`);
     } else if (!["idle-timeout", "server-shutdown", "replaced", "kicked", "banned"].includes(object.code)) {
@@ -1285,8 +1289,9 @@ function showRoom() {
   byId("topic").textContent = current.isRoom ? current.topic : "";
   byId("topic").title = current.topic;
   byId("show-people").hidden = !current.isRoom;
-  byId("message").placeholder = current.isRoom ? `Message #${current.name}` : `Message ${current.name}`;
-  byId("message").disabled = current.isRoom && !current.wanted;
+  const left = current.isRoom && !current.wanted;
+  byId("message").placeholder = left ? "You are not in this room" : `Message ${current.isRoom ? "#" : ""}${current.name}`;
+  byId("message").disabled = left;
   if (!current.isRoom) showPeoplePanel(false);
 }
 
@@ -1608,7 +1613,8 @@ function find() {
   const fits = (name) => keyOf(name).includes(wanted);
   const found = new Map();
   for (const one of conversations.values()) {
-    if (fits(one.name)) found.set(one.key, { mark: one.key[0], name: one.name, about: one.isRoom ? one.topic : "", go: () => open(one) });
+    const choice = one.wanted || !one.isRoom ? { go: () => open(one) } : { room: one.name };
+    if (fits(one.name)) found.set(one.key, { mark: one.key[0], name: one.name, about: one.isRoom ? one.topic : "", ...choice });
   }
   for (const { room, users, topic } of finder.listed) {
     const key = `#${keyOf(room)}`;
@@ -1627,7 +1633,8 @@ function find() {
   if (typed.startsWith("@") && wanted && !found.has(`@${wanted}`)) {
     found.set(`@${wanted}`, { mark: "@", name: typed.slice(1), about: "write a direct message", go: () => open(directWith(typed.slice(1))) });
   }
-  const exactly = (one) => keyOf(one.name) === wanted;
+  // A new room only if nothing else fits, or if it is chosen.
+  const exactly = (one) => one.mark !== "+" && keyOf(one.name) === wanted;
   finder.found = [...found.values()].filter((one) => !typed.startsWith("@") || one.mark === "@").slice(0, 50);
   finder.index = Math.max(0, finder.found.findIndex(exactly));
   showFound();
