@@ -338,6 +338,8 @@ async function join() {
     if (error.code !== "offline") refuseLogin(error);
     return;
   }
+  // A new connection hears everybody.
+  for (const name of me.ignored) request({ type: "ignore", username: name }).catch(() => null);
   try {
     // Its answer comes behind everything that was missed.
     await request({ type: "ping" });
@@ -578,7 +580,8 @@ const EVENTS = {
     const room = knownRoom(object.room);
     if (!room || object.id <= room.lastId) return;
     room.lastId = object.id;
-    room.typing.delete(keyOf(object.username));
+    // Someone who was away when this connection began.
+    if (me.ignored.has(keyOf(object.username))) return;
     const item = itemOf(object);
     if (isMe(item.name)) settle(room, item);
     room.push(item);
@@ -586,6 +589,7 @@ const EVENTS = {
   },
 
   dm(object) {
+    if (me.ignored.has(keyOf(object.username))) return;
     const sent = isMe(object.username);
     const direct = directWith(sent ? object.to : object.username);
     const item = { name: object.username, text: object.message, time: object.timestamp_ms, kept: object.kept === true };
@@ -1505,7 +1509,7 @@ async function logOut() {
   setTimeout(() => socket?.close(), 500);
   keptInTab.remove("name");
   keptInTab.remove(ofMe("directs"));
-  Object.assign(me, { password: "", token: "", remember: false, hasAccount: false });
+  Object.assign(me, { password: "", token: "", remember: false, hasAccount: false, ignored: new Set() });
   byId("login-password").value = "";
   byId("settings").close();
   current = null;
