@@ -363,7 +363,10 @@ function welcome(object) {
   for (const conversation of conversations.values()) conversation.present = !conversation.isRoom;
   for (const [name, state] of Object.entries(object.rooms)) {
     const conversation = roomNamed(name);
-    if (!sameEpoch) conversation.forget();
+    if (!sameEpoch) {
+      conversation.forget();
+      conversation.readId = null;
+    }
     conversation.enter(name, state);
   }
   if (!connection.welcomed) {
@@ -423,6 +426,8 @@ class Conversation {
     this.typing = new Map();
     this.unread = 0;
     this.mentions = 0;
+    // Everything up to this id has been read; null if nothing is known.
+    this.readId = null;
     // The item before which the user has read everything, when the conversation was opened.
     this.fresh = null;
     this.draft = "";
@@ -548,9 +553,11 @@ const keepRead = later(keepReadNow, 300);
 
 function keepReadNow() {
   if (!me.name || !connection.epoch) return;
-  const ids = kept.read(ofMe("read"), { ids: {} }).ids;
+  const before = kept.read(ofMe("read"), { epoch: "", ids: {} });
+  // Another epoch has other messages with the same ids.
+  const ids = before.epoch === connection.epoch ? before.ids : {};
   for (const one of conversations.values()) {
-    if (one.isRoom && one.wanted && one.readId) ids[one.key] = one.readId;
+    if (one.isRoom && one.wanted && one.readId !== null) ids[one.key] = one.readId;
   }
   kept.write(ofMe("read"), { epoch: connection.epoch, ids });
 }
