@@ -988,6 +988,8 @@ const NEAR_PX = 800;
 const GROUP_MS = 300000;
 
 let current = null;
+// The conversation that the lists have shown as the open one.
+let listed = null;
 const stale = new Set();
 
 /* Show a part again with the next frame. A conversation that is not open has only its place in the lists. */
@@ -1265,8 +1267,10 @@ function showLists() {
   const all = [...conversations.values()];
   const rooms = all.filter((one) => one.isRoom).sort((one, other) => (other.key === "#lobby") - (one.key === "#lobby") || one.name.localeCompare(other.name));
   const directs = all.filter((one) => !one.isRoom).sort((one, other) => (other.items.at(-1)?.time ?? Infinity) - (one.items.at(-1)?.time ?? Infinity));
-  byId("rooms").replaceChildren(...rooms.map(listItem));
-  byId("directs").replaceChildren(...directs.map(listItem));
+  showItems(byId("rooms"), rooms);
+  showItems(byId("directs"), directs);
+  if (listed !== current) current.element.scrollIntoView({ block: "nearest" });
+  listed = current;
   byId("directs-head").hidden = !directs.length;
   const unread = all.reduce((sum, one) => sum + one.unread, 0);
   const mentions = all.reduce((sum, one) => sum + one.mentions, 0);
@@ -1274,20 +1278,36 @@ function showLists() {
   document.title = `${mentions ? `(${mentions}) ` : unread ? "• " : ""}${current.name} – geventchat`;
 }
 
+/* What stays in its place is not touched: somebody can be about to click on it, or have come to it with the keyboard. */
+function showItems(list, shown) {
+  const elements = shown.map(listItem);
+  elements.forEach((element, index) => {
+    if (list.children[index] !== element) list.insertBefore(element, list.children[index] ?? null);
+  });
+  while (list.children.length > elements.length) list.lastElementChild.remove();
+}
+
 function listItem(conversation) {
-  const element = byId("item-template").content.firstElementChild.cloneNode(true);
+  conversation.element ??= newListItem(conversation);
+  const { element } = conversation;
   const item = element.querySelector(".item");
-  item.querySelector(".mark").textContent = conversation.isRoom ? "#" : "@";
   item.querySelector(".name").textContent = conversation.name;
   if (conversation === current) item.setAttribute("aria-current", "page");
+  else item.removeAttribute("aria-current");
   item.classList.toggle("unread", conversation.unread > 0);
   item.classList.toggle("mentioned", conversation.mentions > 0);
   item.classList.toggle("left", conversation.isRoom && !conversation.wanted);
+  const { unread } = conversation;
   const badge = item.querySelector(".badge");
-  if (conversation.unread) {
-    badge.textContent = conversation.unread > 99 ? "99+" : conversation.unread;
-    badge.setAttribute("aria-label", `${conversation.unread} unread`);
-  }
+  badge.textContent = unread > 99 ? "99+" : unread || "";
+  badge.setAttribute("aria-label", `${unread} unread`);
+  return element;
+}
+
+function newListItem(conversation) {
+  const element = byId("item-template").content.firstElementChild.cloneNode(true);
+  const item = element.querySelector(".item");
+  item.querySelector(".mark").textContent = conversation.isRoom ? "#" : "@";
   item.addEventListener("click", () => {
     open(conversation);
     showSidebar(false);
