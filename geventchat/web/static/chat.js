@@ -642,11 +642,11 @@ const EVENTS = {
 
   deleted(object) {
     const room = knownRoom(object.room);
-    const item = room?.items.find((one) => one.id === object.id);
-    if (!item) return;
-    item.deleted = true;
-    item.text = "";
-    view.refresh(room, item);
+    const at = room ? room.items.findIndex((one) => one.id === object.id) : -1;
+    if (at < 0) return;
+    Object.assign(room.items[at], { deleted: true, text: "" });
+    // A block of code ends before it now, and another begins behind it.
+    for (const item of room.items.slice(Math.max(0, at - 1), at + 2)) view.refresh(room, item);
   },
 
   kicked(object) {
@@ -933,11 +933,16 @@ function submit() {
 
 const lineBytes = (text) => bytesOf(JSON.stringify({ ...messageOf({ isRoom: current.isRoom, to: current.name, text, key: randomKey() }), ref: randomKey() }));
 
-function edited() {
+function showField() {
   const field = byId("message");
   field.style.height = "auto";
   field.style.height = `${field.scrollHeight}px`;
   byId("composer").classList.toggle("empty", !field.value.trim());
+}
+
+function edited() {
+  showField();
+  const field = byId("message");
   current.draft = field.value;
   keepDraftsSoon();
   if (current.isRoom && connection.online && field.value.trim() && !field.value.startsWith("/") && Date.now() - typingSentAt > TYPING_EVERY_MS) {
@@ -1189,6 +1194,7 @@ const isSameDay = (one, other) => new Date(one).toDateString() === new Date(othe
 const isCode = (item) => Boolean(item && !item.event && !item.deleted && codeOf(item.text) !== null);
 
 function isFirst(item, previous) {
+  if (Boolean(previous?.kept) !== Boolean(item.kept)) return true;
   return !previous || previous.event || keyOf(previous.name) !== keyOf(item.name) || item.time - previous.time > GROUP_MS || !isSameDay(item.time, previous.time);
 }
 
@@ -1220,7 +1226,7 @@ function messageRow(item, previous, next) {
   const time = row.querySelector("time");
   time.dateTime = new Date(item.time).toISOString();
   time.title = exact.format(item.time);
-  time.textContent = clock.format(item.time) + (item.kept ? " · will be delivered" : "");
+  time.textContent = clock.format(item.time) + (item.kept && first ? " · will be delivered" : "");
   const text = row.querySelector(".text");
   const code = item.deleted ? null : codeOf(item.text);
   if (item.deleted) {
@@ -1228,6 +1234,7 @@ function messageRow(item, previous, next) {
     text.textContent = "This message was deleted.";
   } else if (code !== null) {
     row.classList.add("code");
+    text.dir = "ltr";
     row.classList.toggle("code-begins", isFirst(item, previous) || !isCode(previous));
     row.classList.toggle("code-ends", !isCode(next) || isFirst(next, item));
     text.append(make("code", "", code || " "));
@@ -1413,7 +1420,7 @@ function open(conversation) {
   const field = byId("message");
   field.value = conversation.draft;
   for (const part of ["lists", "room", "people", "pending", "log", "typing"]) changed(part);
-  edited();
+  showField();
   showHint("");
   if (matchMedia("(pointer: fine)").matches) field.focus();
 }
@@ -1442,7 +1449,7 @@ function showApp() {
 function showSidebar(on) {
   byId("sidebar").classList.toggle("open", on);
   showShade();
-  if (on) byId("rooms").querySelector("[aria-current]")?.focus();
+  if (on) byId("sidebar").querySelector("[aria-current]")?.focus();
 }
 
 function showPeoplePanel(on) {
@@ -1450,6 +1457,11 @@ function showPeoplePanel(on) {
   byId("show-people").setAttribute("aria-expanded", String(on));
   showShade();
   changed("people");
+}
+
+function closeDrawers() {
+  showSidebar(false);
+  showPeoplePanel(false);
 }
 
 function showShade() {
@@ -1745,10 +1757,7 @@ function listen() {
   on("close-sidebar", "click", () => showSidebar(false));
   on("show-people", "click", () => showPeoplePanel(byId("people").hidden));
   on("close-people", "click", () => showPeoplePanel(false));
-  on("shade", "click", () => {
-    showSidebar(false);
-    showPeoplePanel(false);
-  });
+  on("shade", "click", closeDrawers);
   on("log", "scroll", () => view.scrolled());
   on("jump", "click", () => view.toEnd());
   on("composer", "submit", (event) => {
@@ -1796,8 +1805,9 @@ function listen() {
     } else if (event.altKey && (event.key === "ArrowUp" || event.key === "ArrowDown")) {
       event.preventDefault();
       step(event.key === "ArrowUp" ? -1 : 1);
+    } else if (event.key === "Escape" && byId("shade").checkVisibility()) {
+      closeDrawers();
     } else if (event.key === "Escape") {
-      showSidebar(false);
       view.toEnd();
     }
   });
@@ -1815,6 +1825,8 @@ function listen() {
   });
   // Where the people would lie over the room, nobody has asked for them.
   matchMedia("(max-width: 60rem)").addEventListener("change", (narrow) => narrow.matches && showPeoplePanel(false));
+  // Where the rooms are beside the room, they are no drawer that has to be closed.
+  matchMedia("(max-width: 43rem)").addEventListener("change", (narrow) => narrow.matches || showSidebar(false));
   window.addEventListener("pagehide", () => {
     keepDirects();
     keepDrafts();
