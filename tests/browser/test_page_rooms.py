@@ -254,9 +254,12 @@ def test_arrivals_and_departures_are_shown_and_counted(server: ChatServer, open_
     listed = "[...document.querySelectorAll('#people-list .name')].map((one) => one.textContent)"
     alice.page.wait(f"{listed}.length === 2 && byId('people-count').textContent === '2'")
     assert alice.page.run(listed) == ["alice (you)", "visitor-of-the-hall"]
+    # Someone who uses the list is not disturbed.
+    alice.page.run("document.querySelector('#people-list .item').focus()")
     bot.ask(type="topic", room="hall", topic="quiet, please")
     bot.ask(type="leave", room="hall")
     alice.page.wait(f"{listed}.length === 1 && byId('people-count').textContent === '1'")
+    assert alice.page.run("document.activeElement.matches('#people-list .item')")
     notes = alice.page.run(
         "[...document.querySelectorAll('#rows .event')].map((one) => one.innerText).join(' · ')"
     )

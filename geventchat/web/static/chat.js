@@ -1274,8 +1274,8 @@ function showLists() {
   const all = [...conversations.values()];
   const rooms = all.filter((one) => one.isRoom).sort((one, other) => (other.key === "#lobby") - (one.key === "#lobby") || one.name.localeCompare(other.name));
   const directs = all.filter((one) => !one.isRoom).sort((one, other) => (other.items.at(-1)?.time ?? Infinity) - (one.items.at(-1)?.time ?? Infinity));
-  showItems(byId("rooms"), rooms);
-  showItems(byId("directs"), directs);
+  showItems(byId("rooms"), rooms.map(listItem));
+  showItems(byId("directs"), directs.map(listItem));
   if (listed !== current) current.element.scrollIntoView({ block: "nearest" });
   listed = current;
   byId("directs-head").hidden = !directs.length;
@@ -1286,8 +1286,7 @@ function showLists() {
 }
 
 /* What stays in its place is not touched: somebody can be about to click on it, or have come to it with the keyboard. */
-function showItems(list, shown) {
-  const elements = shown.map(listItem);
+function showItems(list, elements) {
   elements.forEach((element, index) => {
     if (list.children[index] !== element) list.insertBefore(element, list.children[index] ?? null);
   });
@@ -1337,20 +1336,25 @@ function showPeopleList() {
   byId("people-count").textContent = current.isRoom ? current.peopleCount : "";
   if (byId("people").hidden) return;
   const names = [...current.people.values()].sort((one, other) => one.localeCompare(other));
-  byId("people-list").replaceChildren(
-    ...names.map((name) => {
-      const element = byId("item-template").content.firstElementChild.cloneNode(true);
-      const item = element.querySelector(".item");
-      item.querySelector(".mark").className = "avatar";
-      colour(item, name);
-      item.querySelector(".avatar").textContent = initials(name);
-      item.querySelector(".name").textContent = isMe(name) ? `${name} (you)` : name;
-      item.addEventListener("click", () => showPerson(name));
-      return element;
-    }),
-  );
+  const list = byId("people-list");
+  const before = new Map([...list.children].map((element) => [element.dataset.shown, element]));
+  showItems(list, names.map((name) => before.get(shownPerson(name)) ?? personItem(name)));
   const hidden = current.peopleCount - names.length;
   byId("more-people").textContent = hidden > 0 ? `and ${plural(hidden, "more person").replace("persons", "people")}` : "";
+}
+
+const shownPerson = (name) => (isMe(name) ? `${name} (you)` : name);
+
+function personItem(name) {
+  const element = byId("item-template").content.firstElementChild.cloneNode(true);
+  element.dataset.shown = shownPerson(name);
+  const item = element.querySelector(".item");
+  item.querySelector(".mark").className = "avatar";
+  colour(item, name);
+  item.querySelector(".avatar").textContent = initials(name);
+  item.querySelector(".name").textContent = shownPerson(name);
+  item.addEventListener("click", () => showPerson(name));
+  return element;
 }
 
 function showTyping() {
