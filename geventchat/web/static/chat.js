@@ -1824,9 +1824,8 @@ function listen() {
     connect();
   });
   window.addEventListener("offline", showState);
-  window.addEventListener("resize", () => {
-    if (view.isAtEnd) view.scrollToEnd();
-  });
+  // The window, the field and the banner take space from it.
+  new ResizeObserver(() => view.isAtEnd && view.scrollToEnd()).observe(byId("log"));
   // Where the people would lie over the room, nobody has asked for them.
   matchMedia("(max-width: 60rem)").addEventListener("change", (narrow) => narrow.matches && showPeoplePanel(false));
   // Where the rooms are beside the room, they are no drawer that has to be closed.
