@@ -165,23 +165,19 @@ def test_a_refused_message_can_be_discarded(server: ChatServer, open_page: OpenP
 def test_a_message_that_waits_for_somebody_who_is_away_says_so(server: ChatServer, open_page: OpenPage):
     page = open_page(server, "sender-of-letters")
     away = server.bot("away-for-a-while")
-    for name, ask in (("away", away.ask), ("page", None)):
-        if ask:
-            assert ask(type="register", password="correct horse")["type"] == "ok", name
-        else:
-            page.page.run("byId('register-password').value = 'correct horse'; register()")
-            page.page.wait("me.hasAccount")
+    assert away.ask(type="register", password="correct horse")["type"] == "ok"
+    page.page.run("byId('register-password').value = 'correct horse'; register()")
+    page.page.wait("me.hasAccount")
+    page.page.run("open(directWith('away-for-a-while'))")
+    page.say("are you there?")
+    page.wait_for("are you there?")
     away.send('{"type": "quit"}')
     away.until("goodbye")
-    page.page.run(
-        "EVENTS.dm({ username: 'away-for-a-while', to: me.name, message: 'bye', timestamp_ms: Date.now() })"
-    )
-    page.page.run("open(directWith('away-for-a-while'))")
     for text in ("read this", "later"):
         page.say(text)
         page.wait_for(text)
-    times = "[...document.querySelectorAll('#rows .row')].map((row) => row.innerText.includes('will be delivered'))"
-    assert page.page.run(times) == [False, True, False]
+    waits = "[...document.querySelectorAll('#rows .row')].map((row) => row.innerText.includes('will be delivered'))"
+    assert page.page.run(waits) == [False, True, False]
 
 
 def test_a_word_is_chosen_with_enter_and_the_focus_goes_back_with_shift_tab(
@@ -292,7 +288,7 @@ def test_each_text_is_written_in_its_direction(server: ChatServer, open_page: Op
     alice = open_page(server, "alice")
     enter(alice, "directions")
     bot = server.bot("robot-of-directions", rooms={"directions": None})
-    for text in ("שלום, world!", "hello, עולם!", "`if שלום:`"):
+    for text in ("שלום, world!", "hello, עולם!", "`שלום = 1`"):
         bot.ask(type="chat", room="directions", message=text)
     alice.page.wait("document.querySelectorAll('#rows .text').length === 3")
     directions = "[...document.querySelectorAll('#rows .text')].map((one) => getComputedStyle(one).direction)"
