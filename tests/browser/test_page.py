@@ -478,8 +478,18 @@ def test_rooms_and_people_can_have_the_names_of_what_every_object_has(
         bot.ask(type="chat", room=room, message=f"in {room}")
         alice.page.run(f"open(roomNamed('{room}'))")
         alice.wait_for(f"in {room}")
-    bot.ask(type="dm", to="alice", message="psst")
-    alice.page.wait("conversations.has('@constructor')")
+    proto = server.bot("__proto__")
+    for person in (bot, proto):
+        person.ask(type="dm", to="alice", message="psst")
+    alice.page.wait("conversations.has('@constructor') && conversations.has('@__proto__')")
+    alice.page.run("keepDirects()")
+    alice.page.reload()
+    alice.page.wait("connection.replayed")
+    for name in ("constructor", "__proto__"):
+        assert alice.page.run(f"directWith('{name}').items.map((one) => one.text)") == ["psst"]
+    alice.page.run("open(roomNamed('lobby')); showPeoplePanel(true)")
+    listed = "[...document.querySelectorAll('#people-list .name')].map((one) => one.textContent)"
+    alice.page.wait(f"{listed}.includes('__proto__')")
 
 
 def test_a_deleted_message_keeps_its_place(server: ChatServer, open_page: OpenPage):
