@@ -69,6 +69,12 @@ def test_someone_who_is_removed_from_a_room_reads_why_and_comes_back_only_if_ask
     owner = server.bot("owner-of-strict", rooms={"strict": None})
     alice = open_page(server, "alice")
     enter(alice, "strict")
+    # As when the room refuses someone who comes back, and the page is shown already.
+    refusal = "{ room: 'strict', code: 'banned', message: 'Banned from the room' }"
+    alice.page.run(f"knownRoom('strict').present = false; EVENTS.error({refusal})")
+    alice.page.wait("byId('message').disabled && byId('toasts').innerText === 'strict: Banned from the room'")
+    alice.page.run("enter('strict')")
+    alice.page.wait("!byId('message').disabled")
     owner.ask(type="kick", room="strict", username="alice", reason="for shouting")
     alice.page.wait("byId('rows').innerText.includes('You were removed from the room: for shouting')")
     alice.page.wait("byId('message').disabled && document.querySelector('#rooms .left')")
