@@ -95,6 +95,14 @@ def test_a_name_is_registered_only_with_a_password_and_a_refused_one_is_said(
     assert page.page.run("me.hasAccount") is False
 
 
+def test_phones_and_password_managers_know_what_the_fields_are(server: ChatServer, open_page: OpenPage):
+    page = open_page(server)
+    fields = ["login-name", "login-password", "register-password", "old-password", "new-password"]
+    known = page.page.run(f"{fields}.map((id) => byId(id).autocomplete)")
+    assert known == ["username", "current-password", "new-password", "current-password", "new-password"]
+    assert page.page.run("byId('login-name').autocapitalize") == "none"
+
+
 def test_whoever_logs_in_after_somebody_else_finds_nothing_of_that_user(
     server: ChatServer, open_page: OpenPage
 ):

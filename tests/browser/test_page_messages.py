@@ -73,6 +73,21 @@ def test_messages_in_a_row_have_one_name_a_pause_has_a_time_and_a_day_its_date(
     assert alice.page.run(f"{beside} >= byId('log').getBoundingClientRect().left")
 
 
+def test_code_and_links_within_a_text_are_shown_as_such(server: ChatServer, open_page: OpenPage):
+    alice = open_page(server, "alice")
+    enter(alice, "texts")
+    text = "use `nc -N` or ``a ` b`` (see https://docs.example/nc_(1)), @bob"
+    server.bot("robot-of-texts", rooms={"texts": None}).ask(type="chat", room="texts", message=text)
+    alice.page.wait("document.querySelector('#rows .text a')")
+    parts = "[...document.querySelectorAll('#rows .text *')].map((one) => [one.localName, one.textContent])"
+    assert alice.page.run(parts) == [
+        ["code", "nc -N"],
+        ["code", "a ` b"],
+        ["a", "https://docs.example/nc_(1)"],
+        ["span", "@bob"],
+    ]
+
+
 def test_a_line_of_code_that_is_deleted_divides_its_block(server: ChatServer, open_page: OpenPage):
     alice = open_page(server, "alice")
     enter(alice, "code")

@@ -355,3 +355,5 @@ def test_the_list_of_rooms_keeps_the_focus_and_shows_the_open_room(server: ChatS
     alice.page.run("window.chosen.click()")
     alice.page.wait("byId('room-name').textContent === '# room-02'")
     assert alice.page.run("document.querySelectorAll('#rooms [aria-current]').length") == 1
+    alice.say("/leave")
+    alice.page.wait("document.querySelectorAll('#rooms .item').length === 30")
