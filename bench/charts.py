@@ -113,21 +113,23 @@ def _lines(
     return drawn
 
 
-def _logarithmic(axes: Axes, xs: tuple[int, ...]) -> None:
+def _logarithmic(figure: Figure, axes: Axes, xs: tuple[int, ...]) -> None:
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xticks(xs, [f"{x:,}" for x in xs])
     axes.minorticks_off()
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(FuncFormatter(_axis_label))
-    axes.legend(frameon=False, fontsize=9)
+    # Beside the lines: no corner is free of them in every run.
+    figure.set_figwidth(9.6)
+    figure.legend(frameon=False, fontsize=9, loc="outside right upper")
 
 
 def cost_by_clients(results: Results) -> Figure | None:
     figure, axes = _canvas("Server CPU per delivery by number of clients, saturated")
     if not _lines(axes, SCALE_CLIENTS, scale_key, lambda w, s: results.of(w, s).cpu_per_delivery_us):
         return None
-    _logarithmic(axes, SCALE_CLIENTS)
+    _logarithmic(figure, axes, SCALE_CLIENTS)
     axes.set_xlabel("clients, 4 of them senders (no point: not measured cleanly)")
     axes.set_ylabel("µs of server CPU per delivery")
     return figure
@@ -141,7 +143,7 @@ def latency_by_load(results: Results) -> Figure | None:
     figure, axes = _canvas("p99 latency to the last client by load, 100 clients")
     if not _lines(axes, PACES, pace_key, lambda w, s: _milliseconds(results.of(w, s).p99_us)):
         return None
-    _logarithmic(axes, PACES)
+    _logarithmic(figure, axes, PACES)
     axes.set_xlabel(
         "messages per second in all (no point: not measured cleanly, or the server did not keep up)"
     )

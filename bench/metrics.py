@@ -11,6 +11,7 @@ Pure arithmetic. It does not know how anything was measured or how it is shown.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from enum import Enum
@@ -41,6 +42,7 @@ class Metrics:
     cpu_per_login_us: float | None = None
     login_growth: float | None = None
     peak_growth_kb: float | None = None
+    stalled_dropped_s: float | None = None
     load_share: float | None = None
 
 
@@ -102,6 +104,9 @@ def metrics(measured: Mapping[str, Any]) -> Metrics:
         values["cpu_per_delivery_us"] = cpu_s / deliveries * 1e6
         values["load_share"] = measured["load_cpu_s"] / wall_s
         values["peak_growth_kb"] = measured["peak_rss_kb"] - measured["rss_joined_kb"]
+        if "stalled_dropped_s" in measured:
+            dropped_s = measured["stalled_dropped_s"]
+            values["stalled_dropped_s"] = math.inf if dropped_s is None else dropped_s
         if measured["latency"] and not measured["overloaded"]:
             values |= {name: measured["latency"][name] for name in ("p50_us", "p99_us", "max_us")}
     if idle := measured.get("idle"):

@@ -20,6 +20,8 @@ IDLE_CPU_SHARE = 0.001
 """A thousandth of a core: the resolution of the clock and the kernel's own work come to about this."""
 LOGIN_GROWTH = 1.25
 FLAT = 1.5
+DROPPED_S = 8.0
+"""Until then a client that does not read slows the others down, because it could be one that reads slowly."""
 QUEUE_LIMIT_KB = 1024
 QUEUE_OVERHEAD = 4.0
 """The queue is limited in bytes. As Python objects, and in the allocator's units, the same bytes take more memory."""
@@ -113,8 +115,13 @@ def _stalled(results: Results) -> Iterator[Requirement]:
         here, there = getattr(stalled, name), getattr(without, name)
         value = ratio(here, there) if noise <= NOISE_AT_MOST else None
         numbers = f"{_number(value)} x ({_number(here)} and {_number(there)} us)"
-        text = f"{label} of the other clients: within noise ({noise:.0%}) of a chat without a stalled client"
+        text = (
+            f"{label} of the other clients: within noise ({noise:.0%}) of a chat without the stalled client"
+        )
         yield _at_most(workload, text, value, 1 + noise, numbers)
+    dropped_s = stalled.stalled_dropped_s
+    text = f"a client that does not read is dropped after {DROPPED_S:g} s at most"
+    yield _at_most(workload, text, dropped_s, DROPPED_S, f"{_number(dropped_s)} s")
     limit_kb = QUEUE_LIMIT_KB * QUEUE_OVERHEAD
     growth, usual_growth = stalled.peak_growth_kb, without.peak_growth_kb
     more = None if growth is None or usual_growth is None else growth - usual_growth

@@ -84,7 +84,7 @@ SATURATED_100 = Workload(
     rounds=5,
 )
 SATURATED_1000 = Workload(
-    "saturated-1000", "saturated: 1,000 clients, 4 senders, window 64", saturated(1000, 2.5)
+    "saturated-1000", "saturated: 1,000 clients, 4 senders, window 64", saturated(1000, 2.5), rounds=5
 )
 ONE_AT_A_TIME = Workload(
     "one-at-a-time",
@@ -101,8 +101,9 @@ IDLE_8000 = Workload(
 )
 STALLED_100 = Workload(
     "stalled-100",
-    "saturated: 100 clients, 1 of them stops reading",
-    saturated(100, 1.5, stalled=1),
+    "saturated: 100 clients, 1 of which did not read and was dropped",
+    # The warm-up ends when that client is dropped.
+    replace(saturated(100, 1.5, stalled=1), warm_s=15),
     Participants.SHEDDING,
 )
 JSON_100 = Workload(
@@ -142,6 +143,7 @@ WEB_1000 = Workload(
     saturated(1000, 2.5),
     Participants.FRAMED,
     ("web",),
+    rounds=5,
 )
 ROOMS_1000 = Workload(
     "rooms-1000",

@@ -37,7 +37,7 @@ from geventchat.handover import Buffers, HandoverFailed, Predecessor, Successor
 from geventchat.log import LineWriter, LogEvent, LogWriter
 from geventchat.net.admission import raise_descriptor_limit
 from geventchat.net.listener import CannotListen
-from geventchat.server import Server
+from geventchat.server import Server, in_thread
 from geventchat.settings import EXIT_CONFIGURATION, SETTINGS, Config, ConfigError, Reload, Settings
 from geventchat.systemd import Notifier, inherited_sockets, watchdog_s
 
@@ -113,7 +113,7 @@ def run(settings: Settings, read_settings: Callable[[], Settings], words: Sequen
         output.put(f"[SERVER] Chat server started on {shown}{scheme}")
     output.put("[SERVER] Waiting for connections...")
     process.started()
-    signals.wait(process.reload, partial(process.upgrade, "", "SIGUSR2"), lambda: server.config.shutdown_s)
+    signals.wait(process.hang_up, partial(process.upgrade, "", "SIGUSR2"), lambda: server.config.shutdown_s)
     # A reload can have changed it.
     within_s = server.config.shutdown_s
     deadline = clock.monotonic() + within_s
@@ -152,6 +152,8 @@ class Process:
         self._signals = signals
         self._clock = clock
         self._reloading = False
+        # A SIGHUP has come while the settings were being read.
+        self._outdated = False
         self._upgrading = False
         # How often the settings have been read again.
         self._reloads = 0
@@ -174,6 +176,13 @@ class Process:
     def log_level(self, level: str) -> None:
         self._log.level = level
 
+    def hang_up(self) -> None:
+        """Reload. Settings that are being read already can have changed since, and are read once more then."""
+        if self._reloading:
+            self._outdated = True
+        else:
+            self.reload()
+
     def reload(self) -> Answer:
         """Read the settings again and let them count; the answer names what has changed. If one is wrong, nothing changes."""
         if self._reloading:
@@ -191,6 +200,9 @@ class Process:
         finally:
             self._reloading = False
             self._notifier.notify("READY=1", self._status)
+            if self._outdated:
+                self._outdated = False
+                gevent.spawn(self.hang_up)
         self._log.level = settings["log-level"]
         self._log.change_format(settings["log-format"])
         changed: dict[Reload, list[str]] = {reload: [] for reload in Reload}
@@ -310,7 +322,7 @@ class Process:
     def _wait_for_moment(self) -> None:
         deadline = self._clock.monotonic() + _MOMENT_S
         # Write what waits for the disk now, while the clients are still served.
-        gevent.get_hub().threadpool.apply(self._server.storage.settle)
+        in_thread(self._server.storage.settle)
         while self._reloading or self.backing_up or not self._server.state.can_be_handed_over:
             if self._clock.monotonic() > deadline:
                 raise HandoverFailed("somebody's command takes too long; try again")

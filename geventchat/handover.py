@@ -205,9 +205,11 @@ class Successor:
             self._process = subprocess.Popen(
                 [python, "-m", "geventchat", *words], pass_fds=(theirs.fileno(),), env=environment
             )
-        except OSError as error:
+        except (OSError, ValueError) as error:
             self._socket.close()
-            raise HandoverFailed(f"cannot start {python}: {error.strerror}") from error
+            # ValueError: the path has a null character.
+            why = error.strerror if isinstance(error, OSError) else error
+            raise HandoverFailed(f"cannot start {python}: {why}") from error
         finally:
             theirs.close()
 

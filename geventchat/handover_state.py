@@ -17,7 +17,7 @@ import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import gevent
 
@@ -78,6 +78,17 @@ class Handed:
             sock.close()
 
 
+class LeftBehind(Protocol):
+    """A client that waits for something, and that no process serves any more."""
+
+    @property
+    def fileno(self) -> int:
+        """The descriptor of its socket."""
+
+    def send_away(self) -> None:
+        """Have it connect again. Does not wait."""
+
+
 @dataclass(frozen=True, slots=True)
 class ServerState:
     """Everything in a running server that is handed over."""
@@ -96,8 +107,7 @@ class ServerState:
     @property
     def can_be_handed_over(self) -> bool:
         """False while something is being done that can be neither interrupted nor done again."""
-        busy = any(getattr(one, "is_busy", False) for one in self.connections.open.values())
-        return not busy and self.context.chat.can_be_handed_over
+        return self.context.chat.can_be_handed_over
 
     def to_parts(self, keep: Callable[[Buffer], Any], admin: int | None = None) -> Iterator[Part]:
         """The whole state with its descriptors, to be handed over. No other greenlet may run until that succeeds or fails.
@@ -151,9 +161,12 @@ class ServerState:
                 sessions.add(None if session.name is None else session.to_state())
             yield {"connections": connections.state, "sessions": sessions.state}, descriptors
 
-    def leave_behind(self) -> list[Connection]:
-        """The connections of the chat that have not been handed over."""
-        return [one for one in self.connections.in_chat if not one.can_be_handed_over]
+    def leave_behind(self) -> list[LeftBehind]:
+        """The clients that have not been handed over and wait for something: in the chat, or for an answer over HTTP."""
+        asking: list[Any] = [
+            one for one in self.connections.open.values() if getattr(one, "is_asking", False)
+        ]
+        return [*(one for one in self.connections.in_chat if not one.can_be_handed_over), *asking]
 
     # --- The new server ----------------------------------------------------------------------------------------------
 

@@ -47,7 +47,10 @@ _LAST_RETRY_S = 5.0
 _POLL_MS = 250
 # Remembered addresses that are checked for expiry with each new one.
 _SWEEP = 2
-_PLAIN = re.compile(r"[^\s\"=]+")
+# What moves a cursor, ends a line or turns the direction of a text, where a terminal shows the log.
+_CONTROLS = r"\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069"
+_CONTROL = re.compile(f"[{_CONTROLS}]")
+_PLAIN = re.compile(rf"[^\s\"={_CONTROLS}]+")
 
 
 class LogEvent(Enum):
@@ -130,10 +133,13 @@ def fields_text(fields: dict[str, object]) -> str:
     """The fields as `key=value` on one line, quoted where a value would not read as one word."""
     values = list(map(str, fields.values()))
     if not all(map(_PLAIN.fullmatch, values)):
-        values = [
-            value if _PLAIN.fullmatch(value) else json.dumps(value, ensure_ascii=False) for value in values
-        ]
+        values = [value if _PLAIN.fullmatch(value) else _quoted(value) for value in values]
     return " ".join(map("{}={}".format, fields, values))
+
+
+def _quoted(value: str) -> str:
+    """A value as JSON, with every control character escaped."""
+    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False))
 
 
 # --- Limits per address ----------------------------------------------------------------------------------------------

@@ -80,8 +80,25 @@ _IDLE_NOTICES = {
 _LEAST_CLOSE_S = 0.3
 
 
-def _in_thread(read: Callable[[], T]) -> T:
-    return gevent.get_hub().threadpool.apply(read)
+def in_thread(work: Callable[[], T]) -> T:
+    """Do this in a thread. What it raises there is raised here: gevent would also print its traceback into the log."""
+    done: list[T] = []
+
+    def attempt() -> Exception | None:
+        try:
+            done.append(work())
+        except Exception as error:
+            return error
+        return None
+
+    failed = gevent.get_hub().threadpool.apply(attempt)
+    if failed is None:
+        return done[0]
+    try:
+        raise failed
+    finally:
+        # Its traceback leads here.
+        del failed
 
 
 def _kept(running: _Table, wanted: _Table) -> _Table:
@@ -231,7 +248,7 @@ class Server:
             operators=self._operators_of(self.config),
             reserved_names=self._reserved_of(self.config),
             storage=storage,
-            in_thread=_in_thread,
+            in_thread=in_thread,
             tools=Tools(
                 self._hasher,
                 self._clock.monotonic,
@@ -254,6 +271,7 @@ class Server:
             admission=Admission(hub, self._clock, limits),
             turns=Turns(hub),
             handshake_turns=Turns(hub),
+            answer_turns=Turns(hub),
             input_turns=self._input_turns,
             hangups=self._hangups,
             clock=self._clock,
@@ -454,7 +472,7 @@ class Server:
         """
         config = replace(_kept(self.config, config), limits=_kept(self.config.limits, config.limits))
         operators = self._operators_of(config)
-        bans = _in_thread(partial(read_bans, config, int(1000 * self._clock.time())))
+        bans = in_thread(partial(read_bans, config, int(1000 * self._clock.time())))
         for certificate in self._certificates.values():
             # Tried first, because nothing may change if it is broken.
             Certificate(certificate.cert, certificate.key)

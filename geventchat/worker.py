@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from itertools import islice
 from typing import Generic, TypeVar
 
 _Item = TypeVar("_Item")
@@ -78,8 +77,9 @@ class Worker(Generic[_Item]):
 
     def _take(self, most: int) -> list[_Item]:
         """Take items out of the queue. Nothing is lost if memory is lacking."""
-        # One call, so that nothing is appended meanwhile.
-        items = list(islice(self._queue, most))
+        queue = self._queue
+        # By their places, which do not change: others only append. An iterator would fail when they do.
+        items = [queue[place] for place in range(min(most, len(queue)))]
         for _ in items:
-            self._queue.popleft()
+            queue.popleft()
         return items

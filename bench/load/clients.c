@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -165,18 +164,6 @@ void fence_all(bool first) {
     }
     fencing = joining = false;
     close(epoll);
-}
-
-bool stalled_client_dropped(void) {
-    static char sink[1 << 16];
-    const Client *c = &clients[options.clients - 1];
-    struct pollfd readable = {.fd = c->fd, .events = POLLIN};
-    const uint64_t deadline = now_ns() + 4000000000u;
-    while (now_ns() < deadline && poll(&readable, 1, 4000) > 0) {
-        ssize_t got = recv(c->fd, sink, sizeof sink, MSG_DONTWAIT);
-        if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR)) return true;
-    }
-    return false;
 }
 
 void print_logins(void) {

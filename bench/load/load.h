@@ -130,7 +130,6 @@ void connect_clients(int count);
 void connect_senders(void);
 void fence_all(bool first);
 void print_logins(void);
-bool stalled_client_dropped(void);
 
 /* websocket.c */
 size_t frame_line(char *line, size_t len, bool masked);
@@ -148,7 +147,8 @@ void receive(Client *client, char *from, size_t len, uint64_t at_ns);
 void read_client(Client *client);
 
 /* traffic.c */
-typedef struct { Sample begin, end; long peak_rss_kb; bool overloaded; } Traffic;
+/* `dropped_s`: when the server dropped the last stalled client, counted from the first message; negative if it did not. */
+typedef struct { Sample begin, end; long peak_rss_kb; bool overloaded; double dropped_s; } Traffic;
 Traffic run_traffic(void);
 int watch_clients(void);
 #endif

@@ -3,7 +3,8 @@
  *
  * With --on-request it instead answers each line of its input with one JSON object:
  *   login N   connect and log in N more clients; the first answer to `traffic` needs all --clients
- *   traffic   send messages for --warm and --seconds, until all of them have arrived
+ *   traffic   send messages for --warm, or until the server has dropped every stalled client, and for --seconds, until all of
+ *             them have arrived
  *   fence     prove that the clients received exactly the expected lines
  *   memory    the resident memory of the server */
 #define _GNU_SOURCE
@@ -77,6 +78,8 @@ static void print_traffic(const Traffic *t) {
     printf(", \"verified\": %llu, \"overloaded\": %s, \"peak_rss_kb\": %ld, \"latency\": ",
            (unsigned long long)deliveries, t->overloaded ? "true" : "false", t->peak_rss_kb);
     print_latency();
+    if (options.stalled && t->dropped_s < 0) printf(", \"stalled_dropped_s\": null");
+    else if (options.stalled) printf(", \"stalled_dropped_s\": %.6f", t->dropped_s);
     print_disturbance(a, b);
 }
 
@@ -150,7 +153,6 @@ int main(int argc, char **argv) {
         print_traffic(&traffic);
     }
     fence_all(options.senders == 0);
-    if (options.stalled) printf(", \"stalled_dropped\": %s", stalled_client_dropped() ? "true" : "false");
     printf("}\n");
     fflush(stdout);
     char sink[64];

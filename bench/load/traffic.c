@@ -95,13 +95,24 @@ static _Noreturn void fail_missing(void) {
     fail("missing", "nothing arrived for %g s: messages were not acknowledged", options.timeout_s);
 }
 
+/* Stalled clients are only watched for the end of their connection. */
+static void watch_stalled(int epoll) {
+    for (int i = 0; i < client_count; i++) {
+        struct epoll_event event = {.events = EPOLLRDHUP, .data.u32 = (uint32_t)i};
+        if (clients[i].stalled && epoll_ctl(epoll, EPOLL_CTL_ADD, clients[i].fd, &event) != 0)
+            fail_load("cannot watch a socket");
+    }
+}
+
 Traffic run_traffic(void) {
-    Traffic result = {0};
+    Traffic result = {.dropped_s = -1};
     int epoll = watch_clients(), timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
     struct epoll_event events[256], event = {.events = EPOLLIN, .data.u32 = TIMER};
     epoll_ctl(epoll, EPOLL_CTL_ADD, timer, &event);
     uint64_t start = now_ns(), begin = start + (uint64_t)(options.warm_s * 1e9);
-    uint64_t end = begin + (uint64_t)(options.seconds * 1e9), last_progress = start, before = 0, next_rss = begin;
+    watch_stalled(epoll);
+    int stalled = options.stalled;
+    uint64_t end = begin + (uint64_t)(options.seconds * 1e9), last_progress = start, before = 0, next_rss = start;
     uint64_t interval = options.rate > 0 ? (uint64_t)(1e9 / options.rate) : 0, due = start + interval;
     int next_sender = 0;
     enum { WARM, MEASURED, DRAINING } phase = WARM;
@@ -113,7 +124,7 @@ Traffic run_traffic(void) {
             result.begin = sample();
             latency_begin();
         }
-        if (phase == MEASURED && now >= next_rss) { /* ten samples a second show growth at little cost */
+        if (phase != DRAINING && now >= next_rss) { /* ten samples a second show growth at little cost */
             long rss = server_rss_kb();
             if (rss > result.peak_rss_kb) result.peak_rss_kb = rss;
             next_rss = now + 100000000u;
@@ -145,8 +156,18 @@ Traffic run_traffic(void) {
         int n = epoll_wait(epoll, events, 256, 1000);
         for (int i = 0; i < n; i++) {
             uint64_t ticks;
-            if (events[i].data.u32 != TIMER) read_client(&clients[events[i].data.u32]);
-            else if (read(timer, &ticks, sizeof ticks) < 0 && errno != EAGAIN) fail_load("cannot read the timer");
+            uint32_t index = events[i].data.u32;
+            if (index == TIMER) {
+                if (read(timer, &ticks, sizeof ticks) < 0 && errno != EAGAIN) fail_load("cannot read the timer");
+            } else if (clients[index].stalled) {
+                epoll_ctl(epoll, EPOLL_CTL_DEL, clients[index].fd, NULL);
+                if (--stalled > 0) continue;
+                now = now_ns();
+                result.dropped_s = (double)(now - start) / 1e9;
+                if (phase != WARM) continue;
+                begin = now; /* what is measured is the chat after that */
+                end = begin + (uint64_t)(options.seconds * 1e9);
+            } else read_client(&clients[index]);
         }
         now = now_ns();
         if (deliveries != before || undelivered() == 0) {

@@ -23,7 +23,7 @@ from geventchat.chat.results import DONE, Busy, Done, Pending, Result, reject, r
 from geventchat.chat.room_list import Rooms
 from geventchat.chat.rooms import Room
 from geventchat.chat.sessions import Session
-from geventchat.chat.storage import Storage
+from geventchat.chat.storage import LOOKUP_BYTES, Storage
 
 ReadStored = Callable[[str, int, int], list[PastMessage]]
 
@@ -142,6 +142,7 @@ class Visits:
         complete = len(here) > limit or log.first_id <= 1 if after is None else after + 1 >= log.first_id
         if complete or not self._storage.keeps_messages:
             return _tell(session, room, here, limit, after)
+        session.cost_bytes += LOOKUP_BYTES
         if after is None:
             job = partial(self._read_before, room.key, log.first_id, limit + 1 - len(here))
         else:

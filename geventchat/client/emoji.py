@@ -47,6 +47,8 @@ yellow_heart 💛 yum 😋 zap ⚡ zebra 🦓 zipper_mouth 🤐 zzz 💤
 """
 
 EMOJI = dict(zip(*[iter(_LISTED.split())] * 2, strict=True))
+# Several codes can mean the same emoji.
+_FIRST_CODES = {emoji: code for code, emoji in reversed(EMOJI.items())}
 # Not in times and addresses: `10:30:15`, `http://x:80:y`.
 _CODES = re.compile(r"(?<![\w/:])(?::[+-]?\w+:)+(?![\w/:])")
 _CODE = re.compile(r":([+-]?\w+):")
@@ -59,6 +61,12 @@ def with_emoji(text: str) -> str:
         return text
     around = _VERBATIM.split(text)
     return "".join([part if at % 2 else _CODES.sub(_emoji, part) for at, part in enumerate(around)])
+
+
+def with_code(text: str) -> str:
+    """An emoji with its code, since some look alike in a terminal. Anything else stays as it is."""
+    code = _FIRST_CODES.get(text)
+    return f"{text} :{code}:" if code else text
 
 
 def _emoji(codes: re.Match[str]) -> str:

@@ -8,6 +8,7 @@ Invariants:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import NamedTuple
@@ -75,6 +76,8 @@ _ROLES = {
     Kind.ANNOUNCEMENT: "announcement",
     Kind.LISTED: "plain",
 }
+# Before the second column of a list.
+_GAP = re.compile(r"\S  +(?=\S)")
 _CAME = {"room": "joined the room"}
 _GONE = {"left": "left the room", "kicked": "was kicked"}
 WAITING, HELD = "…", "?"
@@ -252,17 +255,20 @@ def _notice(entry: Entry, look: Look) -> Drawn:
     style = look.style(_ROLES[entry.kind])
     symbol = _SYMBOLS[look.symbols].get(entry.kind, "")
     before = f"{symbol} " if symbol else ""
+    indent = max(width(before), 2)
     match entry.kind:
         case Kind.JOINED:
             text = f"{safe(entry.name)} {_CAME.get(entry.text, 'joined the chat')}"
         case Kind.LEFT:
             text = f"{safe(entry.name)} {_GONE.get(entry.text, 'left the chat')}"
         case Kind.LISTED:
-            # Its columns are aligned by blanks.
+            # Its columns are aligned by blanks. A long row continues under its second column.
             text = safe(f"|{entry.text}")[1:]
+            if gap := _GAP.search(text):
+                indent = width(before + text[: gap.end()])
         case _:
             text = safe(entry.text)
-    return Drawn(tuple(_text(before + text, look, style, markdown=False)), max(width(before), 2))
+    return Drawn(tuple(_text(before + text, look, style, markdown=False)), indent)
 
 
 def _text(text: str, look: Look, style: str, *, markdown: bool = True) -> Iterable[Span]:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from geventchat.client.cells import Row, Span, cut, grapheme_width, graphemes, row_width, width, wrap
 from geventchat.client.editor import Editor
+from geventchat.client.emoji import with_code
 from geventchat.client.render import Look, drawn, goes_on, safe, waiting
 from geventchat.client.terminal import SessionView
 from geventchat.client.windows import Entry, Window
@@ -188,7 +189,7 @@ class View:
 
     def _indent(self, wanted: int) -> int:
         # A narrow window has no room for a deep indentation.
-        return wanted if wanted <= self.columns // 3 else 2
+        return wanted if wanted <= max(self.columns // 3, self.columns - 50) else 2
 
     def _line(self, text: str, role: str) -> Row:
         text = cut(f" {text} ", self.columns)
@@ -242,7 +243,7 @@ class View:
         if editor.search is not None:
             return f"search: {safe(editor.search)}"
         if editor.candidates:
-            return " ".join([candidate.strip() for candidate in editor.candidates])
+            return " ".join([with_code(candidate.strip()) for candidate in editor.candidates])
         if editor.literal and editor.text.startswith("/"):
             return "pasted: this is a message, not a command"
         return ""

@@ -68,6 +68,8 @@ def _head(size: int) -> bytes:
 _HEADS = tuple(map(_head, range(1024)))
 # The server logs what happens to connections itself.
 _SILENT = logging.Logger("websockets", logging.CRITICAL + 1)
+# Nothing in a handshake that counts has other bytes, and releases of `websockets` before 17 fail when they refuse one that has.
+_AS_ASCII = bytes(range(128)) + b"?" * 128
 _REFUSAL_FIELDS = ("Upgrade", "Sec-WebSocket-Version")
 
 
@@ -94,7 +96,7 @@ def accept(head: bytes) -> bytes:
 
 
 def _accept(protocol: ServerProtocol, head: bytes) -> bytes:
-    protocol.receive_data(head)
+    protocol.receive_data(head.translate(_AS_ASCII))
     events = protocol.events_received()
     if len(events) != 1 or not isinstance(events[0], Request):
         raise HandshakeRefused(400, "not a WebSocket handshake", ())

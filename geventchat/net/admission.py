@@ -122,6 +122,10 @@ class Network:
         now = self._clock.monotonic()
         return self._connects.is_full(now) and self._traffic.is_full(now)
 
+    def forget(self) -> None:
+        """Break the cycle with the gate: nothing of this network is left."""
+        del self.traffic_gate
+
     def _traffic_delay_s(self) -> float:
         return self._traffic.delay_s(0, self._clock.monotonic())
 
@@ -219,6 +223,10 @@ class Address:
         now = self._clock.monotonic()
         buckets = (self._connects, self._logins, self._traffic, self._rooms, self._accounts)
         return all(bucket.is_full(now) for bucket in buckets)
+
+    def forget(self) -> None:
+        """Break the cycles with the gates: nothing of this address is left."""
+        del self.login_gate, self.traffic_gate
 
     def _login_delay_s(self) -> float:
         return self._logins.delay_s(1, self._clock.monotonic())
@@ -349,6 +357,7 @@ class Admission:
                 continue
             if address.recovered():
                 del self._addresses[origin]
+                address.forget()
                 network = address.network
                 network.addresses -= 1
                 if not network.addresses and network is not self._this_machine:
@@ -362,6 +371,7 @@ class Admission:
                 continue
             if network.recovered():
                 del self._networks[name]
+                network.forget()
             else:
                 self._departed_networks[name] = network
 

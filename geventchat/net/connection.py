@@ -22,11 +22,20 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from gevent import Timeout
 from gevent.hub import Hub
 
 from geventchat.chat.chat import Chat
-from geventchat.chat.commands import AskHistory, Command, InvalidCommand, Login, ParseError, Say
+from geventchat.chat.commands import (
+    AskHistory,
+    Command,
+    InvalidCommand,
+    ListBans,
+    ListRooms,
+    Login,
+    ParseError,
+    Say,
+    Who,
+)
 from geventchat.chat.events import DisconnectNotice, NoticeReason, Rejection
 from geventchat.chat.results import Busy, Done, Leave, More, Pending, Result
 from geventchat.chat.sessions import InProcess, Session
@@ -42,7 +51,7 @@ from geventchat.net.service import Accepted, Service
 from geventchat.net.sniffing import ForeignProtocol, Sniffer
 from geventchat.net.transport import Transport, abort, end_output, holds_input, input_watcher, taken_bytes
 from geventchat.net.turns import InputTurns, Turns
-from geventchat.net.waiter import CloseReason, ConnectionEnded, HangupWatch, Waiter, closing_watcher
+from geventchat.net.waiter import CloseReason, ConnectionEnded, HangupWatch, Waiter, at_most, closing_watcher
 from geventchat.rate import Rate
 from geventchat.settings import Limits
 
@@ -60,6 +69,11 @@ _UNCHARGED_ANSWER_BYTES = 1_024
 _MISSED_SHARE = 4
 # How much of a turn a login takes: as much as is sent in one part takes several times as long.
 _LOGIN_SHARE = 1 / 8
+# How many messages, people or rooms an answer can have that takes a whole turn: it takes about a millisecond.
+MESSAGES_IN_TURN = 200
+_PEOPLE_IN_TURN = 5_000
+_ROOMS_IN_TURN = 500
+_BANS_SHARE = 1 / 8
 # In place of the command that a client gave to another process.
 _GO_ON = Say(())
 _GONE = InProcess()
@@ -71,6 +85,7 @@ _MEMORY_RETRY_S = 0.1
 # Reasons after which nothing is sent: nothing can be, or nothing should be.
 _CLOSE_AT_ONCE = frozenset({CloseReason.RESET, CloseReason.SLOW, CloseReason.HTTP, CloseReason.TLS})
 _FOREIGN = {ForeignProtocol.HTTP: CloseReason.HTTP, ForeignProtocol.TLS: CloseReason.TLS}
+_QUESTIONS = frozenset({AskHistory, ListBans, ListRooms, Who})
 _ENDS = {End.CLOSED: CloseReason.CLOSED, End.BROKEN: CloseReason.PROTOCOL}
 
 
@@ -98,6 +113,8 @@ class ServerContext:
     # One handshake takes a turn, and a request that came with another a part of one. Logins do not wait for them, nor they for
     # logins.
     handshake_turns: Turns
+    # Of answers that can be long: pages of history and lists.
+    answer_turns: Turns
     # Of clients that are not in the chat yet: they send requests of HTTP, shake hands, or have a proxy.
     input_turns: InputTurns
     hangups: HangupWatch
@@ -286,6 +303,9 @@ class Connection:
     def _begin(self) -> CloseReason:
         self._began = True
         self._waiter.start(self._service.idle_s, self._context.limits.login_s)
+        if self._waiter.ended is not None:
+            # The server has begun to stop since it was accepted.
+            raise ConnectionEnded(self._waiter.ended)
         self._context.chat.greet(self._session)
         # It has not asked for that.
         self._answers_charged = self._subscriber.answered_bytes
@@ -550,7 +570,22 @@ class Connection:
         """Run one command, waiting where the chat asks for it; False when the client has left."""
         if type(command) is Login and self._session.name is None:
             return self._log_in(command)
+        if type(command) in _QUESTIONS and self._session.name is not None:
+            self._context.answer_turns.take(self._waiter, self._share_of(command))
+            self._waiter.note_activity()
         return self._finish(command, self._context.chat.handle(self._session, command))
+
+    def _share_of(self, command: Command) -> float:
+        """How much of a turn the answer to a question takes."""
+        chat = self._context.chat
+        match command:
+            case AskHistory(limit=limit):
+                return limit / MESSAGES_IN_TURN
+            case Who():
+                return len(chat) / _PEOPLE_IN_TURN
+            case ListRooms():
+                return len(chat.rooms) / _ROOMS_IN_TURN
+        return _BANS_SHARE
 
     def _log_in(self, command: Login) -> bool:
         if command.rooms:
@@ -662,7 +697,8 @@ class Connection:
             if not (self._closing or self._waiter.ended) and self._subscriber.all_sent:
                 notice = DisconnectNotice(NoticeReason.SHUTDOWN)
                 frame = self._subscriber.interpreter.encode_private(notice)
-                self._transport.send(self._subscriber.encoding.wrap(frame))
+                ending = self._framing.close(CloseReason.SHUTDOWN.value)
+                self._transport.send(self._subscriber.encoding.wrap(frame) + ending)
             self._transport.shutdown(socket.SHUT_WR)
 
     def to_state(self, keep: Callable[[Buffer], Any]) -> dict[str, Any]:
@@ -781,13 +817,9 @@ class Connection:
     def _send_the_rest(self, reason: CloseReason) -> CloseReason:
         """Send what is pending and FIN, then wait a moment for the peer to close too."""
         limits = self._context.limits
-        deadline = Timeout(limits.flush_s)
-        try:
-            with deadline:
-                self._wait_until_sent()
-        except Timeout as fired:
-            if fired is not deadline:
-                raise
+        with at_most(limits.flush_s):
+            self._wait_until_sent()
+        if not self._subscriber.all_sent:
             return CloseReason.SLOW
         if self._subscriber.closed:
             return reason if reason is CloseReason.FAULT else CloseReason.RESET
@@ -797,16 +829,10 @@ class Connection:
             if not self._lingering:
                 end_output(self._transport)
                 return reason
-        linger = Timeout(limits.linger_s)
-        try:
-            with linger:
-                self._end_output()
-                self._read_to_the_end()
-        except ConnectionEnded:
-            pass  # It has gone meanwhile, which is not why it was disconnected.
-        except Timeout as fired:
-            if fired is not linger:
-                raise
+        # It can have gone meanwhile, which is not why it was disconnected.
+        with suppress(ConnectionEnded), at_most(limits.linger_s):
+            self._end_output()
+            self._read_to_the_end()
         return reason
 
     def _wait_until_sent(self) -> None:

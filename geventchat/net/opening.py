@@ -20,9 +20,8 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
-
-from gevent import Timeout
 
 from geventchat.chat.events import NoticeReason
 from geventchat.log import LogEvent
@@ -39,7 +38,7 @@ from geventchat.net.tls import (
     speaks_tls,
 )
 from geventchat.net.transport import Transport
-from geventchat.net.waiter import CloseReason, ConnectionEnded, Waiter, closing_watcher
+from geventchat.net.waiter import CloseReason, ConnectionEnded, Waiter, at_most, closing_watcher
 
 if TYPE_CHECKING:
     from geventchat.net.connection import ServerContext
@@ -160,8 +159,18 @@ class ProxiedOpening(_Early):
         reader = HeaderReader()
         with closing_watcher(self._context.input_turns.watcher(self._socket.fileno())) as readable:
             while reader.wanted:
-                reader.feed(self._read(readable, reader.wanted))
+                self._waiter.until(readable)
+                self._read_arrived(reader)
         return self._host if reader.source is None else reader.source
+
+    def _read_arrived(self, reader: HeaderReader) -> None:
+        """Read what has arrived of the header, in one turn: of version 1, that is two bytes at a time."""
+        with suppress(BlockingIOError):
+            while reader.wanted:
+                chunk = self._socket.recv(reader.wanted)
+                if not chunk:
+                    raise ConnectionEnded(CloseReason.CLOSED)
+                reader.feed(chunk)
 
     def _refuse(self, error: str) -> None:
         if error:
@@ -302,19 +311,15 @@ class Opening(_Early):
 
     def _read_to_the_end(self) -> None:
         # Closing with unread input would reset the connection, which can cost the peer the alert.
-        linger = Timeout(self._context.limits.linger_s)
         left = self._context.limits.burst_bytes
-        try:
-            with linger, closing_watcher(self._context.hub.loop.io(self._socket.fileno(), _READ)) as readable:
-                while left > 0:
-                    self._waiter.until(readable)
-                    size = len(self._socket.recv(_READ_BYTES))
-                    if not size:
-                        return
-                    left -= size
-        except Timeout as fired:
-            if fired is not linger:
-                raise
+        watcher = self._context.hub.loop.io(self._socket.fileno(), _READ)
+        with closing_watcher(watcher) as readable, at_most(self._context.limits.linger_s):
+            while left > 0:
+                self._waiter.until(readable)
+                size = len(self._socket.recv(_READ_BYTES))
+                if not size:
+                    return
+                left -= size
 
     def _close(self, reason: CloseReason, error: str) -> None:
         accepted = self._accepted

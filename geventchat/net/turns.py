@@ -4,6 +4,7 @@ clients are served in between. Knows no commands and no protocol.
 Invariants of Turns:
 - Clients take their turns in the order in which they ask; within one iteration they run in any order.
 - The timer runs while clients wait, so each iteration lets someone go on.
+- A client that takes a turn while no other waits goes on at once, if something is left of the iteration's.
 
 Invariants of InputTurns:
 - A client that waits for its turn costs nothing: its input waits in the kernel, in the order of arrival.
@@ -41,13 +42,24 @@ class TakesTurns(Protocol):
 class Turns:
     """Lets clients go on, in each iteration those that are worth one turn together, and at least one."""
 
-    __slots__ = ("_hub", "_timer", "_waiting")
+    __slots__ = ("_hub", "_left", "_timer", "_waiting")
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         # With the share of a turn that each takes.
         self._waiting: OrderedDict[Any, float] = OrderedDict()
         self._timer: Any = None
+        # What is left of the turn of this iteration, for those who take one.
+        self._left = 1.0
+
+    def take(self, waiter: TakesTurns, share: float) -> None:
+        """Go on at once if no client waits and something is left of this iteration's turn; otherwise wait for a later one."""
+        if self._waiting or self._left <= 0:
+            self.wait(waiter, share)
+            return
+        self._left -= share
+        if self._timer is None:
+            self._start()
 
     def wait(self, waiter: TakesTurns, share: float = 1.0) -> None:
         """Wait for the next iteration, or a later one if others have asked before."""
@@ -73,7 +85,8 @@ class Turns:
             entry, share = self._waiting.popitem(last=False)
             left -= share
             entry.send()
-        if self._waiting:
+        self._left = left
+        if self._waiting or left < 1:
             self._start()
 
 

@@ -333,6 +333,20 @@ class Waiter:
 
 
 @contextmanager
+def at_most(seconds: float) -> Iterator[None]:
+    """Give up the body after this long, without an error."""
+    deadline = Timeout(seconds)
+    try:
+        with deadline:
+            yield
+    except Timeout as fired:
+        if fired is not deadline:
+            raise
+        # It leads to the frames that were given up, and this one to it: a cycle.
+        fired.__traceback__ = None
+
+
+@contextmanager
 def closing_watcher(watcher: Any) -> Iterator[Any]:
     """Close the watcher after one wait: it must not outlive its descriptor."""
     try:

@@ -22,6 +22,7 @@ from geventchat.dialects.json2 import past_object, short_string, shown_text
 from geventchat.dialects.json_objects import MAX_INTEGER, InvalidField, error_text, parse
 from geventchat.dialects.words import error_word
 from geventchat.exhaustive import assert_never
+from geventchat.net.connection import MESSAGES_IN_TURN
 from geventchat.web.connection import HttpConnection
 from geventchat.web.http import BadRequest, Request, Response
 
@@ -60,6 +61,8 @@ def answer(room: str, request: Request, connection: HttpConnection, chat: Chat) 
         return _error(Rejected(ParseError.INVALID_FIELD, invalid.key))
     if isinstance(command, InvalidCommand):
         return _error(Rejected(command.error))
+    if isinstance(command, ReadMessages):
+        connection.take_turn(command.limit / MESSAGES_IN_TURN)
     visitor = _Visitor(connection.host)
     session = Session(visitor, visitor)
     _finish(chat.handle(session, command), session, command, connection, chat)

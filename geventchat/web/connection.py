@@ -17,11 +17,11 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 import gevent
-from gevent import Timeout
 
 from geventchat.chat.events import NoticeReason
 from geventchat.log import LogEvent
@@ -30,7 +30,7 @@ from geventchat.net.connection import ChatService, Connection, ServerContext, re
 from geventchat.net.listener import host_of
 from geventchat.net.service import Accepted, ServedConnection
 from geventchat.net.transport import abort, end_output, input_watcher, taken_bytes
-from geventchat.net.waiter import CloseReason, ConnectionEnded, Waiter, closing_watcher
+from geventchat.net.waiter import CloseReason, ConnectionEnded, Waiter, at_most, closing_watcher
 from geventchat.web.http import (
     CONTINUE,
     BadRequest,
@@ -126,7 +126,7 @@ class HttpConnection:
         # A request has been read and its answer has not been sent.
         self._answering = False
         # There is no answer yet.
-        self._is_asking = False
+        self.is_asking = False
         # The server has begun to stop while an answer was being sent.
         self._stopping = False
         self._peer_closed = False
@@ -134,9 +134,9 @@ class HttpConnection:
         self.successor: ServedConnection | None = None
 
     @property
-    def is_busy(self) -> bool:
-        """True while the answer to a request is made. How long it takes to be read is up to the client."""
-        return self._is_asking
+    def fileno(self) -> int:
+        """The descriptor of the client's socket."""
+        return self._transport.fileno()
 
     @property
     def origin(self) -> str:
@@ -149,6 +149,10 @@ class HttpConnection:
         with socket.socket(fileno=socket.dup(self._transport.fileno())) as same:
             name = same.getsockname()
         return host_of(str(name[0])) if isinstance(name, tuple) else ""
+
+    def take_turn(self, share: float) -> None:
+        """Wait until this much of a turn is left: an answer takes a while to make."""
+        self._context.answer_turns.take(self.waiter, share)
 
     def charge(self, cost: int) -> None:
         """Charge the client for something besides its requests."""
@@ -200,6 +204,15 @@ class HttpConnection:
         else:
             self.waiter.interrupt(CloseReason.RESET)
 
+    def send_away(self) -> None:
+        """Have a client whose request is being answered ask again, because another process serves now.
+
+        What such a request waits for comes before it says anything, or it only reads.
+        """
+        with suppress(OSError):
+            self._transport.send(self._written(_STOPPING, keep_alive=False))
+            self._transport.shutdown(socket.SHUT_WR)
+
     # --- Requests ----------------------------------------------------------------------------------------------------
 
     def _serve(self) -> Upgrade | None:
@@ -207,11 +220,11 @@ class HttpConnection:
             request = self._next_request()
             if request is None:
                 return None
-            self._answering = self._is_asking = True
+            self._answering = self.is_asking = True
             try:
                 answer = self._service.answer(request, self)
             finally:
-                self._is_asking = False
+                self.is_asking = False
             if isinstance(answer, Upgrade):
                 self._send(answer.answer)
                 return answer
@@ -277,16 +290,13 @@ class HttpConnection:
     def _send(self, data: bytes) -> None:
         """Send all of this, even if the server is stopping meanwhile."""
         view = memoryview(data)
-        deadline = Timeout(self._context.limits.flush_s + len(data) / _LEAST_BYTES_PER_S)
-        loop, fileno = self._context.hub.loop, self._transport.fileno()
-        try:
-            with deadline, closing_watcher(loop.io(fileno, _WRITE)) as writable:
-                while view:
-                    view = view[self._send_some(view, writable) :]
-        except Timeout as fired:
-            if fired is not deadline:
-                raise
-            raise ConnectionEnded(CloseReason.SLOW) from None
+        most_s = self._context.limits.flush_s + len(data) / _LEAST_BYTES_PER_S
+        watcher = self._context.hub.loop.io(self._transport.fileno(), _WRITE)
+        with closing_watcher(watcher) as writable, at_most(most_s):
+            while view:
+                view = view[self._send_some(view, writable) :]
+        if view:
+            raise ConnectionEnded(CloseReason.SLOW)
 
     def _send_some(self, data: memoryview, writable: Any) -> int:
         """Send what fits, or wait until something does; returns the bytes that were sent."""
@@ -322,6 +332,8 @@ class HttpConnection:
         try:
             self.successor = upgrade.connection(self._accepted, self._reader.rest)
             gevent.spawn_raw(self.successor.run)
+            if self._stopping:
+                self.successor.shut_down()
         except MemoryError as error:
             self._log_fault(error)
             return False
@@ -358,14 +370,9 @@ class HttpConnection:
         if not self._lingering:
             end_output(self._transport)
             return
-        deadline = Timeout(limits.linger_s)
-        try:
-            with deadline:
-                self._end_output()
-                self._read_to_the_end()
-        except Timeout as fired:
-            if fired is not deadline:
-                raise
+        with at_most(limits.linger_s):
+            self._end_output()
+            self._read_to_the_end()
 
     def _end_output(self) -> None:
         with closing_watcher(self._context.hub.loop.io(self._transport.fileno(), _WRITE)) as writable:

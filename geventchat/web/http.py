@@ -237,6 +237,9 @@ def _parse(lines: Sequence[str], head: bytes) -> tuple[Request, int]:
             value = f"{fields[name]}, {value}"
         fields[name] = value
     path, query, host = _parse_target(target, _parse_host(fields.get("host"), version))
+    if version == "HTTP/1.0":
+        # Such a client does not know the answer 100, and has to be sent none.
+        fields.pop("expect", None)
     if fields.get("expect", "100-continue").lower() != "100-continue":
         raise BadRequest(417, f"unknown expectation {fields['expect'][:50]}")
     connection = _tokens(fields.get("connection", ""))

@@ -48,7 +48,8 @@ class Page:
         compressed = _accepts_gzip(request)
         tag = f'"{self.tag}{"-gzip" if compressed else ""}"'
         fields = (("ETag", tag), ("Cache-Control", "no-cache"), ("Vary", "Accept-Encoding"))
-        if tag in (known.removeprefix("W/") for known in _listed(request, "if-none-match")):
+        known = [one.removeprefix("W/") for one in _listed(request, "if-none-match")]
+        if tag in known or "*" in known:
             return Response(304, fields=fields)
         if compressed:
             return Response(200, self.compressed, self.content_type, (*fields, ("Content-Encoding", "gzip")))

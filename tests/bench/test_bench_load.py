@@ -50,7 +50,8 @@ def test_every_dialect_and_a_mix_of_them_is_verified(dialects: tuple[str, ...]) 
     assert isinstance(found, dict), found
     # In json a sender receives its own messages: then more than the seven others.
     receivers = {("json",): 8, ("web",): 8, ("slash",): 7}.get(dialects, 7.5)
-    assert found["verified"] / found["messages"] >= receivers
+    assert found["verified"] > 0
+    assert found["verified"] >= receivers * found["messages"]
 
 
 @pytest.mark.parametrize("key", [server.key for server in SERVERS if server.tls and server.key != OURS_BARE])
@@ -91,18 +92,20 @@ def test_memory_of_idle_clients_and_the_cost_of_logins_are_measured() -> None:
     assert found["idle"]["rss_kb"] >= found["rss_before_kb"] > 0
 
 
-def test_a_client_that_does_not_read_is_dropped_and_does_not_delay_the_others() -> None:
+def test_a_client_that_does_not_read_is_dropped_before_anything_is_measured() -> None:
     small_queue = (*BY_KEY["geventchat"].command, "--max-queue", "65536")
     server = replace(BY_KEY["geventchat"], command=small_queue)
-    # The kernel buffers some megabytes before the server has to keep anything, so send more than that, however slow
-    # the machine is.
-    for seconds in (0.5, 1.0, 2.0, 4.0, 8.0):
-        options = Load(8, senders=4, window=64, warm_s=0.02, seconds=seconds, stalled=1)
-        found = loaded(server, options)
-        assert isinstance(found, dict), found
-        if found["messages"] * 60 > 6_000_000:
-            break
-    assert found["stalled_dropped"] is True
+    # The server looks for several seconds whether the client reads after all.
+    found = loaded(server, Load(8, senders=4, window=64, warm_s=60, seconds=0.5, stalled=1))
+    assert isinstance(found, dict), found
+    assert 0 < found["stalled_dropped_s"] < 60
+    assert 0.5 <= found["wall_s"] < 10
+
+
+def test_a_client_that_is_not_dropped_during_the_warm_up_is_measured_as_such() -> None:
+    found = loaded(BY_KEY["geventchat"], Load(8, senders=1, window=1, warm_s=0.02, seconds=0.1, stalled=1))
+    assert isinstance(found, dict), found
+    assert found["stalled_dropped_s"] is None
 
 
 def test_other_work_on_the_core_of_the_server_is_measured() -> None:

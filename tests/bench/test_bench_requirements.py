@@ -98,9 +98,13 @@ def stalled(**other: Any) -> Results:
 
 
 def test_a_stalled_client_costs_no_more_than_noise_and_its_queue() -> None:
-    assert outcomes(stalled(cpu_us=1.09, p99_us=109.0), "stalled-100", "") == [Outcome.MET] * 3
+    calm = stalled(cpu_us=1.09, p99_us=109.0, stalled_dropped_s=7.9)
+    assert outcomes(calm, "stalled-100", "") == [Outcome.MET] * 4
     assert outcomes(stalled(cpu_us=1.11), "stalled-100", "CPU") == [Outcome.NOT_MET]
     assert outcomes(stalled(p99_us=111.0), "stalled-100", "p99") == [Outcome.NOT_MET]
+    assert outcomes(stalled(stalled_dropped_s=8.1), "stalled-100", "dropped") == [Outcome.NOT_MET]
+    assert outcomes(stalled(stalled_dropped_s=None), "stalled-100", "dropped") == [Outcome.NOT_MET]
+    assert outcomes(stalled(), "stalled-100", "dropped") == [Outcome.NOT_MEASURED]
     assert outcomes(stalled(peak_rss_kb=30_000 + 4 * 1024 + 1), "stalled-100", "memory") == [Outcome.NOT_MET]
 
 

@@ -71,6 +71,16 @@ def test_words_do_not_break_and_rows_behind_the_first_are_indented() -> None:
     assert screen.log()[1] == " " * 16 + "twice in here"
 
 
+def test_a_long_row_of_a_list_continues_under_its_second_column() -> None:
+    screen = Screen(columns=80, lines=60)
+    screen.many.type("/help")
+    rows = screen.log()
+    at = next(at for at, row in enumerate(rows) if row.startswith("/msg NAME"))
+    assert rows[at] == "/msg NAME [TEXT]           send a direct message, or go on to talk to one"
+    assert rows[at + 1] == " " * 27 + "person; also /dm, /query"
+    assert max(map(len, rows)) <= 80
+
+
 def test_page_up_and_down_scroll_and_new_messages_do_not_move_what_is_read() -> None:
     screen = Screen(lines=12)
     screen.say(*[f"m{number}" for number in range(30)])
@@ -152,6 +162,8 @@ def test_a_question_about_a_paste_is_asked_in_the_status_bar() -> None:
 
 def test_completions_and_a_search_are_shown_in_the_status_bar() -> None:
     screen = Screen()
+    screen.editor.candidates = ("👋 ", "⌚ ")
+    assert screen.rows()[-2] == " 👋 :wave: ⌚ :watch:"
     screen.editor.candidates = ("Bea: ", "bob: ")
     assert screen.rows()[-2] == " Bea: bob:"
     screen.editor.candidates = ()

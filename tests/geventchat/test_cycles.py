@@ -36,14 +36,23 @@ def parsers() -> int:
     return sum(isinstance(one, ServerProtocol) for one in gc.get_objects())
 
 
+# How long a client stays: not at all, until the server no longer waits for it to close its side, or until it has to read.
+STAYS = {"closes": 0, "does not close": 1.1, "does not read": 40}
+
+
+@pytest.mark.parametrize("stays", STAYS)
 @pytest.mark.parametrize(("scheme", "data"), KINDS.values(), ids=KINDS)
-def test_a_client_that_has_gone_leaves_nothing_to_the_garbage_collector(scheme: str, data: bytes):
+def test_a_client_that_has_gone_leaves_nothing_to_the_garbage_collector(scheme: str, data: bytes, stays: str):
     with web() as server:
 
         def come_and_go() -> None:
-            client = server.connect(scheme)
+            client = server.connect(scheme, buffer_bytes=stays == "does not read")
+            if STAYS[stays]:
+                # It does not notice that the server has closed its side.
+                client.stop_reading()
             client.send(data)
             server.run_until_idle()
+            server.advance(STAYS[stays])
             client.close()
             server.run_until_idle()
 

@@ -113,6 +113,15 @@ def test_a_client_that_waits_for_100_continue_gets_it_once():
     assert not reader().take_continue()
 
 
+def test_a_client_of_http_1_0_gets_no_100_continue_whatever_it_expects():
+    for expectation in (b"100-continue", b"tea"):
+        old = reader(b"POST / HTTP/1.0\r\nContent-Length: 1\r\nExpect: " + expectation + b"\r\n\r\n")
+        assert old.take() is None
+        assert not old.take_continue()
+        old.feed(b"a")
+        assert old.take().body == b"a"
+
+
 SMUGGLED = b"GET / HTTP/1.1\r\nHost: x\r\n"
 
 

@@ -102,6 +102,15 @@ def test_text_is_key_value_with_quotes_where_a_value_is_more_than_a_word(tmp_pat
     )
 
 
+def test_nothing_in_a_value_moves_the_cursor_of_a_terminal_that_shows_the_log(tmp_path: Path):
+    log, path = written(tmp_path)
+    log(LogEvent.ADMIN, who="\x1b[2J", reason="a\x9b b\x7f\x85\u2028\u202ec", name="Zoë👩‍🚀")
+    assert log.close(HANG_S)
+    assert path.read_text().split(" ", 1)[1] == (
+        'INFO admin who="\\u001b[2J" reason="a\\u009b b\\u007f\\u0085\\u2028\\u202ec" name=Zoë👩‍🚀\n'
+    )
+
+
 def test_json_is_one_object_per_line(tmp_path: Path):
     log, path = written(tmp_path, "json")
     log(LogEvent.LOGIN, conn=1, name="Zoë", reason=ZeroDivisionError("x"))

@@ -260,7 +260,21 @@ def test_a_client_that_sends_no_request_is_closed_after_a_while(
     assert lines.read() == b""
 
 
-def test_requests_that_come_together_are_answered_one_in_each_iteration_of_the_loop(
+@pytest.mark.parametrize("sent", ["", "GET /metr", "NONSENSE\n", "GET /healthz HTTP/1.1\nHost: x\n\n"])
+def test_a_client_that_has_gone_leaves_no_timer(sent: str):
+    with simulate(Config(listen=(Listen("metrics", "127.0.0.1", 0),))) as server:
+        timers = server.timers
+        client = server.connect("metrics")
+        server.run_until_idle()
+        assert server.timers > timers
+        client.send(sent.replace("\n", "\r\n").encode())
+        server.run_until_idle()
+        client.close()
+        server.run_until_idle()
+        assert (server.server.clients, server.timers) == (0, timers)
+
+
+def test_what_comes_together_is_read_and_answered_one_by_one_in_each_iteration_of_the_loop(
     monkeypatch: pytest.MonkeyPatch,
 ):
     shares: list[float] = []
@@ -277,8 +291,8 @@ def test_requests_that_come_together_are_answered_one_in_each_iteration_of_the_l
         for client in clients:
             client.send(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 20)
         server.run_until_idle()
-        # Each takes a whole turn.
-        assert shares == [1.0] * 60
+        # Each takes a whole turn, and so does each read.
+        assert shares == [1.0] * (3 + 60)
         assert all(client.received.count(b"HTTP/1.1 200 OK\r\n") == 20 for client in clients)
 
 

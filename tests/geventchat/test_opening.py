@@ -16,7 +16,7 @@ from geventchat import Config, Limits, Listen
 from geventchat.net.connection import Connection
 from geventchat.net.opening import Opening
 from geventchat.net.tls import ACCESS_DENIED, UNEXPECTED_MESSAGE, TlsTransport
-from geventchat.net.turns import Turns
+from geventchat.net.turns import Turns, _Input
 from tests.certificates import Files, made_certificate, make
 from tests.fire.clients import State
 from tests.fire.leaks import leftovers
@@ -632,6 +632,17 @@ def test_a_proxy_that_sends_no_header_is_refused(sent: bytes):
         assert client.state is not State.OPEN
         assert simulation.logged["refused"] == 1
         assert simulation.server.clients == 0
+
+
+def test_a_header_that_has_arrived_is_read_in_one_turn(monkeypatch: pytest.MonkeyPatch):
+    fired: list[Any] = []
+    fire = _Input.fire
+    monkeypatch.setattr(_Input, "fire", lambda turn: (fired.append(turn), fire(turn))[1])
+    with behind_a_proxy() as simulation:
+        client = simulation.connect("line", PROXY)
+        client.send(b"PROXY TCP6 2001:db8::1 " + b"ffff:" * 7 + b"ffff 65535 65535\r\nLOGIN alice\n")
+        simulation.run_until_idle()
+        assert (client.received, len(fired)) == (b"OK\n", 1)
 
 
 def test_a_header_has_a_deadline_however_it_trickles():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from ipaddress import ip_network
@@ -14,8 +15,11 @@ from gevent import socket
 
 from geventchat import Config, ConfigError, IdleNotice, Limits, Listen, Server
 from geventchat.chat.bans import read_ban_list
+from geventchat.clock import SystemClock
+from geventchat.daemon import Process
+from geventchat.log import LogWriter
 from geventchat.net.connection import ChatService
-from geventchat.settings import Reload, Setting, settings_of
+from geventchat.settings import Reload, Setting, resolve, settings_of
 from tests.certificates import made_certificate
 from tests.patience import HANG_S
 
@@ -233,3 +237,35 @@ def test_a_ban_list_is_bounded(server: Server, tmp_path: Path):
     bans.write_text("#" + "x" * 5_000_000)
     with pytest.raises(ConfigError, match=r"more than 4,194,304 characters"):
         server.change(replace(server.config, ban_list=str(bans)))
+
+
+def test_a_ban_list_that_cannot_be_read_is_refused_without_a_traceback_in_the_log(
+    server: Server, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    with pytest.raises(ConfigError, match=r"No such file or directory$"):
+        server.change(replace(server.config, ban_list=str(tmp_path / "bans")))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_hangup_while_the_settings_are_being_read_has_them_read_once_more(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+):
+    settings = resolve({}, {}, None)
+    log = LogWriter(os.open(os.devnull, os.O_WRONLY), "text", "info", SystemClock())
+    nothing: Any = None
+    process = Process(server, settings, lambda: settings, (), log, nothing, SystemClock(), nothing)
+    changes: list[Config] = []
+
+    def change(config: Config) -> None:
+        changes.append(config)
+        if len(changes) == 1:
+            process.hang_up()
+            process.hang_up()
+            assert "error" in process.reload()
+
+    monkeypatch.setattr(server, "change", change)
+    process.hang_up()
+    for _ in range(3):
+        gevent.sleep(0)
+    assert len(changes) == 2
+    assert log.close(HANG_S)

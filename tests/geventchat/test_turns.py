@@ -35,6 +35,15 @@ class Scene:
 
         return gevent.spawn(body)
 
+    def take(self, name: str, share: float = 1.0) -> gevent.Greenlet[..., None]:
+        """A client takes a turn."""
+
+        def body() -> None:
+            self.turns.take(self, share)
+            self.went.append((name, self._hub.loop.iteration))
+
+        return gevent.spawn(body)
+
     def ask_all(self, names: str, share: float = 1.0) -> list[str]:
         """All of these at once; returns who went on in each iteration."""
         gevent.joinall([self.ask(name, share) for name in names])
@@ -70,6 +79,29 @@ def test_no_timer_runs_while_no_client_waits():
     assert scene.ask_all("a") == ["a"]
     assert scene.turns._timer is None
     assert scene.ask_all("b") == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("share", "groups"), [(5.0, ["a", "b", "c", "d"]), (1.0, ["a", "b", "c", "d"]), (0.5, ["ab", "cd"])]
+)
+def test_whoever_takes_a_turn_goes_on_at_once_if_something_is_left_of_it(share: float, groups: list[str]):
+    scene = Scene()
+    for _ in range(2):
+        scene.went.clear()
+        first = gevent.get_hub().loop.iteration
+        gevent.joinall([scene.take(name, share) for name in "abcd"])
+        assert scene.groups() == groups
+        # The spawned greenlets begin in the iteration that comes.
+        assert scene.went[0][1] <= first + 1
+        gevent.sleep(0.001)
+    assert scene.turns._timer is None
+
+
+def test_nobody_overtakes_those_who_wait():
+    scene = Scene()
+    clients = [scene.take("a"), scene.ask("b"), scene.take("c", 0.1), scene.take("d", 0.1)]
+    gevent.joinall(clients)
+    assert scene.groups() == ["a", "b", "cd"]
 
 
 # --- Input -----------------------------------------------------------------------------------------------------------

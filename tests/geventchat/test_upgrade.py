@@ -380,6 +380,11 @@ def test_programs_that_cannot_take_over_change_nothing(tmp_path: Path):
         assert [line.partition("begun, ")[2] for line in heard] == said
 
 
+def test_a_program_whose_path_has_a_null_character_cannot_be_started():
+    with pytest.raises(HandoverFailed, match=r"^cannot start /bin/\0: embedded null byte$"):
+        Successor("/bin/\0", (), time.sleep, SystemClock())
+
+
 def test_an_upgrade_yields_to_a_reload_and_goes_on_without_its_client(tmp_path: Path):
     go = tmp_path / "go"
     wait = f"import os, time\nwhile not os.path.exists({str(go)!r}): time.sleep(0.01)\n"

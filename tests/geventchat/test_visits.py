@@ -9,6 +9,7 @@ from geventchat.chat.events import Accepted, Confirmed, HistoryPage, PastMessage
 from geventchat.chat.passwords import Secret, token_from
 from geventchat.chat.records import AccountRecord, Stored
 from geventchat.chat.results import DONE, Busy, Pending
+from geventchat.chat.storage import LOOKUP_BYTES
 from tests.geventchat.test_chat import NOW_S, Scene
 from tests.geventchat.test_keeping import Keeper, ids, run
 
@@ -63,6 +64,7 @@ def test_messages_that_the_log_has_lost_are_read_from_the_storage():
     run(scene.chat.handle(session, ReadMessages(TOKEN, 3, "lobby")))
     (page,) = visitor.take()
     assert (ids(page), page.more) == ([5, 6, 7], True)
+    assert session.cost_bytes == disk.reads * LOOKUP_BYTES == 2 * LOOKUP_BYTES
 
 
 def test_what_only_the_log_has_is_read_from_its_beginning_on():

@@ -8,7 +8,7 @@ from typing import Any
 
 import gevent
 import pytest
-from websockets.frames import Opcode
+from websockets.frames import Close, Opcode
 
 from geventchat import Config, ConfigError, Limits, Listen, Server
 from geventchat.admin.acts import ACTOR
@@ -19,7 +19,7 @@ from geventchat.web.http import Response, written
 from tests.certificates import made_certificate
 from tests.fire.clients import State
 from tests.fire.simulation import SimulatedClient, simulate
-from tests.geventchat.web_client import HANDSHAKE, Socket, answers, ask, frame, request, web
+from tests.geventchat.web_client import HANDSHAKE, Socket, answers, ask, frame, frames_of, request, web
 from tests.tls_client import EncryptedClient, TlsClient
 
 # --- TLS -------------------------------------------------------------------------------------------------------------
@@ -64,6 +64,17 @@ def test_the_end_of_a_client_that_is_held_back_is_looked_for_behind_its_requests
         assert (server.logged["disconnected"], server.logged[reason]) == (1, 1)
 
 
+def test_a_websocket_over_tls_gets_the_code_of_a_stop_when_another_program_takes_over():
+    cert, key = map(str, made_certificate())
+    listen = (Listen("web+tls", "127.0.0.1", 0),)
+    with simulate(Config(listen=listen, tls_cert=cert, tls_key=key)) as server:
+        alice = Socket(server, client=EncryptedClient.connect(server, "web+tls"))
+        alice.join("alice")
+        (left,) = server.server.state.leave_behind()
+        left.send_away()
+        assert alice.close_code() == 1001
+
+
 # --- Requests --------------------------------------------------------------------------------------------------------
 
 
@@ -75,8 +86,11 @@ def test_the_page_has_a_strict_policy_and_is_not_sent_again_to_a_browser_that_ha
         assert policy.startswith("default-src 'none'; ")
         assert "unsafe" not in policy
         assert page.fields["x-content-type-options"] == "nosniff"
+        # Asked for again each time, so that a new version of the server has its own page at once.
+        assert (page.fields["cache-control"], page.fields["vary"]) == ("no-cache", "Accept-Encoding")
         again = ask(server, fields=f"If-None-Match: W/{page.fields['etag']}\n")
         assert (again.status, again.body) == (304, b"")
+        assert ask(server, fields="If-None-Match: *\n").status == 304
         compressed = ask(server, fields="Accept-Encoding: br, gzip;q=0.5\n")
         assert compressed.fields["content-encoding"] == "gzip"
         assert compressed.fields["etag"] != page.fields["etag"]
@@ -103,7 +117,9 @@ def test_each_address_has_its_answer(target: str, method: str, status: int):
     with web() as server:
         answer = ask(server, target, method=method)
         assert answer.status == status
-        assert ("allow" in answer.fields) is (status == 405)
+        reading = "GET, HEAD" if target == "/" else "GET, HEAD, POST" if "api" in target else "GET"
+        assert answer.fields.get("allow") == (reading if status == 405 else None)
+        assert answer.fields.get("upgrade") == ("websocket" if status == 426 else None)
         assert answer.fields["connection"] == "keep-alive"
 
 
@@ -129,6 +145,7 @@ def test_every_response_has_the_policy_whatever_it_answers(tmp_path: Path):
             assert answer.fields["x-frame-options"] == "DENY"
             assert answer.fields["x-content-type-options"] == "nosniff"
             assert answer.fields["referrer-policy"] == "no-referrer"
+            assert answer.fields["cross-origin-opener-policy"] == "same-origin"
             assert answer.fields["cross-origin-resource-policy"] == "same-origin"
 
 
@@ -547,6 +564,31 @@ def test_a_stopping_server_answers_the_request_that_waits_and_closes_the_others(
         stopping = gevent.spawn(server.server.stop)
         server.advance(2)
         assert (waiting.state, silent.state) == (State.FIN, State.FIN)
+        assert stopping.get(block=False) is True
+
+
+def test_a_stop_while_a_websocket_is_being_opened_is_announced_there():
+    with web() as server:
+        full, client = (server.connect("web", buffer_bytes=1) for _ in range(2))
+        full.stop_reading()
+        client.stop_reading()
+        connection = server.server._connections.open[1]
+        fitting = -1
+        while not connection._answering:
+            full.send(request("/missing"))
+            server.run_until_idle()
+            fitting += 1
+        # After these, the kernel takes nothing more, and the answer to the handshake waits.
+        client.send(request("/missing") * fitting + request("/ws", HANDSHAKE))
+        server.run_until_idle()
+        stopping = gevent.spawn(server.server.stop)
+        server.run_until_idle()
+        full.close()
+        client.resume_reading()
+        server.advance(2)
+        opened = bytes(client.received).partition(b"HTTP/1.1 101 ")[2].partition(b"\r\n\r\n")[2]
+        *_, (opcode, data) = frames_of(bytearray(opened))
+        assert (opcode, Close.parse(data).code) == (Opcode.CLOSE, 1001)
         assert stopping.get(block=False) is True
 
 

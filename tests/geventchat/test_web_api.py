@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from contextlib import ExitStack
 from typing import Any
 
 import gevent
 import pytest
+from gevent import socket
 
+from geventchat import Config, Listen, Server
 from geventchat.chat.bans import Ban
+from geventchat.chat.commands import AskHistory, Command, ReadMessages, Who
 from geventchat.chat.records import Restriction, RestrictionKind
+from geventchat.chat.sessions import Session
+from geventchat.net import connection as net_connection
+from geventchat.services.passwords import Cost, Hasher, derive_here
+from tests.fire.clients import State
 from tests.fire.simulation import Simulation
 from tests.geventchat.web_client import Answer, Socket, answers, ask, frame, request, web
+from tests.patience import HANG_S
 
 LOBBY = "/api/rooms/lobby/messages"
 
@@ -40,6 +50,7 @@ def get(server: Simulation, token: str, target: str = LOBBY) -> dict[str, Any]:
 def error(answer: Answer) -> tuple[int, str]:
     assert answer.object["type"] == "error"
     assert answer.fields["content-type"] == "application/json"
+    assert answer.fields["cache-control"] == "no-store"
     return answer.status, answer.object["code"]
 
 
@@ -103,10 +114,10 @@ def test_history_is_read_from_an_id_on_or_from_the_end():
 def test_parameters_that_are_wrong_or_unknown_are_refused(query: str):
     with web() as server:
         token = registered(server, "ci")
-        assert error(ask(server, f"{LOBBY}?{query}", f"Authorization: Bearer {token}\n")) == (
-            400,
-            "invalid-field",
-        )
+        answer = ask(server, f"{LOBBY}?{query}", f"Authorization: Bearer {token}\n")
+        assert error(answer) == (400, "invalid-field")
+        wrong = "query" if query in {"after=%ff", "limit=1&limit=2"} else query.partition("=")[0]
+        assert answer.object["message"] == f"Invalid field: {wrong}"
 
 
 def test_twenty_messages_are_read_unless_more_are_asked_for_and_two_hundred_at_most():
@@ -213,7 +224,9 @@ def test_the_roles_bans_and_mutes_of_a_room_concern_a_bot_as_they_concern_everyo
         dev = "/api/rooms/dev/messages"
         assert post(server, token, dev, message="hi").status == 200
         owner.say(type="moderated", room="dev", on=True)
-        assert error(post(server, token, dev, message="hi")) == (403, "muted")
+        answer = post(server, token, dev, message="hi")
+        assert error(answer) == (403, "muted")
+        assert (answer.object["room"], answer.object["message"]) == ("dev", "The room is moderated")
         owner.say(type="moderated", room="dev", on=False)
         owner.say(type="key", room="dev", key="sesame")
         assert error(post(server, token, dev, message="hi")) == (403, "wrong-key")
@@ -265,12 +278,27 @@ def test_a_bot_waits_until_the_room_can_follow():
         client.send(request(LOBBY, f"Authorization: Bearer {token}\n", "POST", body))
         server.run_until_idle()
         assert not client.received
-        assert not server.server.state.can_be_handed_over
         del lobby._history.storage.is_ready
         lobby.gate.pump()
         server.run_until_idle()
         assert [answer.status for answer in answers(client)] == [200]
+
+
+def test_a_bot_that_waits_does_not_keep_another_program_from_taking_over_and_is_told_to_ask_again():
+    with web() as server:
+        token = registered(server, "ci")
+        server.context.chat.lobby._history.storage.is_ready = lambda *args: False
+        waiting, idle = server.connect("web"), server.connect("web")
+        waiting.send(request(LOBBY, f"Authorization: Bearer {token}\n", "POST", b'{"message": "hi"}'))
+        idle.send(request(LOBBY))
+        server.run_until_idle()
         assert server.server.state.can_be_handed_over
+        for left in server.server.state.leave_behind():
+            left.send_away()
+        server.run_until_idle()
+        (answer,) = answers(waiting)
+        assert (answer.status, answer.fields["connection"], waiting.state) == (503, "close", State.FIN)
+        assert [answer.status for answer in answers(idle)] == [401]
 
 
 def test_a_server_that_stops_tells_a_bot_that_waits():
@@ -286,6 +314,56 @@ def test_a_server_that_stops_tells_a_bot_that_waits():
         assert (answer.status, answer.fields["connection"]) == (503, "close")
         server.advance(2)
         assert stopping.get(block=False) is True
+
+
+@pytest.mark.parametrize(("limit", "at_once"), [(200, 1), (50, 4)])
+def test_pages_that_are_asked_for_at_the_same_moment_are_made_few_in_each_iteration_of_the_loop(
+    limit: int, at_once: int, monkeypatch: pytest.MonkeyPatch
+):
+    listen = (Listen("line", "127.0.0.1", 0), Listen("web", "127.0.0.1", 0))
+    hasher = Hasher(Cost(1, 1, 1), derive=derive_here)
+    made: list[int] = []
+    # On the real loop: in virtual time, a timer that is due at once does not wait for the next iteration.
+    with ExitStack() as stack:
+        server = stack.enter_context(Server(Config(listen=listen), log=lambda *_, **__: None, hasher=hasher))
+        handle = server.context.chat.handle
+
+        def noted(session: Session, command: Command) -> Any:
+            if isinstance(command, AskHistory | ReadMessages | Who):
+                made.append(gevent.get_hub().loop.iteration)
+            return handle(session, command)
+
+        def connect(scheme: str) -> Any:
+            client = stack.enter_context(socket.create_connection(server.addresses[scheme], HANG_S))
+            return client, stack.enter_context(client.makefile("rb"))
+
+        def ask(questions: dict[Any, bytes]) -> int:
+            """Ask all of this at the same moment; returns how many were answered in one iteration at most."""
+            made.clear()
+            for (client, _), question in questions.items():
+                client.sendall(question)
+            deadline = gevent.Timeout(HANG_S)
+            with deadline:
+                while len(made) < len(questions):
+                    gevent.sleep(0)
+            return max(Counter(made).values())
+
+        monkeypatch.setattr(server.context.chat, "handle", noted)
+        people = [connect("line") for _ in range(20)]
+        for number, (client, lines) in enumerate(people):
+            client.sendall(f"LOGIN p{number}\n".encode())
+            assert lines.readline() == b"OK\n"
+        people[0][0].sendall(b"REGISTER correct horse\nTOKEN\n")
+        while not (line := people[0][1].readline()).startswith(b"TOKEN "):
+            pass
+        bearer = f"Authorization: Bearer {line.split()[1].decode()}\n"
+        bots = [connect("web") for _ in range(20)]
+        page = request(f"{LOBBY}?limit={limit}", bearer)
+        history = f"HISTORY {limit}\n".encode()
+        assert ask({**dict.fromkeys(people, history), **dict.fromkeys(bots, page)}) == at_once
+        # A list of thousands takes as long.
+        monkeypatch.setattr(net_connection, "_PEOPLE_IN_TURN", 20)
+        assert ask(dict.fromkeys(people, b"WHO\n")) == 1
 
 
 def test_foreign_pages_get_nothing():

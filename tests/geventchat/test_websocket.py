@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from websockets.frames import Close, Opcode
+from websockets.server import ServerProtocol
 
 from geventchat.dialects.framing import End, FramingAnswer, Unit
 from geventchat.dialects.websocket import HandshakeRefused, WebSocketFraming, accept
@@ -83,6 +84,28 @@ def test_a_request_that_opens_no_websocket_is_refused(old: bytes, new: bytes, st
     assert caught.value.message
     if status == 426:
         assert ("Upgrade", "websocket") in caught.value.fields
+
+
+def test_a_handshake_with_other_bytes_than_ascii_is_accepted_or_refused_as_any(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    passed: list[bytes] = []
+    receive = ServerProtocol.receive_data
+    # Releases of `websockets` differ in what they do with such bytes.
+    monkeypatch.setattr(
+        ServerProtocol, "receive_data", lambda one, data: (passed.append(data), receive(one, data))[1]
+    )
+    assert accept(HEAD[:-2] + b"Cookie: name=J\xf6rg\r\n\r\n").startswith(b"HTTP/1.1 101 ")
+    for old, new in (
+        (b"13\r", b"1\xe9\r"),
+        (b"dGhlIHN", b"\xff\xfe"),
+        (b"Upgrade: websocket", b"Upgrade: \xe9"),
+    ):
+        with pytest.raises(HandshakeRefused) as caught:
+            accept(HEAD.replace(old, new))
+        assert caught.value.status in {400, 426}
+    assert len(passed) == 4
+    assert all(map(bytes.isascii, passed))
 
 
 def test_each_text_message_is_a_line_whatever_its_length():
