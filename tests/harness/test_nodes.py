@@ -107,10 +107,11 @@ def test_a_link_delays_by_what_the_step_says() -> None:
         alice.connect("a")
         bob.connect("b")
         stage.server.change_link(LinkDelays("b", 400_000))
+        began_s = stage.now()  # not when alice has received it, which a busy machine notices late
         alice.post(b"late\n")
         stage.fence()
         bob.expect("late")
-        assert 0.4 <= bob.inbox.arrivals[0][0] - alice.inbox.arrivals[0][0] < 2
+        assert 0.4 <= bob.inbox.arrivals[0][0] - began_s < 2
 
 
 def test_quiet_is_longer_than_the_delay() -> None:
