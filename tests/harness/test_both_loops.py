@@ -26,7 +26,7 @@ from harness.interception.interceptor import AcceptedConnection
 from harness.interception.schedule import Schedule
 from harness.report.styled_text import plain
 from harness.report.text import report as verdict_report
-from harness.stage.virtual_time import ForeignThreads
+from harness.stage.virtual_time import ForeignConnections, ForeignThreads
 from tests.harness.servers import aio, aio_fragile, fragile, late
 
 
@@ -409,6 +409,48 @@ def test_programs_and_processes_that_have_ended_or_are_older_leave_the_grade_exa
             program.wait()
         for child in ended:
             os.waitpid(child, 0)
+
+
+def test_a_connection_to_the_same_port_at_another_address_leads_out() -> None:
+    with contextlib.ExitStack() as stack:
+        own = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        port = own.getsockname()[1]
+        stack.enter_context(socket.create_server(("127.0.0.2", port)))
+        here, elsewhere = (
+            stack.enter_context(socket.create_connection((host, port))) for host in ("127.0.0.1", "127.0.0.2")
+        )
+        watched = ForeignConnections()
+        watched.watch(own.fileno())
+        watched.watch(here.fileno())
+        assert watched.any() == ""
+        watched.watch(elsewhere.fileno())
+        assert watched.any() == f"a connection to port {port}"
+
+
+def test_a_connection_that_is_being_made_leads_out_and_a_socket_without_one_does_not() -> None:
+    with contextlib.ExitStack() as stack:
+        full = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        sockets = [stack.enter_context(socket.socket()) for _ in range(4)]
+        for sock in sockets[1:]:
+            sock.setblocking(False)
+            sock.connect_ex(full.getsockname())  # the last one waits: only one fits
+        unconnected, connecting = ForeignConnections(), ForeignConnections()
+        unconnected.watch(sockets[0].fileno())
+        connecting.watch(sockets[-1].fileno())
+        assert (unconnected.any(), connecting.any()) == ("", "a connection that is being made")
+
+
+def test_a_pipe_to_another_process_counts_until_it_is_closed() -> None:
+    with subprocess.Popen(["sleep", "60"], stdout=subprocess.PIPE) as program:
+        try:
+            assert program.stdout is not None
+            watched = ForeignConnections()
+            watched.watch(program.stdout.fileno())
+            assert watched.any() == watched.any() == "a pipe to another process"
+            program.stdout.close()
+            assert watched.any() == ""
+        finally:
+            program.kill()
 
 
 def test_a_thread_is_seen_that_has_the_number_of_one_that_has_ended() -> None:
