@@ -339,7 +339,7 @@ def test_a_fence_line_can_begin_after_a_line_with_captures_or_in_parts() -> None
 
 def test_a_server_that_goes_on_running_is_played_again_once_the_clients_have_left() -> None:
     steps = LOGINS + "ann> MSG one\nbob< MSG ann one\nbob> MSG two\nann< MSG bob two\n"
-    with Stage(hub("hub=800")) as stage:
+    with Stage(hub("hub=200")) as stage:
         host, port = stage.address(None)
         # How busy a server is that the harness has not started is unknown.
         verdict = play(

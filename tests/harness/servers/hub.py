@@ -28,6 +28,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 
 
 class Hub:
@@ -87,7 +88,9 @@ class Hub:
 
     def converse(self, sock: socket.socket) -> None:
         name, write = "", self.writer(sock)
-        with sock, sock.makefile("rb") as lines:
+        # A client that has logged in leaves also where its connection is lost, and before it is closed, after which another
+        # script can begin.
+        with sock, sock.makefile("rb") as lines, ExitStack() as last:
             if "greets" in self.options:
                 sock.sendall(b"welcome\n")
             for line in lines:
@@ -99,6 +102,7 @@ class Hub:
                         taken = rest in self.people
                         if not taken:
                             name, self.people[rest] = rest, write
+                            last.callback(self.leaves, name)
                     if not taken and "joins" in self.options:
                         self.deliver(name, f"INFO {name} joined")
                     sock.sendall(b"ERR username-taken\n" if taken else b"OK\n")
@@ -128,10 +132,11 @@ class Hub:
                     sock.sendall(b"ERR unknown\n")
                 if "prompts" in self.options:
                     sock.sendall(b"> ")
-            if name:  # before the end, after which another script can begin
-                with self.lock:
-                    del self.people[name]
-                self.tell_others(name, f"INFO {name} left", "departures")
+
+    def leaves(self, name: str) -> None:
+        with self.lock:
+            del self.people[name]
+        self.tell_others(name, f"INFO {name} left", "departures")
 
     def tell_others(self, name: str, text: str, option: str) -> None:
         if "hub" in self.options or option in self.options:
