@@ -64,6 +64,8 @@ LONGEST = (
     "tests/geventchat/test_cli.py",
     "tests/harness/test_documentation.py",
     "tests/browser/test_page.py",
+    "tests/browser/test_page_rooms.py",
+    "tests/browser/test_page_messages.py",
     "tests/geventchat/test_fire_garbage.py",
     "tests/client/test_pipe.py",
     "tests/harness/test_zoo.py",

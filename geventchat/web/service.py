@@ -88,9 +88,8 @@ class Site:
         if refusal is not None:
             return api.refusal(403, "foreign-origin", refusal)
         if request.method not in api.METHODS:
-            return replace(
-                api.refusal(405, "method-not-allowed", "Method not allowed"), fields=_allow(api.METHODS)
-            )
+            response = api.refusal(405, "method-not-allowed", "Method not allowed")
+            return replace(response, fields=(*response.fields, *_allow(api.METHODS)))
         return api.answer(room, request, connection, self._chat.context.chat)
 
     def _refuse_origin(self, request: Request, connection: HttpConnection) -> str | None:

@@ -439,13 +439,9 @@ def _match_one(
     while stack:
         path = stack.pop()
         if optional:
-            # Many optional lines can lead to the same place in many ways, all of which go on alike.
-            key = (
-                path.next,
-                path.offset,
-                path.used,
-                *map(frozenset, (path.known.items(), path.orders.items())),
-            )
+            # Many optional lines can lead to the same place in many ways, all of which go on alike. The orders tell which
+            # lines of a group are used.
+            key = path.next, path.offset, *map(frozenset, (path.known.items(), path.orders.items()))
             if key in seen:
                 continue
             seen.add(key)
@@ -478,14 +474,13 @@ def _onward(path: _Path, items: Sequence[Expectation], data: bytes, eol: bytes) 
         # A literal line can come in one place only, so it is not left for a later one. Of two that are alike, the one that
         # has to come is first, and the other is not tried in its place.
         candidates.sort(key=lambda at: (not isinstance(items[at].step, Receive), items[at].optional))
-    tried: set[tuple[str, str]] = set()
+    tried: set[str] = set()
     for at in candidates:
         item = items[at]
         if len(candidates) > 1:
-            key = (type(item.step).__name__, item.text)
-            if key in tried:
+            if item.text in tried:
                 continue
-            tried.add(key)
+            tried.add(item.text)
         found = item.find(data, path.offset, path.known, eol)
         if found is None:
             continue

@@ -691,7 +691,7 @@ class Execution:
             tuple(self._bindings.values()),
             interruption=interruption,
             errors=errors,
-            not_raised=() if interruption else not_raised,
+            not_raised=not_raised,
             raised=raised,
             fence_lines=fence_lines,
             measured=measured,

@@ -202,7 +202,6 @@ class _Secrets:
         for pattern in _SECRET_ARGUMENTS:
             if (match := pattern.match(line)) is not None:
                 spans += [match.span(group) for group in match.groupdict() if match[group] is not None]
-                break
         spans = [(self._behind_name(line, start, end), end) for start, end in spans]
         hidden = bytearray(line)
         for start, end in spans:

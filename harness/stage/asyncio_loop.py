@@ -541,11 +541,11 @@ class AsyncioTime(VirtualTime):
 
     def _threads_work(self) -> bool:
         # A thread of an executor has returned its result a moment before it is idle, and has taken a job a moment before
-        # it is seen to work.
+        # it is seen to work. One that could run may do so while it is asked about that, so its frame is looked at afterwards.
         for _ in range(_LOOKS_AT_THREADS):
             if self._own_threads.any():
                 return True
-            if not self._threads.any() and not self._threads.any_could_run():
+            if not self._threads.any_could_run() and not self._threads.any():
                 return False
             time.sleep(_BETWEEN_LOOKS_S)
         return self._threads.any()

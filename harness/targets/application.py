@@ -76,12 +76,13 @@ class ApplicationTarget(Target):
 
 
 class Application(RunningServer):
-    outlives_scripts = False
     """A started server in this process.
 
     `read_log` returns what its loop has reported, and `take_errors` the exceptions that nothing has handled since the last
     call.
     """
+
+    outlives_scripts = False
 
     def __init__(
         self,

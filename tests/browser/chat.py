@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -48,7 +48,7 @@ class ChatServer:
             text=True,
         )
         for line in ready_lines(self._process):
-            if found := re.search(r":(\d+)(?: \((\w+)\))?$", line):
+            if found := re.search(r":(\d+)(?: \(([\w+]+)\))?$", line):
                 self.ports[found[2] or "line"] = int(found[1])
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
@@ -192,6 +192,10 @@ class ChatPage:
     def close(self) -> None:
         """Close the page. Raises if anything went wrong in it."""
         self.page.close()
+
+
+# Opens the page of a server, and logs in under a name if there is one; a fixture.
+OpenPage = Callable[..., ChatPage]
 
 
 @contextmanager

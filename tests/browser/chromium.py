@@ -37,6 +37,8 @@ _OPTIONS = (
     "--force-color-profile=srgb",
     # Containers often have little shared memory.
     "--disable-dev-shm-usage",
+    # Those of tests are their own authorities.
+    "--ignore-certificate-errors",
     # Nothing but loopback can be reached, which has another name, too.
     "--host-resolver-rules=MAP chat.example 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.*",
 )

@@ -6,44 +6,15 @@ import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.browser.chat import ChatPage, ChatServer, below_a_path, chat
+from tests.browser.chat import ChatPage, ChatServer, OpenPage, below_a_path, chat
 from tests.browser.chromium import Chromium, PageFailed
 from tests.patience import killed_at_the_end
 
 STATIC = Path(__file__).resolve().parents[2] / "geventchat/web/static"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[ChatServer]:
-    """A server for the tests that do not stop it. The names of each test are its own; alice leaves with her page."""
-    with chat() as running:
-        yield running
-
-
-OpenPage = Callable[..., ChatPage]
-
-
-@pytest.fixture
-def open_page(browser: Chromium) -> Iterator[OpenPage]:
-    """Opens pages, and closes them after the test. A test fails if anything went wrong in one of them."""
-    pages: list[ChatPage] = []
-
-    def opened(server: ChatServer, name: str = "", **more: Any) -> ChatPage:
-        page = ChatPage(browser, server, **more)
-        pages.append(page)
-        if name:
-            page.log_in(name)
-        return page
-
-    yield opened
-    for page in pages:
-        page.close()
 
 
 def test_two_browsers_nc_and_a_bot_are_in_one_room(open_page: OpenPage):
@@ -114,8 +85,10 @@ def test_what_looks_like_markup_is_text(server: ChatServer, open_page: OpenPage)
         "[...new Set([...document.querySelectorAll('#log .text *')].map((one) => one.localName))]"
     )
     assert set(kinds) <= {"a", "code", "span"}
-    links = alice.page.run("[...document.querySelectorAll('#log a')].map((one) => [one.protocol, one.rel])")
-    assert links == [["http:", "noopener noreferrer"]]
+    links = alice.page.run(
+        "[...document.querySelectorAll('#log a')].map((one) => [one.protocol, one.rel, one.target])"
+    )
+    assert links == [["http:", "noopener noreferrer", "_blank"]]
     assert alice.page.run("window.harmed") is None
     alice.page.run("open(directWith('mallory'))")
     alice.wait_for(MARKUP[1])
@@ -505,8 +478,18 @@ def test_rooms_and_people_can_have_the_names_of_what_every_object_has(
         bot.ask(type="chat", room=room, message=f"in {room}")
         alice.page.run(f"open(roomNamed('{room}'))")
         alice.wait_for(f"in {room}")
-    bot.ask(type="dm", to="alice", message="psst")
-    alice.page.wait("conversations.has('@constructor')")
+    proto = server.bot("__proto__")
+    for person in (bot, proto):
+        person.ask(type="dm", to="alice", message="psst")
+    alice.page.wait("conversations.has('@constructor') && conversations.has('@__proto__')")
+    alice.page.run("keepDirects()")
+    alice.page.reload()
+    alice.page.wait("connection.replayed")
+    for name in ("constructor", "__proto__"):
+        assert alice.page.run(f"directWith('{name}').items.map((one) => one.text)") == ["psst"]
+    alice.page.run("open(roomNamed('lobby')); showPeoplePanel(true)")
+    listed = "[...document.querySelectorAll('#people-list .name')].map((one) => one.textContent)"
+    alice.page.wait(f"{listed}.includes('__proto__')")
 
 
 def test_a_deleted_message_keeps_its_place(server: ChatServer, open_page: OpenPage):

@@ -50,6 +50,7 @@ def get(server: Simulation, token: str, target: str = LOBBY) -> dict[str, Any]:
 def error(answer: Answer) -> tuple[int, str]:
     assert answer.object["type"] == "error"
     assert answer.fields["content-type"] == "application/json"
+    assert answer.fields["cache-control"] == "no-store"
     return answer.status, answer.object["code"]
 
 
@@ -113,10 +114,10 @@ def test_history_is_read_from_an_id_on_or_from_the_end():
 def test_parameters_that_are_wrong_or_unknown_are_refused(query: str):
     with web() as server:
         token = registered(server, "ci")
-        assert error(ask(server, f"{LOBBY}?{query}", f"Authorization: Bearer {token}\n")) == (
-            400,
-            "invalid-field",
-        )
+        answer = ask(server, f"{LOBBY}?{query}", f"Authorization: Bearer {token}\n")
+        assert error(answer) == (400, "invalid-field")
+        wrong = "query" if query in {"after=%ff", "limit=1&limit=2"} else query.partition("=")[0]
+        assert answer.object["message"] == f"Invalid field: {wrong}"
 
 
 def test_twenty_messages_are_read_unless_more_are_asked_for_and_two_hundred_at_most():
@@ -223,7 +224,9 @@ def test_the_roles_bans_and_mutes_of_a_room_concern_a_bot_as_they_concern_everyo
         dev = "/api/rooms/dev/messages"
         assert post(server, token, dev, message="hi").status == 200
         owner.say(type="moderated", room="dev", on=True)
-        assert error(post(server, token, dev, message="hi")) == (403, "muted")
+        answer = post(server, token, dev, message="hi")
+        assert error(answer) == (403, "muted")
+        assert (answer.object["room"], answer.object["message"]) == ("dev", "The room is moderated")
         owner.say(type="moderated", room="dev", on=False)
         owner.say(type="key", room="dev", key="sesame")
         assert error(post(server, token, dev, message="hi")) == (403, "wrong-key")

@@ -13,6 +13,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -198,8 +199,35 @@ def test_a_thread_that_the_loop_does_not_know_lowers_the_grade(stage: Stage, way
     alice = stage.client("alice")
     assert stage.grade is Grade.EXACT
     alice.send(way)
-    alice.expect("done")
     assert stage.grade is Grade.SETTLED
+    alice.send("END")
+    alice.expect("done")
+
+
+def test_a_job_that_a_thread_takes_while_its_frame_is_looked_at_is_seen(stage: Stage) -> None:
+    takes, ends = threading.Event(), threading.Event()
+
+    def job() -> None:
+        takes.set()
+        ends.wait(HANG_S)
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(int).result()
+        threads = stage.loop._threads  # type: ignore[attr-defined]
+        could_run = threads.any_could_run
+
+        def lets_it_run() -> bool:
+            if not takes.is_set():
+                pool.submit(job)
+                takes.wait(HANG_S)
+            return bool(could_run())
+
+        assert stage.loop.settle()
+        threads.any_could_run = lets_it_run
+        try:
+            assert not stage.loop.settle()
+        finally:
+            ends.set()
 
 
 @pytest.mark.parametrize("way", ["PROCESS", "SLOW-PROCESS", "CHILD"])
@@ -495,7 +523,18 @@ def test_options_that_nothing_takes_are_refused() -> None:
         pass
 
 
-@pytest.mark.parametrize("factory", [aio.chat, aio.late])
+class _StartsAsynchronously:
+    def __init__(self, spec: ServerSpec) -> None:
+        pass
+
+    async def start(self) -> None:
+        pass
+
+    def stop(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("factory", [aio.chat, aio.late, _StartsAsynchronously])
 def test_an_asyncio_server_is_not_played_on_gevent(factory: Callable[..., Any]) -> None:
     from harness import InProcess
 

@@ -180,6 +180,15 @@ def test_a_delayed_line_arrives_one_turn_later() -> None:
     assert play(parse(later), TALK, inbox_filter=Mutator(delayed, b"\n")).passed
 
 
+def test_what_a_mutation_has_taken_away_is_not_awaited_in_later_turns() -> None:
+    script = parse(THREE_CLIENTS)
+    dropped = next(
+        one for one in mutations(passed(THREE_CLIENTS)) if one.kind is MutationKind.DROPPED and one.turn == 3
+    )
+    verdict = played_with(script, dropped)
+    assert (verdict.outcome, len(verdict.turns), verdict.late_lines) == (Outcome.FAILED, 3, ())
+
+
 # --- survivors ----------------------------------------------------------------------------------------------
 
 

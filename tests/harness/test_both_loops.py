@@ -312,6 +312,21 @@ def test_time_stops_for_a_thread_and_the_grade_says_so(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ACTING)
+def test_a_line_is_awaited_from_a_thread_that_no_fence_has_seen_before(name: str) -> None:
+    def act(line: bytes, write: Callable[[bytes], None], from_thread: Callable[..., object]) -> None:
+        def work() -> None:
+            time.sleep(0.3)  # longer than the server has to be quiet
+            from_thread(write, b"worked\n")
+
+        threading.Thread(target=work).start()
+
+    with Stage(ACTING[name](act), settle=0.02) as stage:
+        ann = stage.client("ann")
+        ann.post(b"work\n")
+        ann.expect("worked")
+
+
+@pytest.mark.parametrize("name", ACTING)
 def test_what_a_thread_leaves_behind_when_it_ends_is_part_of_the_turn(name: str) -> None:
     given: list[Any] = []
 

@@ -111,6 +111,26 @@ def test_the_server_sees_how_a_client_leaves(action: Callable[[Any], None], seen
         assert reports_its_end.seen == [seen]  # type: ignore[attr-defined]
 
 
+def test_a_client_that_connects_after_all_have_left_leaves_as_well() -> None:
+    reports_its_end.seen = []  # type: ignore[attr-defined]
+    with Stage(served(reports_its_end)) as stage:
+        alice, bob = stage.clients("alice", "bob")
+        alice.send("hello")
+        stage.close_clients()
+        bob.send("hello")
+    assert bob.end is End.CLOSED
+    assert reports_its_end.seen == ["end", "end"]  # type: ignore[attr-defined]
+
+
+def test_the_state_of_a_connection_differs_once_the_server_has_ended_it() -> None:
+    with Stage(served(lambda sock: gevent.sleep(1))) as stage:
+        alice = stage.client("alice")
+        alice.connect()
+        before = alice.connection.state
+        stage.wait(1)
+        assert alice.connection.state != before
+
+
 def test_a_client_still_receives_after_a_half_close() -> None:
     with Stage(served(reports_its_reads)) as stage:
         alice = stage.client("alice")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shlex
 import signal
@@ -11,9 +12,25 @@ import textwrap
 import time
 from pathlib import Path
 
+import gevent
 import pytest
+from gevent.server import StreamServer
 
-from harness import Address, Command, Fence, ServerSpec, Stage, TargetError, UnsupportedSpec, parse, play
+from harness import (
+    Address,
+    Command,
+    Fence,
+    InProcess,
+    InProcessAsyncio,
+    Nodes,
+    ServerSpec,
+    Stage,
+    Target,
+    TargetError,
+    UnsupportedSpec,
+    parse,
+    play,
+)
 from harness.report.styled_text import plain
 from harness.report.text import report
 from harness.targets.command import claimed_port
@@ -287,6 +304,63 @@ def test_a_shared_server_has_noticed_that_the_clients_of_one_script_left_when_th
         assert play(script, Address(host, port)).passed
     finally:
         shared.close()
+
+
+KEEPS = [
+    sys.executable,
+    "-S",
+    "-c",
+    "import socket; door = socket.create_server(('127.0.0.1', {port})); kept = [door.accept() for _ in range(9)]",
+]
+
+
+async def keeps(spec: ServerSpec) -> asyncio.Server:
+    async def keep(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        kept.append(writer)
+
+    kept: list[asyncio.StreamWriter] = []
+    return await asyncio.start_server(keep, "127.0.0.1", 0)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        InProcess(lambda spec: StreamServer(("127.0.0.1", 0), lambda *_: gevent.sleep(1_000_000))),
+        InProcessAsyncio(keeps),
+        Command(KEEPS),
+        Nodes({"only": KEEPS}),
+    ],
+    ids=["gevent", "asyncio", "command", "nodes"],
+)
+def test_a_server_that_no_other_script_meets_need_not_close_the_connections(
+    target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.stage.stage._CLOSES_WITHIN_S", 20.0)
+    with Stage(target) as stage:
+        stage.client("alice").connect()
+        stage.fence()
+        began = time.monotonic()
+        stage.close_clients()
+        assert time.monotonic() - began < 20
+
+
+def test_a_shared_server_is_waited_for_until_it_has_closed_the_connections_or_for_so_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def leaving_takes_s(target: Command, at_most_s: float) -> float:
+        monkeypatch.setattr("harness.stage.stage._CLOSES_WITHIN_S", at_most_s)
+        try:
+            with Stage(target) as stage:
+                stage.client("alice").connect()
+                stage.fence()
+                began = time.monotonic()
+                stage.close_clients()
+                return time.monotonic() - began
+        finally:
+            target.close()
+
+    assert leaving_takes_s(Command(f"{PYTHON} {SERVER} {{port}}", shared=True), 20) < 20
+    assert leaving_takes_s(Command(KEEPS, shared=True), 0.2) >= 0.2
 
 
 def test_much_output_does_not_block_the_server_and_its_end_is_kept() -> None:

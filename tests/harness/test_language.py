@@ -196,6 +196,7 @@ def test_included_files_give_definitions_and_headers_but_their_title_is_their_ow
     from harness.language.steps import LineEnd
 
     assert script.setting(Fence).question == "PING"
+    assert parse((tmp_path / "a.chat").read_text()).setting(Fence) is None  # it has not been read
     assert script.setting(LineEnd).eol.wire == b"\r\n"
     assert made.turns[0].actions[0].script.file.endswith("deeper.chat")
 

@@ -52,6 +52,13 @@ def test_an_optional_line_does_not_take_the_place_of_the_same_one_that_has_to_co
     assert free("B", "optional hi", "hi", "B").outcome is Outcome.FAILED
 
 
+def test_of_two_optional_lines_the_second_can_be_the_one_that_came() -> None:
+    expected = "optional bob<~ A ${x}\noptional bob<~ A ${y}\nbob<~ B ${x}\n"
+    verdict = play(parse(f"{NAMES}ann> bob: A 1 | B 2\n{expected}"), InProcess(serve))
+    assert verdict.passed
+    assert {one.name: one.value for one in verdict.turns[-1].bindings} == {"x": "2", "y": "1"}
+
+
 def test_lines_in_a_free_order_can_follow_bytes_without_a_line_end() -> None:
     steps = "ann> bob! >\nann> bob: a | b\nbob<< >\nin any order:\n    bob< b\n    bob< a\n"
     assert play(parse(NAMES + steps), InProcess(serve)).passed
@@ -81,6 +88,16 @@ def test_clients_that_have_to_receive_one_order_do() -> None:
     assert not matches(b"A 1\nz\n", b"z\nA 1\n")
 
 
+def test_clients_that_share_the_order_of_some_lines_are_free_in_that_of_others() -> None:
+    steps = "in any order, the same for ann bob:\n    < 1\n    < 2\nin any order:\n"
+    steps += "".join(f"    {client}< {line}\n" for client in ("ann", "bob") for line in "ab")
+    turn = validate(expand(parse(f"ann connects\nbob connects\n{steps}"))).turns[0]
+    for bob, matches in ((b"2\n1\nb\na\n", True), (b"1\n2\na\nb\n", False)):
+        received = {"ann": b"2\n1\na\nb\n", "bob": bob}
+        _, found = match_any_way(turn, received, {}, b"\n", lambda expected: 0)
+        assert (found is not None) is matches
+
+
 def free(lines: str, *expected: str, then: str = "") -> Verdict:
     steps = ""
     for one in expected:
@@ -103,6 +120,14 @@ def test_a_search_that_would_last_for_ever_is_an_error_of_the_script() -> None:
     verdict = free(" | ".join(said), *names, "both ${n0} ${n1}", then="in any order:\n    ann< x\n")
     assert verdict.outcome is Outcome.SCRIPT_ERROR
     assert "<script>:4:1: the ways in which this turn can go have too many combinations" in verdict.reason
+
+
+@pytest.mark.parametrize(("lines", "outcome"), [(7, Outcome.PASSED), (8, Outcome.SCRIPT_ERROR)])
+def test_a_search_comes_to_thousands_of_dead_ends_before_it_is_given_up(lines: int, outcome: Outcome) -> None:
+    names = [f"${{n{one}}} says hi" for one in range(lines)]
+    # Names are tried in their order, and the first two have the last two lines: 1,745 or 11,825 orders come before.
+    said = [*(f"{one} says hi" for one in range(lines)), f"both {lines - 1} {lines - 2}"]
+    assert free(" | ".join(said), *names, "both ${n0} ${n1}").outcome is outcome
 
 
 # --- random turns -------------------------------------------------------------------------------------------

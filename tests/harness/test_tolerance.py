@@ -15,8 +15,9 @@ from harness.audit.audit import audit
 from harness.audit.audit import summary as audit_summary
 from harness.language.adapter import parse_adapter
 from harness.language.fences import Fence
-from harness.language.loading import render
+from harness.language.loading import load, render
 from harness.playing.pipeline import PlayOptions
+from harness.playing.verdict import Tolerated
 from harness.report import html, junit
 from harness.report.styled_text import plain
 from harness.report.text import report, run_summary
@@ -74,6 +75,16 @@ def test_lines_that_are_ignored_are_as_if_they_had_never_come():
         "ignore: NOTICE ${_}\n",
     )
     assert text == "passed <script>, 3 lines ignored"
+
+
+def test_the_lines_that_an_included_file_ignores_are_ignored(tmp_path: Path) -> None:
+    (tmp_path / "common.chat").write_text("ignore: NOTICE ${_}\n\ndefine X is named:\n    X>~ NAME ${X}\n")
+    (tmp_path / "s.chat").write_text(
+        "include common.chat\n\nann is named\nann> ann: NOTICE 1 | hi\nann< hi\n"
+    )
+    verdict = play(load(tmp_path / "s.chat"), HERE)
+    assert verdict.passed, plain(report(verdict))
+    assert verdict.tolerated[Tolerated.IGNORED] == 1
 
 
 def test_one_client_can_ignore_what_another_must_not_receive():

@@ -33,7 +33,7 @@ from harness.compare.compare import Cell, cell_of
 from harness.compare.report import mark
 from harness.language.adapter import parse_adapter
 from harness.language.forms import write_line
-from harness.playing.verdict import FailureKind
+from harness.playing.verdict import FailureKind, Overtaken
 from harness.report.styled_text import plain
 from harness.report.text import report, summary
 from harness.update import update
@@ -87,6 +87,25 @@ def test_a_server_that_delivers_late_passes_a_script_that_is_right_but_is_not_gr
     assert verdict.passed, text
     assert verdict.grade is Grade.SETTLED
     assert "(settled: lines came after the server had answered the fence line" in text
+
+
+def test_a_part_of_a_line_that_an_adapter_holds_back_comes_after_the_answers_like_any_other() -> None:
+    script = parse(f"{PATIENT}{LOGINS}ann> MSG one\nbob<< MSG ann one\n")
+    adapter = parse_adapter("ignore: no\n")
+    verdict = play(script, hub("hub=250 after unended"), PlayOptions(adapter=adapter))
+    assert verdict.passed, plain(report(verdict))
+    assert (verdict.grade, verdict.overtaken) == (Grade.SETTLED, Overtaken.IN_A_TURN)
+
+
+def test_a_failed_turn_is_watched_for_what_comes_after_the_answers() -> None:
+    verdict, text = played(
+        f"{LOGINS}ann> MSG one\nbob receives nothing\n", "hub=250 after echoes", header=PATIENT
+    )
+    assert verdict.overtaken is Overtaken.AFTER_A_FAILURE, text
+    assert {(one.kind, one.client) for one in verdict.failures} == {
+        (FailureKind.EXTRA, "ann"),  # its OK
+        (FailureKind.EXTRA, "bob"),
+    }
 
 
 def test_answers_are_watched_after_a_turn_that_waited_for_quiet() -> None:

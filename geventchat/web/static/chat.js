@@ -227,6 +227,7 @@ function connect() {
     join();
   });
   socket.addEventListener("message", (message) => {
+    if (connection.socket !== socket) return;
     connection.heardAt = Date.now();
     receive(message.data);
   });
@@ -337,6 +338,8 @@ async function join() {
     if (error.code !== "offline") refuseLogin(error);
     return;
   }
+  // A new connection hears everybody.
+  for (const name of me.ignored) request({ type: "ignore", username: name }).catch(() => null);
   try {
     // Its answer comes behind everything that was missed.
     await request({ type: "ping" });
@@ -360,7 +363,10 @@ function welcome(object) {
   for (const conversation of conversations.values()) conversation.present = !conversation.isRoom;
   for (const [name, state] of Object.entries(object.rooms)) {
     const conversation = roomNamed(name);
-    if (!sameEpoch) conversation.forget();
+    if (!sameEpoch) {
+      conversation.forget();
+      conversation.readId = null;
+    }
     conversation.enter(name, state);
   }
   if (!connection.welcomed) {
@@ -373,23 +379,24 @@ function welcome(object) {
 
 /* The server has refused the login. */
 function refuseLogin(error) {
-  const held = error.code === "username-taken" && connection.welcomed && Date.now() - connection.lostAt < NAME_HELD_MS;
-  if (held) {
-    // By this page's own last connection.
+  // By this page's own last connection.
+  const held = error.code === "username-taken" && Date.now() - connection.lostAt < NAME_HELD_MS;
+  if (connection.welcomed && (held || error.code === "too-many-attempts")) {
     connection.socket.close();
     lost(0);
     return;
   }
-  connection.wanted = false;
+  connection.wanted = connection.welcomed = false;
   connection.socket.close();
   connection.socket = null;
-  if (me.token) {
-    kept.remove("login");
-    me.token = "";
-  }
+  const revoked = Boolean(me.token) && error.code === "wrong-password";
+  // Somebody who guesses at the password can delay a login: the token is still good then.
+  if (me.token && error.code !== "too-many-attempts") kept.remove("login");
+  me.token = "";
   keptInTab.remove("name");
   showLogin();
-  tellLogin(error.code === "password-required" ? "This name is registered: its password, please." : error.message);
+  if (revoked) tellLogin("You are no longer logged in here: your password, please.");
+  else tellLogin(error.code === "password-required" ? "This name is registered: its password, please." : error.message);
   byId(error.code === "username-taken" || error.code === "invalid-username" ? "login-name" : "login-password").focus();
 }
 
@@ -419,6 +426,8 @@ class Conversation {
     this.typing = new Map();
     this.unread = 0;
     this.mentions = 0;
+    // Everything up to this id has been read; null if nothing is known.
+    this.readId = null;
     // The item before which the user has read everything, when the conversation was opened.
     this.fresh = null;
     this.draft = "";
@@ -450,6 +459,8 @@ class Conversation {
       this.lastId = state.replay_from - 1;
       this.more = this.firstId > 1;
     }
+    changed("room", this);
+    changed("people", this);
   }
 
   push(item) {
@@ -542,9 +553,11 @@ const keepRead = later(keepReadNow, 300);
 
 function keepReadNow() {
   if (!me.name || !connection.epoch) return;
-  const ids = kept.read(ofMe("read"), { ids: {} }).ids;
+  const before = kept.read(ofMe("read"), { epoch: "", ids: {} });
+  // Another epoch has other messages with the same ids.
+  const ids = before.epoch === connection.epoch ? before.ids : {};
   for (const one of conversations.values()) {
-    if (one.isRoom && one.wanted && one.readId) ids[one.key] = one.readId;
+    if (one.isRoom && one.wanted && one.readId !== null) ids[one.key] = one.readId;
   }
   kept.write(ofMe("read"), { epoch: connection.epoch, ids });
 }
@@ -574,7 +587,8 @@ const EVENTS = {
     const room = knownRoom(object.room);
     if (!room || object.id <= room.lastId) return;
     room.lastId = object.id;
-    room.typing.delete(keyOf(object.username));
+    // Someone who was away when this connection began.
+    if (me.ignored.has(keyOf(object.username))) return;
     const item = itemOf(object);
     if (isMe(item.name)) settle(room, item);
     room.push(item);
@@ -582,6 +596,7 @@ const EVENTS = {
   },
 
   dm(object) {
+    if (me.ignored.has(keyOf(object.username))) return;
     const sent = isMe(object.username);
     const direct = directWith(sent ? object.to : object.username);
     const item = { name: object.username, text: object.message, time: object.timestamp_ms, kept: object.kept === true };
@@ -627,11 +642,11 @@ const EVENTS = {
 
   deleted(object) {
     const room = knownRoom(object.room);
-    const item = room?.items.find((one) => one.id === object.id);
-    if (!item) return;
-    item.deleted = true;
-    item.text = "";
-    view.refresh(room, item);
+    const at = room ? room.items.findIndex((one) => one.id === object.id) : -1;
+    if (at < 0) return;
+    Object.assign(room.items[at], { deleted: true, text: "" });
+    // A block of code ends before it now, and another begins behind it.
+    for (const item of room.items.slice(Math.max(0, at - 1), at + 2)) view.refresh(room, item);
   },
 
   kicked(object) {
@@ -639,11 +654,18 @@ const EVENTS = {
     if (!room) return;
     room.present = room.wanted = false;
     room.note(`You were removed from the room${object.reason ? `: ${object.reason}` : ""}`);
+    changed("room", room);
     keepRooms();
   },
 
   invited(object) {
-    tell(`${object.username} invites you to ${object.room}`, "Join", () => enter(object.room));
+    if (me.ignored.has(keyOf(object.username))) return;
+    tell(`${object.username} invites you to ${object.room}`, "Join", () => enterOrTell(object.room));
+  },
+
+  announcement(object) {
+    current.push({ event: [`Announcement: ${object.message}`], time: object.timestamp_ms });
+    tell(`Announcement: ${object.message}`, "Close", () => null);
   },
 
   entered(object) {
@@ -656,6 +678,7 @@ const EVENTS = {
     if (room && !room.present) {
       // It is no longer open to the user.
       room.wanted = false;
+      changed("room", room);
       keepRooms();
       tell(`${object.room}: ${object.message}`);
     } else if (!["idle-timeout", "server-shutdown", "replaced", "kicked", "banned"].includes(object.code)) {
@@ -785,6 +808,11 @@ async function enter(name, roomKey = "") {
   }
 }
 
+async function enterOrTell(name, roomKey = "") {
+  const error = await enter(name, roomKey);
+  if (error) tell(`${name}: ${error.message}`);
+}
+
 async function leave(conversation) {
   if (conversation.isRoom && conversation.present && !(await attempt({ type: "leave", room: conversation.name }))) return;
   conversations.delete(conversation.key);
@@ -795,10 +823,7 @@ async function leave(conversation) {
 
 // Name, what follows it (an ellipsis: the rest of the line), and what it does.
 const COMMANDS = [
-  ["join", "ROOM [KEY]", async (room, name, roomKey) => {
-    const error = await enter(name, roomKey);
-    if (error) tell(`${name}: ${error.message}`);
-  }],
+  ["join", "ROOM [KEY]", (room, name, roomKey) => enterOrTell(name, roomKey)],
   ["leave", "", (room) => leave(room)],
   ["topic", "TEXT…", (room, topic) => changeTopic(room, topic)],
   ["msg", "NAME TEXT…", (room, name, text) => {
@@ -908,11 +933,16 @@ function submit() {
 
 const lineBytes = (text) => bytesOf(JSON.stringify({ ...messageOf({ isRoom: current.isRoom, to: current.name, text, key: randomKey() }), ref: randomKey() }));
 
-function edited() {
+function showField() {
   const field = byId("message");
   field.style.height = "auto";
   field.style.height = `${field.scrollHeight}px`;
   byId("composer").classList.toggle("empty", !field.value.trim());
+}
+
+function edited() {
+  showField();
+  const field = byId("message");
   current.draft = field.value;
   keepDraftsSoon();
   if (current.isRoom && connection.online && field.value.trim() && !field.value.startsWith("/") && Date.now() - typingSentAt > TYPING_EVERY_MS) {
@@ -963,6 +993,8 @@ const NEAR_PX = 800;
 const GROUP_MS = 300000;
 
 let current = null;
+// The conversation that the lists have shown as the open one.
+let listed = null;
 const stale = new Set();
 
 /* Show a part again with the next frame. A conversation that is not open has only its place in the lists. */
@@ -1145,7 +1177,9 @@ const view = {
       return;
     }
     const below = log.scrollHeight - log.scrollTop - log.clientHeight;
-    const isAtEnd = below < 40 && this.conversation === current && this.to >= current.items.length;
+    // What has arrived since the last frame comes with the next one.
+    const isWhole = this.isAtEnd || this.to >= current.items.length;
+    const isAtEnd = below < 40 && this.conversation === current && isWhole;
     if (isAtEnd !== this.isAtEnd) {
       this.isAtEnd = isAtEnd;
       if (isAtEnd && document.hasFocus()) markRead(current);
@@ -1160,6 +1194,7 @@ const isSameDay = (one, other) => new Date(one).toDateString() === new Date(othe
 const isCode = (item) => Boolean(item && !item.event && !item.deleted && codeOf(item.text) !== null);
 
 function isFirst(item, previous) {
+  if (Boolean(previous?.kept) !== Boolean(item.kept)) return true;
   return !previous || previous.event || keyOf(previous.name) !== keyOf(item.name) || item.time - previous.time > GROUP_MS || !isSameDay(item.time, previous.time);
 }
 
@@ -1191,7 +1226,7 @@ function messageRow(item, previous, next) {
   const time = row.querySelector("time");
   time.dateTime = new Date(item.time).toISOString();
   time.title = exact.format(item.time);
-  time.textContent = clock.format(item.time) + (item.kept ? " · will be delivered" : "");
+  time.textContent = clock.format(item.time) + (item.kept && first ? " · will be delivered" : "");
   const text = row.querySelector(".text");
   const code = item.deleted ? null : codeOf(item.text);
   if (item.deleted) {
@@ -1199,6 +1234,7 @@ function messageRow(item, previous, next) {
     text.textContent = "This message was deleted.";
   } else if (code !== null) {
     row.classList.add("code");
+    text.dir = "ltr";
     row.classList.toggle("code-begins", isFirst(item, previous) || !isCode(previous));
     row.classList.toggle("code-ends", !isCode(next) || isFirst(next, item));
     text.append(make("code", "", code || " "));
@@ -1238,8 +1274,10 @@ function showLists() {
   const all = [...conversations.values()];
   const rooms = all.filter((one) => one.isRoom).sort((one, other) => (other.key === "#lobby") - (one.key === "#lobby") || one.name.localeCompare(other.name));
   const directs = all.filter((one) => !one.isRoom).sort((one, other) => (other.items.at(-1)?.time ?? Infinity) - (one.items.at(-1)?.time ?? Infinity));
-  byId("rooms").replaceChildren(...rooms.map(listItem));
-  byId("directs").replaceChildren(...directs.map(listItem));
+  showItems(byId("rooms"), rooms.map(listItem));
+  showItems(byId("directs"), directs.map(listItem));
+  if (listed !== current) current.element.scrollIntoView({ block: "nearest" });
+  listed = current;
   byId("directs-head").hidden = !directs.length;
   const unread = all.reduce((sum, one) => sum + one.unread, 0);
   const mentions = all.reduce((sum, one) => sum + one.mentions, 0);
@@ -1247,20 +1285,35 @@ function showLists() {
   document.title = `${mentions ? `(${mentions}) ` : unread ? "• " : ""}${current.name} – geventchat`;
 }
 
+/* What stays in its place is not touched: somebody can be about to click on it, or have come to it with the keyboard. */
+function showItems(list, elements) {
+  elements.forEach((element, index) => {
+    if (list.children[index] !== element) list.insertBefore(element, list.children[index] ?? null);
+  });
+  while (list.children.length > elements.length) list.lastElementChild.remove();
+}
+
 function listItem(conversation) {
-  const element = byId("item-template").content.firstElementChild.cloneNode(true);
+  conversation.element ??= newListItem(conversation);
+  const { element } = conversation;
   const item = element.querySelector(".item");
-  item.querySelector(".mark").textContent = conversation.isRoom ? "#" : "@";
   item.querySelector(".name").textContent = conversation.name;
   if (conversation === current) item.setAttribute("aria-current", "page");
+  else item.removeAttribute("aria-current");
   item.classList.toggle("unread", conversation.unread > 0);
   item.classList.toggle("mentioned", conversation.mentions > 0);
   item.classList.toggle("left", conversation.isRoom && !conversation.wanted);
+  const { unread } = conversation;
   const badge = item.querySelector(".badge");
-  if (conversation.unread) {
-    badge.textContent = conversation.unread > 99 ? "99+" : conversation.unread;
-    badge.setAttribute("aria-label", `${conversation.unread} unread`);
-  }
+  badge.textContent = unread > 99 ? "99+" : unread || "";
+  badge.setAttribute("aria-label", `${unread} unread`);
+  return element;
+}
+
+function newListItem(conversation) {
+  const element = byId("item-template").content.firstElementChild.cloneNode(true);
+  const item = element.querySelector(".item");
+  item.querySelector(".mark").textContent = conversation.isRoom ? "#" : "@";
   item.addEventListener("click", () => {
     open(conversation);
     showSidebar(false);
@@ -1273,8 +1326,9 @@ function showRoom() {
   byId("topic").textContent = current.isRoom ? current.topic : "";
   byId("topic").title = current.topic;
   byId("show-people").hidden = !current.isRoom;
-  byId("message").placeholder = current.isRoom ? `Message #${current.name}` : `Message ${current.name}`;
-  byId("message").disabled = current.isRoom && !current.wanted;
+  const left = current.isRoom && !current.wanted;
+  byId("message").placeholder = left ? "You are not in this room" : `Message ${current.isRoom ? "#" : ""}${current.name}`;
+  byId("message").disabled = left;
   if (!current.isRoom) showPeoplePanel(false);
 }
 
@@ -1282,20 +1336,25 @@ function showPeopleList() {
   byId("people-count").textContent = current.isRoom ? current.peopleCount : "";
   if (byId("people").hidden) return;
   const names = [...current.people.values()].sort((one, other) => one.localeCompare(other));
-  byId("people-list").replaceChildren(
-    ...names.map((name) => {
-      const element = byId("item-template").content.firstElementChild.cloneNode(true);
-      const item = element.querySelector(".item");
-      item.querySelector(".mark").className = "avatar";
-      colour(item, name);
-      item.querySelector(".avatar").textContent = initials(name);
-      item.querySelector(".name").textContent = isMe(name) ? `${name} (you)` : name;
-      item.addEventListener("click", () => showPerson(name));
-      return element;
-    }),
-  );
+  const list = byId("people-list");
+  const before = new Map([...list.children].map((element) => [element.dataset.shown, element]));
+  showItems(list, names.map((name) => before.get(shownPerson(name)) ?? personItem(name)));
   const hidden = current.peopleCount - names.length;
   byId("more-people").textContent = hidden > 0 ? `and ${plural(hidden, "more person").replace("persons", "people")}` : "";
+}
+
+const shownPerson = (name) => (isMe(name) ? `${name} (you)` : name);
+
+function personItem(name) {
+  const element = byId("item-template").content.firstElementChild.cloneNode(true);
+  element.dataset.shown = shownPerson(name);
+  const item = element.querySelector(".item");
+  item.querySelector(".mark").className = "avatar";
+  colour(item, name);
+  item.querySelector(".avatar").textContent = initials(name);
+  item.querySelector(".name").textContent = shownPerson(name);
+  item.addEventListener("click", () => showPerson(name));
+  return element;
 }
 
 function showTyping() {
@@ -1365,7 +1424,7 @@ function open(conversation) {
   const field = byId("message");
   field.value = conversation.draft;
   for (const part of ["lists", "room", "people", "pending", "log", "typing"]) changed(part);
-  edited();
+  showField();
   showHint("");
   if (matchMedia("(pointer: fine)").matches) field.focus();
 }
@@ -1394,7 +1453,7 @@ function showApp() {
 function showSidebar(on) {
   byId("sidebar").classList.toggle("open", on);
   showShade();
-  if (on) byId("rooms").querySelector("[aria-current]")?.focus();
+  if (on) byId("sidebar").querySelector("[aria-current]")?.focus();
 }
 
 function showPeoplePanel(on) {
@@ -1402,6 +1461,11 @@ function showPeoplePanel(on) {
   byId("show-people").setAttribute("aria-expanded", String(on));
   showShade();
   changed("people");
+}
+
+function closeDrawers() {
+  showSidebar(false);
+  showPeoplePanel(false);
 }
 
 function showShade() {
@@ -1488,7 +1552,7 @@ async function logOut() {
   setTimeout(() => socket?.close(), 500);
   keptInTab.remove("name");
   keptInTab.remove(ofMe("directs"));
-  Object.assign(me, { password: "", token: "", remember: false, hasAccount: false });
+  Object.assign(me, { password: "", token: "", remember: false, hasAccount: false, ignored: new Set() });
   byId("login-password").value = "";
   byId("settings").close();
   current = null;
@@ -1596,7 +1660,8 @@ function find() {
   const fits = (name) => keyOf(name).includes(wanted);
   const found = new Map();
   for (const one of conversations.values()) {
-    if (fits(one.name)) found.set(one.key, { mark: one.key[0], name: one.name, about: one.isRoom ? one.topic : "", go: () => open(one) });
+    const choice = one.wanted || !one.isRoom ? { go: () => open(one) } : { room: one.name };
+    if (fits(one.name)) found.set(one.key, { mark: one.key[0], name: one.name, about: one.isRoom ? one.topic : "", ...choice });
   }
   for (const { room, users, topic } of finder.listed) {
     const key = `#${keyOf(room)}`;
@@ -1615,7 +1680,8 @@ function find() {
   if (typed.startsWith("@") && wanted && !found.has(`@${wanted}`)) {
     found.set(`@${wanted}`, { mark: "@", name: typed.slice(1), about: "write a direct message", go: () => open(directWith(typed.slice(1))) });
   }
-  const exactly = (one) => keyOf(one.name) === wanted;
+  // A new room only if nothing else fits, or if it is chosen.
+  const exactly = (one) => one.mark !== "+" && keyOf(one.name) === wanted;
   finder.found = [...found.values()].filter((one) => !typed.startsWith("@") || one.mark === "@").slice(0, 50);
   finder.index = Math.max(0, finder.found.findIndex(exactly));
   showFound();
@@ -1695,10 +1761,7 @@ function listen() {
   on("close-sidebar", "click", () => showSidebar(false));
   on("show-people", "click", () => showPeoplePanel(byId("people").hidden));
   on("close-people", "click", () => showPeoplePanel(false));
-  on("shade", "click", () => {
-    showSidebar(false);
-    showPeoplePanel(false);
-  });
+  on("shade", "click", closeDrawers);
   on("log", "scroll", () => view.scrolled());
   on("jump", "click", () => view.toEnd());
   on("composer", "submit", (event) => {
@@ -1746,8 +1809,9 @@ function listen() {
     } else if (event.altKey && (event.key === "ArrowUp" || event.key === "ArrowDown")) {
       event.preventDefault();
       step(event.key === "ArrowUp" ? -1 : 1);
+    } else if (event.key === "Escape" && byId("shade").checkVisibility()) {
+      closeDrawers();
     } else if (event.key === "Escape") {
-      showSidebar(false);
       view.toEnd();
     }
   });
@@ -1760,11 +1824,12 @@ function listen() {
     connect();
   });
   window.addEventListener("offline", showState);
-  window.addEventListener("resize", () => {
-    if (view.isAtEnd) view.scrollToEnd();
-  });
+  // The window, the field and the banner take space from it.
+  new ResizeObserver(() => view.isAtEnd && view.scrollToEnd()).observe(byId("log"));
   // Where the people would lie over the room, nobody has asked for them.
   matchMedia("(max-width: 60rem)").addEventListener("change", (narrow) => narrow.matches && showPeoplePanel(false));
+  // Where the rooms are beside the room, they are no drawer that has to be closed.
+  matchMedia("(max-width: 43rem)").addEventListener("change", (narrow) => narrow.matches || showSidebar(false));
   window.addEventListener("pagehide", () => {
     keepDirects();
     keepDrafts();

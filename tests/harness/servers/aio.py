@@ -15,10 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from harness import ServerSpec, UnsupportedSpec
+from tests.patience import HANG_S
 
 REAL_DELAY_S = 0.03
-LONG_DELAY_S = 0.5
-"""For what works unseen: it must still work when the fence looks, on a busy machine too."""
 IDLE_S = 60
 
 
@@ -33,10 +32,12 @@ class Lingering(ThreadPoolExecutor):
 
 
 class Late:
-    """Each command sends `done` in one way; any other line is sent to all others unchanged."""
+    """Each command sends `done` in one way; any other line is sent to all others unchanged. What works unseen does so until
+    END: it must still work when the fence looks, however busy the machine is."""
 
     def __init__(self) -> None:
         self.writers: list[asyncio.StreamWriter] = []
+        self.may_end = threading.Event()
         self.work: asyncio.Queue[Callable[[], None]] = asyncio.Queue()
         self.tasks: set[asyncio.Task[None]] = set()
         self.pool: ThreadPoolExecutor | None = None
@@ -49,6 +50,7 @@ class Late:
 
     async def __aexit__(self, *_: object) -> None:
         self.server.close()
+        self.may_end.set()
         if self.pool is not None:
             self.pool.shutdown()
 
@@ -109,9 +111,11 @@ class Late:
                     await writer.drain()
             case ["THREAD"]:
                 self.in_a_thread(lambda: loop.call_soon_threadsafe(done))
+            case ["END"]:
+                self.may_end.set()
             case ["SUBMIT"]:
                 self.pool = self.pool or ThreadPoolExecutor(1)
-                job = self.pool.submit(time.sleep, LONG_DELAY_S)
+                job = self.pool.submit(self.may_end.wait, HANG_S)
                 job.add_done_callback(lambda _: loop.call_soon_threadsafe(done))
             case ["PROCESS"]:
                 process = await asyncio.create_subprocess_exec(
@@ -175,7 +179,7 @@ class Late:
 
     def in_a_thread(self, done: Callable[[], Any]) -> None:
         def work() -> None:
-            time.sleep(LONG_DELAY_S)
+            self.may_end.wait(HANG_S)
             done()
 
         threading.Thread(target=work, daemon=True).start()

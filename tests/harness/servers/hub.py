@@ -8,6 +8,7 @@
 - `joins`: the others hear of a login at once, before it is answered.
 - `greets`: a client is greeted when it connects. `strict`: a client that does not log in first is disconnected.
 - `DIE MS` ends the process that many milliseconds later; `MUTE` keeps it from answering PING.
+- `unended`: what clients say is delivered without its line end.
 - `shouts`: what clients say is delivered in capitals. `forgets=NAME`: nothing is delivered to this client.
 - `prompts`: `> ` follows the answers to each line.
 - `raw=HEX`: `WAVE` is answered with these bytes once more has come from the client, which is handled afterwards.
@@ -70,9 +71,11 @@ class Hub:
             do()
 
     def writer(self, sock: socket.socket) -> Callable[[str], None]:
+        end = b"" if "unended" in self.options else b"\n"
+
         def write(text: str) -> None:
             try:
-                sock.sendall(text.encode() + b"\n")
+                sock.sendall(text.encode() + end)
             except OSError:
                 pass
 

@@ -13,15 +13,18 @@ from gevent.server import StreamServer
 from gevent.threadpool import ThreadPool
 
 from harness import ServerSpec
+from tests.patience import HANG_S
 
 REAL_DELAY_S = 0.03
 
 
 class LateServer(StreamServer):
-    """Each command sends `done` in one way; any other line is sent to all others unchanged."""
+    """Each command sends `done` in one way; any other line is sent to all others unchanged. A thread works until END: it must
+    still work when the fence looks, however busy the machine is."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), self.converse)
+        self.may_end = threading.Event()
         self.sockets: list[Any] = []
         self.work: Queue[Callable[[], None]] = Queue()
         self.tasks: list[gevent.Greenlet] = []
@@ -33,6 +36,7 @@ class LateServer(StreamServer):
         self.tasks.append(gevent.spawn(self._work_off))
 
     def stop(self, timeout: float | None = None) -> None:
+        self.may_end.set()
         gevent.killall(self.tasks)
         if self.own_pool is not None:
             self.own_pool.kill()
@@ -74,6 +78,8 @@ class LateServer(StreamServer):
                 self.work.put(done)
             case ["THREAD"]:
                 self._in_a_thread(done)
+            case ["END"]:
+                self.may_end.set()
             case ["TIMEOUT", seconds]:
                 with gevent.Timeout(float(seconds), False):
                     gevent.sleep(1_000_000)
@@ -117,7 +123,7 @@ class LateServer(StreamServer):
         hub = gevent.get_hub()
 
         def work() -> None:
-            time.sleep(REAL_DELAY_S)
+            self.may_end.wait(HANG_S)
             hub.loop.run_callback_threadsafe(lambda: gevent.spawn(done))
 
         threading.Thread(target=work, daemon=True).start()
