@@ -144,9 +144,18 @@ def test_a_page_that_can_keep_nothing_in_the_browser_works(server: ChatServer, o
 
 def test_the_dialog_shows_the_theme_that_was_chosen(server: ChatServer, open_page: OpenPage):
     alice = open_page(server, "alice")
+    bars = "['light', 'dark'].map((scheme) => byId(`bars-${scheme}`).content)"
+    light, dark = alice.page.run(bars)
     alice.page.run("setTheme('dark')")
     alice.page.reload()
     alice.page.wait("connection.replayed")
+    # What a phone shows around the page has its colour, too.
+    assert alice.page.run(bars) == [dark, dark]
+    alice.page.run("setTheme('light')")
+    assert alice.page.run(bars) == [light, light]
+    alice.page.run("setTheme('')")
+    assert alice.page.run(bars) == [light, dark]
+    alice.page.run("setTheme('dark')")
     alice.page.click("#me")
     assert alice.page.run("byId('theme').value") == "dark"
 

@@ -1629,10 +1629,14 @@ async function setNotify() {
   kept.write("notify", box.checked);
 }
 
+// Of what a phone shows around the page.
+const BARS = { light: "#f4f2ee", dark: "#131418" };
+
 function setTheme(theme) {
   kept.write("theme", theme);
   if (theme) document.documentElement.dataset.theme = theme;
   else delete document.documentElement.dataset.theme;
+  for (const [scheme, own] of Object.entries(BARS)) byId(`bars-${scheme}`).content = BARS[theme] ?? own;
 }
 
 const finder = { found: [], index: 0, listed: [] };
