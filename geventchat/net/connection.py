@@ -60,8 +60,8 @@ _TOO_LONG = InvalidCommand(ParseError.TOO_LONG)
 # A line, and a read that completes none, cost at least as much as this many bytes: tiny ones take longer to handle than
 # their bytes suggest.
 _LEAST_LINE_COST = 32
-# Each room of a login costs as much as two lines that enter and leave it.
-_LOGIN_ROOM_COST = 2 * _LEAST_LINE_COST
+# Each room of a login costs as much as three lines: it can be new, it is entered, and it is left with the connection.
+_LOGIN_ROOM_COST = 3 * _LEAST_LINE_COST
 # Once more bytes of answers and other costs than this have not been charged, they are charged before the next line is handled.
 _UNCHARGED_ANSWER_BYTES = 1_024
 # What a client has missed costs this share of an answer: to those who stayed it came for nothing. At the login it costs the

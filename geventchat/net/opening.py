@@ -323,8 +323,11 @@ class Opening(_Early):
 
     def _close(self, reason: CloseReason, error: str) -> None:
         accepted = self._accepted
-        if accepted.address is not None:
-            self._context.admission.leave(accepted.address)
+        if accepted.address is None:
+            # A client of an internal service is neither counted nor logged.
+            self._release()
+            return
+        self._context.admission.leave(accepted.address)
         self._release()
         self._context.counts.closed[reason] += 1
         more = {"error": error} if error else {}

@@ -227,13 +227,13 @@ def _without_collections() -> Iterator[None]:
 
 
 def charged_bytes(dialect: str, line: bytes) -> int:
-    """The bytes that the rates charge for a line: its size, and 64 for each room of a login to several."""
+    """The bytes that the rates charge for a line: its size, and 96 for each room of a login to several."""
     reading = ALL_DIALECTS[dialect].interpreter().read(line, False)
     if isinstance(reading, OtherDialect):
         return charged_bytes(reading.name, line)
     command = reading.command if isinstance(reading, Request) else reading
     rooms = command.rooms if isinstance(command, Login) else ()
-    return len(line) + 64 * len(rooms or ())
+    return len(line) + 96 * len(rooms or ())
 
 
 class Ratio:

@@ -508,4 +508,4 @@ def test_a_login_is_charged_for_each_of_its_rooms():
             (connection,) = simulation.server._connections.open.values()
             return connection._costs.charged_bytes
 
-    assert charged(40) - charged(0) == 40 * 64
+    assert charged(40) - charged(0) == 40 * 96

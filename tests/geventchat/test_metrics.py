@@ -242,6 +242,18 @@ def test_metrics_are_served_over_tls_to_a_bounded_number_of_clients():
         world.close()
 
 
+def test_a_client_that_does_not_shake_hands_is_neither_counted_nor_logged():
+    cert, key = map(str, made_certificate())
+    listen = (Listen("metrics+tls", "127.0.0.1", 0),)
+    with simulate(Config(listen=listen, tls_cert=cert, tls_key=key)) as server:
+        for sent in (b"GET /metrics HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x00\x02xx", b"\x16"):
+            server.connect("metrics+tls").send(sent)
+        server.advance(11)
+        assert server.server.clients == 0
+        assert not server.logged["disconnected"]
+        assert not server.context.counts.closed
+
+
 def test_no_header_of_a_proxy_is_expected_from_a_program_that_asks_for_metrics():
     listen = (Listen("metrics", "127.0.0.1", 0),)
     config = Config(listen=listen, proxy_from=(ip_network("127.0.0.0/8"),))
