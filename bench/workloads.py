@@ -103,7 +103,7 @@ STALLED_100 = Workload(
     "stalled-100",
     "saturated: 100 clients, 1 of which did not read and was dropped",
     # The warm-up ends when that client is dropped.
-    replace(saturated(100, 1.5, stalled=1), warm_s=15),
+    replace(saturated(100, 1.5, stalled=1), warm_s=10),
     Participants.SHEDDING,
 )
 JSON_100 = Workload(

@@ -534,7 +534,7 @@ class Subscriber:
         self.backlog_bytes += len(data)
         self._queued += len(data)
         if self._lag is None and self.backlog_bytes > self._delivery.behind_bytes and self.subscribed:
-            self._lag = _Lag(self._delivery.clock.monotonic(), self.taken)
+            self._lag = _Lag(self._delivery.clock.monotonic())
             self._delivery.fell_behind(self)
             self._count_slow(True)
 
@@ -551,14 +551,15 @@ class Subscriber:
     def probe(self, now: float) -> None:
         """Check whether this client, which is behind, keeps reading."""
         lag = self._lag
-        if lag is not None and now - lag.since >= _PROBE_S:
-            taken = self.taken
-            # Any progress counts. A client that takes less than the floor rate fills its queue anyway.
-            reads = taken > lag.taken
-            lag.since, lag.taken = now, taken
-            if reads != lag.reads:
-                lag.reads = reads
-                self._count_slow(reads)
+        if lag is None or now - lag.since < (_PROBE_INTERVAL_S if lag.taken is None else _PROBE_S):
+            return
+        taken = self.taken
+        # Any progress counts. A client that takes less than the floor rate fills its queue anyway.
+        reads = lag.taken is None or taken > lag.taken
+        lag.since, lag.taken = now, taken
+        if reads != lag.reads:
+            lag.reads = reads
+            self._count_slow(reads)
 
     def connection_lost(self, reason: CloseReason, error: str) -> None:
         """Close after a failure: nothing more can be sent."""
@@ -702,9 +703,10 @@ class _Lag:
 
     __slots__ = ("reads", "since", "taken")
 
-    def __init__(self, since: float, taken: int) -> None:
+    def __init__(self, since: float) -> None:
         self.since = since
-        self.taken = taken
+        # None until the first probe: what was on its way when the client fell behind arrives whether it reads or not.
+        self.taken: int | None = None
         # Assume it reads until a probe shows otherwise.
         self.reads = True
 

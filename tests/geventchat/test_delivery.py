@@ -24,6 +24,7 @@ from geventchat.dialects.framing import LineFraming
 from geventchat.net import delivery as delivery_module
 from geventchat.net.delivery import (
     _FLOOR_BURST_S,
+    _PROBE_INTERVAL_S,
     _PROBE_S,
     _RETRY_S,
     Audience,
@@ -742,6 +743,24 @@ def test_a_reader_that_stands_still_slows_speakers_only_until_that_is_seen():
             assert world.say(talker, LINE), "a reader that stands still is waited for"
             world.flush()
         assert stalled.lost is CloseReason.SLOW
+        world.check_end()
+
+    in_world(body, SLOW)
+
+
+def test_what_was_on_its_way_to_a_reader_that_stands_still_is_not_progress(monkeypatch):
+    def body(world: World) -> None:
+        in_flight = [500]
+        monkeypatch.setattr(delivery_module, "_unsent_by_kernel", lambda socket: in_flight[0])
+        talker, stalled = members(world, 2)
+        stalled.socket.free_bytes = 0
+        fall_behind(world, talker, stalled)
+        in_flight[0] = 0
+        world.advance(_PROBE_S)
+        assert stalled.subscriber.reads_slowly
+        world.advance(_PROBE_INTERVAL_S + 0.1)
+        assert not stalled.subscriber.reads_slowly
+        world.leave(stalled)
         world.check_end()
 
     in_world(body, SLOW)
