@@ -363,7 +363,7 @@ def test_a_server_that_others_can_reach_warns_once_that_passwords_travel_in_the_
 
 def test_a_login_is_over_before_all_that_was_kept_has_been_read(monkeypatch: pytest.MonkeyPatch):
     # The storage is in memory, and virtual time does not wait for threads.
-    monkeypatch.setattr("geventchat.server._in_thread", at_once)
+    monkeypatch.setattr("geventchat.server.in_thread", at_once)
     with simulate(config(login_s=20.0, answer_bytes=1_000)) as simulation:
         bob = register(simulation, "bob")
         bob.close()
