@@ -1,6 +1,6 @@
 """The tests, several times in a row and each time in another order, while busy loops compete for the processors.
 
-`python -m tests.busy` runs everything ten times beside four loops; arguments after the options go to pytest. The exit code is
+`python -m tests.busy` runs everything ten times beside four loops; arguments that are not its own go to pytest. The exit code is
 0 if each round passed. The loops and the rounds are bounded in time, and end with this program however it ends.
 
 As a plugin of pytest, which each round loads, this module puts the tests into the order of a number.
@@ -86,23 +86,29 @@ def played(order: int, words: Sequence[str], seconds: float) -> tuple[bool, list
 
 
 def _summary(out: str) -> list[str]:
-    """The names of the tests that failed, and the line with the counts."""
+    """What pytest printed after its dots: why tests failed, their names, and the counts."""
     lines = out.rstrip().splitlines()
-    return [line for line in lines if line.startswith(("FAILED ", "ERROR "))] + lines[-1:]
+    first = next((number for number, line in enumerate(lines) if line.startswith("====")), -1)
+    return lines[first:]
 
 
-def arguments(words: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tests.busy", description=__doc__.split("\n")[0])
+def arguments(words: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
+    """Our options, and the arguments of pytest."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.busy",
+        usage="%(prog)s [options] [arguments of pytest (-n 2)]",
+        description=__doc__.split("\n")[0],
+        allow_abbrev=False,
+    )
     parser.add_argument("--rounds", type=int, default=10, metavar="N", help="how often (10)")
     parser.add_argument("--loops", type=int, default=4, metavar="N", help="how many busy loops (4)")
     parser.add_argument("--order", type=int, default=1, metavar="N", help="the order of the first round (1)")
     parser.add_argument("--minutes", type=float, default=600, metavar="N", help="the limit in time (600)")
-    parser.add_argument("pytest", nargs=argparse.REMAINDER, help="arguments of pytest (-n 2)")
-    return parser.parse_args(words)
+    return parser.parse_known_args(words)
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    chosen = arguments(words)
+    chosen, to_pytest = arguments(words)
     until, passed = time.monotonic() + 60 * chosen.minutes, 0
     with busy_loops(chosen.loops, 60 * chosen.minutes + 2 * _END_S):
         for number in range(chosen.rounds):
@@ -110,7 +116,7 @@ def main(words: Sequence[str] | None = None) -> int:
             if began >= until:
                 break
             order = chosen.order + number
-            right, summary = played(order, chosen.pytest or ["-n", "2"], until - began)
+            right, summary = played(order, to_pytest or ["-n", "2"], until - began)
             passed += right
             took, load = time.monotonic() - began, os.getloadavg()[1]
             print(f"round {number + 1} (order {order}) took {took:.0f} s at load {load:.0f}", flush=True)

@@ -30,7 +30,7 @@ def rounds(folder: Path, *options: str, count: int = 2, fails_at: int = 0) -> tu
     log.write_text("")
     tests = folder / "test_it.py"
     tests.write_text(textwrap.dedent(TESTS).format(log=str(log), fails_at=fails_at))
-    code = main(["--rounds", str(count), *options, str(tests), "-p", "no:cacheprovider"])
+    code = main(["--rounds", str(count), "-p", "no:cacheprovider", *options, str(tests)])
     return code, log.read_text()
 
 
@@ -56,11 +56,12 @@ def test_a_failure_in_one_round_is_named_and_fails_the_whole(
     code, order = rounds(tmp_path, "--loops", "1", fails_at=11)
     assert code == 1
     assert len(order) == 16
-    printed = capsys.readouterr().out.splitlines()
-    assert printed[3].startswith("  FAILED ")
-    assert f"test_it.py::test_it[{order[10]}]" in printed[3]
-    assert printed[4].startswith("  1 failed, 7 passed in ")
-    assert printed[5] == "1 of 2 rounds passed"
+    *_, named, counts, total = printed = capsys.readouterr().out.splitlines()
+    assert "  E       AssertionError: assert 11 != 11" in printed
+    assert named.startswith("  FAILED ")
+    assert f"test_it.py::test_it[{order[10]}]" in named
+    assert counts.startswith("  1 failed, 7 passed in ")
+    assert total == "1 of 2 rounds passed"
 
 
 def test_a_round_is_stopped_when_the_time_is_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
