@@ -525,7 +525,7 @@ class Presence:
         name = session.name
         if name is not None:
             now_ms = self._now_ms()
-            for room in self._remove(session, name):
+            for room in self._remove(session, name, now_ms):
                 self._announce_departure(room, name, Departure.DISCONNECTED, now_ms)
             self._pass_on_rooms(session)
 
@@ -533,7 +533,7 @@ class Presence:
         """Remove a client without a notice: the server is stopping, and the others are about to leave too."""
         name = session.name
         if name is not None:
-            self._remove(session, name)
+            self._remove(session, name, self._now_ms())
 
     def expel(self, session: Session, name: Name, room: Room, by: Session, reason: str) -> None:
         """Remove a client from a room. A client with one room at a time goes to the lobby, whose gate must be open."""
@@ -556,7 +556,7 @@ class Presence:
     def throw_out(self, session: Session, name: Name, by: Session, notice: DisconnectNotice) -> None:
         """Remove a client from the chat, tell it why, and close its connection."""
         now_ms = self._now_ms()
-        for room in self._remove(session, name):
+        for room in self._remove(session, name, now_ms):
             if by.hears(room):
                 _announce_kick(room, name, by, now_ms)
             else:
@@ -565,7 +565,7 @@ class Presence:
         session.subscriber.deliver_direct(notice, stranger=False)
         session.peer.disconnect(notice.reason)
 
-    def _remove(self, session: Session, name: Name) -> Collection[Room]:
+    def _remove(self, session: Session, name: Name, now_ms: int) -> Collection[Room]:
         """Remove a client from the chat silently; returns the rooms that it was in."""
         rooms = list(session.all_rooms())
         del self._people[name.key]
@@ -577,7 +577,7 @@ class Presence:
         self._ignores.forget(session)
         self._look_alikes.remove(name)
         if self._observer is not None:
-            self._observer(LoggedOut(name.shown, self._now_ms()))
+            self._observer(LoggedOut(name.shown, now_ms))
         for room in rooms:
             room.remove(name)
         session.go()

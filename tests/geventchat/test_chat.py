@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import count
+
 import pytest
 
 from geventchat.chat.chat import Chat
@@ -32,6 +35,8 @@ from geventchat.chat.events import (
     HistoryPage,
     Joined,
     Left,
+    LoggedIn,
+    LoggedOut,
     Observed,
     PastMessage,
     Pong,
@@ -64,14 +69,17 @@ NOW_MS = 1_234_567_890_500
 class Scene:
     """A chat with one audience, and its clients."""
 
-    def __init__(self, storage: Storage | None = None, **limits: int) -> None:
+    def __init__(
+        self, storage: Storage | None = None, time: Callable[[], float] | None = None, **limits: int
+    ) -> None:
         self.observed: list[Said | DirectMessage] = []
+        self.presence: list[LoggedIn | LoggedOut | Joined | Left] = []
         self.gate = SwitchedGate()
         self.now_s = NOW_S
         # Rooms in which departures have to wait.
         self.announced_later: list[Room] = []
         self.chat = Chat(
-            lambda: self.now_s,
+            time or (lambda: self.now_s),
             new_gate=lambda delay_s: self.gate,
             storage=storage or memory(),
             in_thread=at_once,
@@ -87,6 +95,8 @@ class Scene:
         # Arrivals and departures are seen by the people in the room.
         if isinstance(event, Said | DirectMessage):
             self.observed.append(event)
+        elif isinstance(event, LoggedIn | LoggedOut | Joined | Left):
+            self.presence.append(event)
 
     def connect(self) -> tuple[Session, RecordingSubscriber]:
         subscriber = RecordingSubscriber(self.audiences)
@@ -272,6 +282,18 @@ def test_quitting_says_goodbye_and_the_others_hear_of_it_once(scene: Scene):
     assert bob.take() == [Left(LOBBY, "alice", NOW_MS)]
     assert list(scene.chat.lobby.names) == ["bob"]
     assert len(scene.chat) == 1
+
+
+def test_a_departure_happens_at_one_time_for_the_program():
+    scene = Scene(time=count(NOW_S).__next__)
+    session, _ = scene.login("alice")
+    scene.login("bob")
+    scene.presence.clear()
+    scene.chat.leave(session)
+    logged_out, left = scene.presence
+    assert isinstance(logged_out, LoggedOut)
+    assert isinstance(left, Left)
+    assert logged_out.time_ms == left.time_ms
 
 
 def test_a_name_is_free_as_soon_as_its_holder_has_left(scene: Scene):
