@@ -1,7 +1,7 @@
 """The tests, several times in a row and each time in another order, while busy loops compete for the processors.
 
-`python -m tests.busy` runs everything ten times beside four loops; arguments that are not its own go to pytest. The exit code is
-0 if each round passed. The loops and the rounds are bounded in time, and end with this program however it ends.
+`python -m tests.busy` runs everything ten times beside four loops; arguments that are not its own go to pytest. The exit code
+is 0 if each round passed. The loops and the rounds are bounded in time, and end with this program however it ends.
 
 As a plugin of pytest, which each round loads, this module puts the tests into the order of a number.
 """
