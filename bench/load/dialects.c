@@ -55,7 +55,8 @@ Dialect *find_dialect(const char *name) {
             d->text_at += head;
             d->fenced_len = frame_line(d->fenced, d->fenced_len, false);
         }
-        d->stamped = strchr(d->recv_after, '#') != NULL;
+        const char *stamp = strchr(d->recv_after, '#');
+        d->stamp_at = stamp ? d->text_at + TEXT + (size_t)(stamp - d->recv_after) : 0;
         return d;
     }
     return NULL;
@@ -93,12 +94,13 @@ size_t make_received_line(const Dialect *d, char *line, const char *sender, cons
     return d->recv_len;
 }
 
-/* Only a time stamp may differ from the expected line: any ten digits are accepted. */
+/* Only a time stamp may differ from the expected line: any digits are accepted. */
 bool same_line(const Dialect *d, const char *received, const char *expected) {
-    if (!d->stamped) return memcmp(received, expected, d->recv_len) == 0;
-    size_t fixed = d->text_at + TEXT;
-    if (memcmp(received, expected, fixed) != 0) return false;
-    for (size_t i = fixed; i < d->recv_len; i++)
-        if (expected[i] == '#' ? received[i] < '0' || received[i] > '9' : received[i] != expected[i]) return false;
+    if (!d->stamp_at) return memcmp(received, expected, d->recv_len) == 0;
+    const size_t behind = d->stamp_at + STAMP;
+    if (memcmp(received, expected, d->stamp_at) != 0) return false;
+    if (memcmp(received + behind, expected + behind, d->recv_len - behind) != 0) return false;
+    for (size_t i = d->stamp_at; i < behind; i++)
+        if (received[i] < '0' || received[i] > '9') return false;
     return true;
 }

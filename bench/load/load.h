@@ -19,6 +19,7 @@ enum {
     MAX_SENDERS = 1 << 14,
     MAX_LINE = 192,     /* longer than any line that carries a message, in every dialect */
     NAME = 6,           /* bytes of a client's name: c00042 */
+    STAMP = 10,         /* digits of a time stamp */
     DIALECTS = 5,
 };
 
@@ -30,7 +31,7 @@ typedef struct {
     const char *fence, *fence_answer;    /* a request whose answer proves that everything before it has arrived */
     const char *send_before, *send_after; /* around the text, as the sender writes it */
     const char *recv_before, *recv_after; /* around the text, as others receive it; %s in the first: the sender's name,
-                                             '#' in the second: any digit (of a time stamp) */
+                                             '#' in the second: any digit of a time stamp */
     const char *notices[3];              /* prefixes of lines about clients that join and leave */
     bool echoes;                         /* senders receive their own messages */
     bool separate_senders;               /* senders need connections that receive no messages */
@@ -39,7 +40,7 @@ typedef struct {
     char begins[MAX_LINE], fenced[MAX_LINE]; /* computed: what a line that carries a message begins with, up to the name;
                                                 the answer to a fence; both as they are on the wire */
     size_t fenced_len;
-    bool stamped;                        /* computed: received lines contain a time stamp */
+    size_t stamp_at;                     /* computed: offset of the time stamp, or 0 */
 } Dialect;
 
 extern Dialect dialects[DIALECTS];

@@ -26,8 +26,9 @@ def loaded(
         return load.run(options, running.ports, running.process.pid, core=None, stop_server=running.stop)
 
 
-def wrong(error: str) -> Server:
-    return Server("wrong", "a wrong server", (sys.executable, str(WRONG), error), READY)
+def wrong(error: str, dialect: str = "line") -> Server:
+    command = (sys.executable, str(WRONG), error, dialect)
+    return Server("wrong", "a wrong server", command, READY, dialects=(dialect,))
 
 
 @pytest.mark.parametrize("server", SERVERS, ids=lambda server: server.key)
@@ -158,6 +159,15 @@ def test_a_wrong_server_has_no_result(error: str, kind: str | None) -> None:
     assert (found.kind if isinstance(found, Failure) else None) == kind, found
     if isinstance(found, Failure) and kind not in ("missing", "refused"):
         assert "c00003" in found.detail
+
+
+@pytest.mark.parametrize("error", ["right", "garble", "stamp", "tail"])
+def test_every_byte_of_an_object_but_the_time_is_verified(error: str) -> None:
+    options = Load(8, senders=2, window=8, warm_s=0.02, seconds=0.1)
+    found = loaded(wrong(error, "json"), options)
+    assert (found.kind if isinstance(found, Failure) else None) == (
+        None if error == "right" else "corrupt"
+    ), found
 
 
 def test_the_load_generator_is_compiled_once_and_a_failure_to_compile_is_reported(

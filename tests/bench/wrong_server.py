@@ -1,4 +1,4 @@
-"""A chat server with one error, chosen on its command line, that the load generator must detect.
+"""A chat server with one error that the load generator must detect. The command line has the error and the dialect.
 
 It is correct except for the ninth broadcast, or the one after it, to one receiver.
 """
@@ -6,6 +6,7 @@ It is correct except for the ninth broadcast, or the one after it, to one receiv
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from pathlib import Path
 
@@ -54,6 +55,8 @@ class WrongChat(Chat):
             "cut": data[:-9],
             "crossed": data[:20] + data,
             "rename": data.replace(b"c0000", b"c9999"),
+            "stamp": data.replace(b"1234567890", b"123456789x"),
+            "tail": data.replace(b"}", b"]"),
         }.get(error, data)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -71,13 +74,36 @@ class WrongChat(Chat):
             super().handle(line)
 
 
-async def serve() -> None:
+class WrongJsonChat(WrongChat):
+    """The same in version 1 of `json`, where speakers receive their own messages."""
+
+    def handle(self, line: bytes) -> None:
+        request = json.loads(line)
+        match request["type"]:
+            case "join":
+                self.login(request["username"].encode())
+                self.say(type="welcome")
+            case "ping":
+                self.say(type="pong", token=request["token"])
+            case "chat":
+                assert self.name is not None
+                event = {"type": "chat", "username": self.name.decode(), "message": request["message"]}
+                self.broadcast(self.say(**event, timestamp=1234567890))
+
+    def say(self, **event: object) -> bytes:
+        """Send this object, and return its line."""
+        line = json.dumps(event).encode() + b"\n"
+        self.transport.write(line)
+        return line
+
+
+async def serve(chat: type[WrongChat]) -> None:
     members: dict[bytes, Chat] = {}
-    server = await asyncio.get_running_loop().create_server(lambda: WrongChat(members), "127.0.0.1", 0)
+    server = await asyncio.get_running_loop().create_server(lambda: chat(members), "127.0.0.1", 0)
     print(f"ready {server.sockets[0].getsockname()[1]}", flush=True)
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    WrongChat.error = sys.argv[1]
-    asyncio.run(serve())
+    WrongChat.error, dialect = sys.argv[1:]
+    asyncio.run(serve({"line": WrongChat, "json": WrongJsonChat}[dialect]))
