@@ -70,6 +70,11 @@ def _parser() -> argparse.ArgumentParser:
         help="the options of the other server of the comparison",
     )
     parser.add_argument(
+        "--dialects",
+        metavar="A,B",
+        help=f"compare with clients of dialect A; beside B, or {against.LINE} (dialects: {', '.join(against.DIALECTS)})",
+    )
+    parser.add_argument(
         "--within",
         metavar="PERCENT",
         type=float,
@@ -162,6 +167,9 @@ def _available(chosen: Sequence[Server]) -> list[Server]:
 def _compare(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     known = {comparison.key: comparison for comparison in against.COMPARISONS}
     chosen = [known[key] for key in _chosen(args.workloads, known, "workload", parser)]
+    dialects = _chosen(args.dialects or against.LINE, against.DIALECTS, "dialect", parser)
+    if len(dialects) > 2:
+        parser.error("--dialects compares two dialects")
     cores = machine.choose_cores()
     machine.raise_open_files()
     if not cores.separate:
@@ -169,9 +177,12 @@ def _compare(args: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
         return 2
     try:
         load.build()
-        sides = against.Sides(args.options or (), args.against or "", args.beside or ())
+        dialect, other_dialect = (*dialects, against.LINE)[:2]
+        choice = against.Choice(
+            args.options or (), args.against or "", args.beside or (), dialect, other_dialect
+        )
         limit = 1 + args.within / 100
-        within = against.compare(sides, chosen, args.rounds or against.ROUNDS, cores, limit)
+        within = against.compare(choice, chosen, args.rounds or against.ROUNDS, cores, limit)
     except (against.ComparisonFailed, CompilationFailed, load.LoadFailed) as failed:
         print(f"bench: {failed}", file=sys.stderr)
         return 2
@@ -233,7 +244,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.redraw:
         return _redraw(args.redraw, args.results, published=args.publish)
-    if args.against or args.options or args.beside:
+    if args.against or args.options or args.beside or args.dialects:
         return _compare(args, parser)
     folder = _results_folder(args, parser)
     workloads = quick() if args.quick else FULL

@@ -1,4 +1,4 @@
-"""Compare the server in this tree with the same server at another commit, or started with other options.
+"""Compare the server in this tree with the same server at another commit, started with other options, or with other clients.
 
 The speed of a shared machine changes from second to second, by far more than the difference that matters. Both servers
 therefore run at the same time, on the same core, and work alternately, each for a fraction of a second.
@@ -47,6 +47,9 @@ LIMIT = 1.05
 """A cost of up to this many times the other's cost is called equal, unless another limit is given."""
 CONFIDENCE = 0.99
 THIS_TREE = "this tree"
+LINE = "line"
+DIALECTS = (LINE, "json", "slash", "web")
+"""What the clients of a comparison can speak."""
 
 
 class ComparisonFailed(Exception):
@@ -272,12 +275,26 @@ def _this_tree() -> str:
     return f"{THIS_TREE}, uncommitted changes" if _git("status", "--porcelain", "geventchat") else THIS_TREE
 
 
-def measure_round(experiment: Experiment, this: Server, other: Server, cores: Cores) -> dict[str, Round]:
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One side of a comparison."""
+
+    server: Server
+    dialect: str = LINE
+    """What its clients speak."""
+
+    @property
+    def title(self) -> str:
+        """What distinguishes it from the other side."""
+        return self.server.title if self.dialect == LINE else f"{self.server.title} ({self.dialect})"
+
+
+def measure_round(experiment: Experiment, this: Side, other: Side, cores: Cores) -> dict[str, Round]:
     """Start both servers and measure one round."""
     with ExitStack() as stack:
         sessions = []
-        for server in (this, other):
-            running = stack.enter_context(servers.started(server, ("line",), core=cores.server))
+        for side in (this, other):
+            running = stack.enter_context(servers.started(side.server, (side.dialect,), core=cores.server))
             session = load.session(
                 experiment.load,
                 running.ports,
@@ -323,8 +340,8 @@ Rounds = Mapping[str, Sequence[Round]]
 
 def measure_rounds(
     comparisons: Sequence[Comparison],
-    this: Server,
-    other: Server,
+    this: Side,
+    other: Side,
     rounds: int,
     cores: Cores,
     out: TextIO,
@@ -395,20 +412,25 @@ def table(
 
 
 @dataclass(frozen=True, slots=True)
-class Sides:
-    """The two sides of a comparison: this tree with some options, and a commit or this tree with other options."""
+class Choice:
+    """What is compared: this tree with some options and clients, and a commit or this tree with others."""
 
     options: Sequence[str] = ()
     commit: str = ""
     """Empty for this tree."""
     other_options: Sequence[str] = ()
+    dialect: str = LINE
+    other_dialect: str = LINE
 
     @contextmanager
-    def servers(self) -> Iterator[tuple[Server, Server]]:
-        """Both servers; their titles tell them apart."""
+    def sides(self) -> Iterator[tuple[Side, Side]]:
+        """Both sides; their titles tell them apart."""
         with exported(self.commit) if self.commit else nullcontext((_this_tree(), ROOT)) as (name, folder):
             this, other = server_in(ROOT, _this_tree()), server_in(folder, name)
-            yield _with_options(this, self.options), _with_options(other, self.other_options)
+            yield (
+                Side(_with_options(this, self.options), self.dialect),
+                Side(_with_options(other, self.other_options), self.other_dialect),
+            )
 
 
 def _with_options(server: Server, options: Sequence[str]) -> Server:
@@ -417,10 +439,10 @@ def _with_options(server: Server, options: Sequence[str]) -> Server:
 
 
 def compare(
-    sides: Sides, comparisons: Sequence[Comparison], rounds: int, cores: Cores, limit: float = LIMIT
+    choice: Choice, comparisons: Sequence[Comparison], rounds: int, cores: Cores, limit: float = LIMIT
 ) -> bool:
     """Measure and print. True when every metric is proven to be within the limit."""
-    with sides.servers() as (this, other):
+    with choice.sides() as (this, other):
         found = measure_rounds(comparisons, this, other, rounds, cores, sys.stderr, limit)
     text, all_within = table(comparisons, found, (this.title, other.title), limit)
     print(text)

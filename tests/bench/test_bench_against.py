@@ -13,14 +13,14 @@ import pytest
 
 from bench import __main__ as command
 from bench import against
-from bench.against import COMPARISONS, Logins, Round, Traffic, Verdict, median_interval, table, verdict
+from bench.against import COMPARISONS, Logins, Round, Side, Traffic, Verdict, median_interval, table, verdict
 from bench.load import Load, Session
 from bench.machine import Cores, choose_cores
 from bench.servers import BY_KEY, READY, ROOT, Server
 
 BY_WORKLOAD = {one.key: one for one in COMPARISONS}
 SATURATED, IDLE, LOGIN = (BY_WORKLOAD[key] for key in ("saturated-100", "idle", "login"))
-THIS, OTHER = (replace(BY_KEY["geventchat"], key=key, title=key) for key in ("this tree", "abc1234"))
+THIS, OTHER = (Side(replace(BY_KEY["geventchat"], key=key, title=key)) for key in ("this tree", "abc1234"))
 
 
 def rounds(*costs: tuple[float, float]) -> list[Round]:
@@ -216,7 +216,7 @@ def test_the_other_commit_runs_from_its_own_files(
     began: list[Server] = []
 
     def measure_recorded(experiment: against.Experiment, *both: Any) -> dict[str, Round]:
-        began.extend(both[:2])
+        began.extend(side.server for side in both[:2])
         return original(experiment, *both)
 
     original = against.measure_round
@@ -250,6 +250,37 @@ def test_options_are_compared_with_the_same_server_without_them(
     assert printed.rstrip().endswith("--history-messages 5.")
 
 
+def test_clients_of_two_dialects_are_compared(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    began: list[tuple[str, ...]] = []
+
+    def started(server: Server, dialects: tuple[str, ...], **more: Any) -> Any:
+        began.append(dialects)
+        return original(server, dialects, **more)
+
+    original = against.servers.started
+    monkeypatch.setattr(against.servers, "started", started)
+    monkeypatch.setattr(against, "COMPARISONS", (replace(SATURATED, experiment=Traffic(SMALL, pairs=2)),))
+    assert command.main(["--dialects", "web,json", "--rounds", "1"]) == 1
+    assert began == [("web",), ("json",)]
+    assert "this tree (web) costs more than this tree (json)." in capsys.readouterr().out
+    assert command.main(["--dialects", "slash", "--rounds", "1"]) == 1
+    assert began[2:] == [("slash",), ("line",)]
+
+
+@pytest.mark.parametrize(
+    ("dialects", "why"),
+    [("web,morse", "unknown dialect 'morse'"), ("web,json,line", "--dialects compares two dialects")],
+)
+def test_dialects_that_cannot_be_compared_are_an_error(
+    dialects: str, why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        command.main(["--dialects", dialects])
+    assert why in capsys.readouterr().err
+
+
 def test_options_that_the_server_does_not_have_are_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["--with=--no-such-option", "--workloads", "saturated-100", "--rounds", "1"]) == 2
     assert "unknown option --no-such-option" in capsys.readouterr().err
@@ -257,10 +288,10 @@ def test_options_that_the_server_does_not_have_are_an_error(capsys: pytest.Captu
 
 def test_a_server_that_loses_messages_ends_the_comparison() -> None:
     program = str(Path(__file__).parent / "wrong_server.py")
-    wrong = Server("wrong", "a wrong server", (sys.executable, program, "drop"), READY)
+    wrong = Server("wrong", "a wrong server", (sys.executable, program, "drop", "line"), READY)
     quick = replace(SATURATED, experiment=Traffic(SMALL, pairs=2))
     with pytest.raises(against.ComparisonFailed, match="gap: c00003 received"):
-        against.measure_rounds([quick], wrong, wrong, 1, choose_cores(), io.StringIO())
+        against.measure_rounds([quick], Side(wrong), Side(wrong), 1, choose_cores(), io.StringIO())
 
 
 def test_a_directory_without_the_server_is_refused(tmp_path: Path) -> None:
