@@ -1,14 +1,7 @@
 """Compare the server in this tree with the same server at another commit, started with other options, or with other clients.
 
-The speed of a shared machine changes from second to second, by far more than the difference that matters. Both servers
-therefore run at the same time, on the same core, and work alternately, each for a fraction of a second.
+Both are measured in pairs (`pairs.py`).
 
-- A *pair* is one such period of each server. It yields one ratio of their costs.
-- A *round* starts both servers anew and takes the median ratio of its pairs. It differs from other rounds by what
-  differs from one start of a server to the next, such as the layout of its memory.
-- A pair that other work disturbed is repeated. If most pairs of a round stay disturbed, the round uses all of them and
-  is marked. Disturbance makes ratios noisier but favours neither server: CPU time does not count while a process
-  waits, and the order alternates. The interval shows the noise.
 - The result is the median over the rounds, with its confidence interval. A workload is measured until the interval
   proves that the costs are, or are not, equal within the limit. The confidence is high because this is checked after
   every round.
@@ -24,25 +17,33 @@ import os
 import subprocess
 import sys
 import tempfile
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from enum import Enum
 from math import comb
 from pathlib import Path
 from statistics import median
-from typing import Any, TextIO
+from typing import TextIO
 
-from bench import load, metrics, servers
-from bench.load import Load, Session
+from bench import load, servers
+from bench.load import Load
 from bench.machine import Cores
+from bench.pairs import (
+    SATURATED_100,
+    SATURATED_1000,
+    Experiment,
+    Logins,
+    Round,
+    Side,
+    TooBusy,
+    Traffic,
+    measure_round,
+)
 from bench.servers import BY_KEY, OURS, ROOT, UNTHROTTLED, Server
 from bench.tables import kilobytes, markdown, microseconds
 
 ROUNDS = 20
-DISTURBED = metrics.DISTURBED
-"""A pair is disturbed when one of its periods lost more than this share of its time to other work."""
 LIMIT = 1.05
 """A cost of up to this many times the other's cost is called equal, unless another limit is given."""
 CONFIDENCE = 0.99
@@ -54,112 +55,6 @@ DIALECTS = (LINE, "json", "slash", "web")
 
 class ComparisonFailed(Exception):
     """The comparison could not be made: an unknown commit, a server that does not start or loses messages."""
-
-
-Costs = tuple[float, float]
-"""The costs of this tree and of the other commit in one pair."""
-
-
-@dataclass(frozen=True, slots=True)
-class Round:
-    """One metric in one round: the cost of both servers and its ratio."""
-
-    this: float
-    other: float
-    ratio: float
-    disturbed: bool = False
-
-
-def round_of(calm: Sequence[Costs], disturbed: Sequence[Costs], pairs: int) -> Round:
-    """The round of these pairs: of the undisturbed ones if they are at least half of the pairs wanted."""
-    enough = 2 * len(calm) >= pairs
-    used = calm if enough else [*calm, *disturbed]
-    return Round(
-        median(this for this, _ in used),
-        median(other for _, other in used),
-        median(this / other for this, other in used),
-        not enough,
-    )
-
-
-class Experiment(ABC):
-    """How one round is measured, with a session for each of the two servers."""
-
-    def __init__(self, load: Load, pairs: int) -> None:
-        self.load = load
-        self.pairs = pairs
-
-    @abstractmethod
-    def measure(self, this: Session, other: Session) -> dict[str, Round]:
-        """The metrics of one round, by name."""
-
-
-Answers = tuple[dict[str, Any], dict[str, Any]]
-
-
-def _pair(this: Session, other: Session, request: str, number: int) -> Answers:
-    """One period of each server. They take turns in going first."""
-    if number % 2 == 0:
-        first = this.request(request)
-        return first, other.request(request)
-    second = other.request(request)
-    return this.request(request), second
-
-
-def _undisturbed(answers: Answers) -> bool:
-    return all(answer.get("disturbance", 0.0) <= DISTURBED for answer in answers)
-
-
-class Traffic(Experiment):
-    """All clients log in; then each pair exchanges messages for one period."""
-
-    ATTEMPTS = 3
-    """A round measures at most this many times the pairs that it needs."""
-
-    def measure(self, this: Session, other: Session) -> dict[str, Round]:
-        for session in (this, other):
-            session.request(f"login {self.load.clients}")
-            session.request("traffic")  # the first period is slower, because caches and buffers are empty
-        calm: list[Costs] = []
-        disturbed: list[Costs] = []
-        for number in range(self.ATTEMPTS * self.pairs):
-            answers = _pair(this, other, "traffic", number)
-            if not all(answer["deliveries"] for answer in answers):
-                continue  # on a very busy machine a period can pass before anything is delivered
-            ours, theirs = (answer["server_cpu_s"] / answer["deliveries"] * 1e6 for answer in answers)
-            (calm if _undisturbed(answers) else disturbed).append((ours, theirs))
-            if len(calm) == self.pairs:
-                break
-        for session in (this, other):
-            session.request("fence")
-        if not calm and not disturbed:
-            raise ComparisonFailed("the machine is too busy: no period delivered a message")
-        return {"cpu": round_of(calm, disturbed, self.pairs)}
-
-
-class Logins(Experiment):
-    """Each pair is a block of logins. After the last one the memory of the servers is compared."""
-
-    def measure(self, this: Session, other: Session) -> dict[str, Round]:
-        block = self.load.clients // self.pairs
-        before = _pair(this, other, "memory", 0)
-        calm: list[Costs] = []
-        disturbed: list[Costs] = []
-        for number in range(self.pairs):
-            answers = _pair(this, other, f"login {block}", number)
-            ours, theirs = (answer["server_cpu_s"] / answer["logins"] * 1e6 for answer in answers)
-            (calm if _undisturbed(answers) else disturbed).append((ours, theirs))
-        after = _pair(this, other, "memory", 0)
-        for session in (this, other):
-            session.request("fence")
-        ours, theirs = (
-            (end["rss_kb"] - start["rss_kb"]) / (block * self.pairs)
-            for start, end in zip(before, after, strict=True)
-        )
-        return {
-            "cpu": round_of(calm, disturbed, self.pairs),
-            "memory": Round(ours, theirs, ours / theirs),
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,14 +75,14 @@ COMPARISONS = (
     Comparison(
         "saturated-100",
         "CPU per delivery",
-        Traffic(Load(100, senders=4, window=64, warm_s=0.03, seconds=0.1), pairs=20),
+        SATURATED_100,
         "cpu",
         microseconds,
     ),
     Comparison(
         "saturated-1000",
         "CPU per delivery",
-        Traffic(Load(1000, senders=4, window=64, warm_s=0.1, seconds=0.25), pairs=12),
+        SATURATED_1000,
         "cpu",
         microseconds,
     ),
@@ -275,37 +170,6 @@ def _this_tree() -> str:
     return f"{THIS_TREE}, uncommitted changes" if _git("status", "--porcelain", "geventchat") else THIS_TREE
 
 
-@dataclass(frozen=True, slots=True)
-class Side:
-    """One side of a comparison."""
-
-    server: Server
-    dialect: str = LINE
-    """What its clients speak."""
-
-    @property
-    def title(self) -> str:
-        """What distinguishes it from the other side."""
-        return self.server.title if self.dialect == LINE else f"{self.server.title} ({self.dialect})"
-
-
-def measure_round(experiment: Experiment, this: Side, other: Side, cores: Cores) -> dict[str, Round]:
-    """Start both servers and measure one round."""
-    with ExitStack() as stack:
-        sessions = []
-        for side in (this, other):
-            running = stack.enter_context(servers.started(side.server, (side.dialect,), core=cores.server))
-            session = load.session(
-                experiment.load,
-                running.ports,
-                running.process.pid,
-                core=cores.load,
-                stop_server=running.stop,
-            )
-            sessions.append(stack.enter_context(session))
-        return experiment.measure(*sessions)
-
-
 def median_interval(values: Sequence[float]) -> tuple[float, float] | None:
     """A confidence interval of the median from order statistics; None when there are too few values for one."""
     ordered, n = sorted(values), len(values)
@@ -372,7 +236,7 @@ def measure_rounds(
                     )
     except KeyboardInterrupt:
         print("interrupted: the results cover the rounds measured so far", file=out)
-    except (load.RequestFailed, servers.ServerFailed) as failed:
+    except (load.RequestFailed, servers.ServerFailed, TooBusy) as failed:
         raise ComparisonFailed(str(failed)) from None
     return found
 
@@ -428,14 +292,17 @@ class Choice:
         with exported(self.commit) if self.commit else nullcontext((_this_tree(), ROOT)) as (name, folder):
             this, other = server_in(ROOT, _this_tree()), server_in(folder, name)
             yield (
-                Side(_with_options(this, self.options), self.dialect),
-                Side(_with_options(other, self.other_options), self.other_dialect),
+                _side(this, self.options, self.dialect),
+                _side(other, self.other_options, self.other_dialect),
             )
 
 
-def _with_options(server: Server, options: Sequence[str]) -> Server:
+def _side(server: Server, options: Sequence[str], dialect: str) -> Side:
     title = " ".join([server.title, *options])
-    return replace(server, key=title, title=title, command=(*server.command, *options))
+    if dialect != LINE:
+        title += f" ({dialect})"
+    server = replace(server, key=title, title=title, command=(*server.command, *options))
+    return Side(server, dialect)
 
 
 def compare(
@@ -444,7 +311,8 @@ def compare(
     """Measure and print. True when every metric is proven to be within the limit."""
     with choice.sides() as (this, other):
         found = measure_rounds(comparisons, this, other, rounds, cores, sys.stderr, limit)
-    text, all_within = table(comparisons, found, (this.title, other.title), limit)
+    names = (this.server.title, other.server.title)
+    text, all_within = table(comparisons, found, names, limit)
     print(text)
-    print(f"\nA ratio above 1 means that {this.title} costs more than {other.title}.")
+    print(f"\nA ratio above 1 means that {names[0]} costs more than {names[1]}.")
     return all_within

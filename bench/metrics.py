@@ -44,6 +44,10 @@ class Metrics:
     peak_growth_kb: float | None = None
     stalled_dropped_s: float | None = None
     load_share: float | None = None
+    beside_cpu_us: float | None = None
+    """CPU per delivery of the other server, where two are measured in pairs."""
+    cpu_ratio: float | None = None
+    """The median of the ratios of the pairs, which is not that of the medians."""
 
 
 LATENCIES = frozenset({"p50_us", "p99_us", "max_us"})
@@ -109,6 +113,9 @@ def metrics(measured: Mapping[str, Any]) -> Metrics:
             values["stalled_dropped_s"] = math.inf if dropped_s is None else dropped_s
         if measured["latency"] and not measured["overloaded"]:
             values |= {name: measured["latency"][name] for name in ("p50_us", "p99_us", "max_us")}
+    if "cpu_ratio" in measured:
+        names = ("cpu_per_delivery_us", "beside_cpu_us", "cpu_ratio")
+        values |= {name: measured[name] for name in names}
     if idle := measured.get("idle"):
         values["memory_per_client_kb"] = (idle["rss_kb"] - measured["rss_before_kb"]) / measured["clients"]
         values["idle_cpu_share"] = idle["server_cpu_s"] / idle["seconds"]

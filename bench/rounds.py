@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TextIO
 
-from bench import load, servers
+from bench import load, pairs, servers
 from bench.machine import Cores, wait_until_calm
 from bench.metrics import Run
 from bench.servers import RunningServer, Server
@@ -92,6 +92,8 @@ def _span(seconds: float) -> str:
 
 def measure(run: PlannedRun, cores: Cores, watch: Watch | None = None) -> Run:
     """One run: start the server, load it, stop it."""
+    if run.workload.pairs is not None:
+        return _measure_pairs(run, run.workload.pairs, cores)
     dialects = run.workload.dialects_of(run.server)
     place = (run.workload.key, run.server.key, run.round)
     try:
@@ -109,6 +111,29 @@ def measure(run: PlannedRun, cores: Cores, watch: Watch | None = None) -> Run:
         return Run(*place, {}, f"not started: {failed}")
     if isinstance(measured, load.Failure):
         return Run(*place, {}, f"{measured.kind}: {measured.detail}")
+    return Run(*place, measured)
+
+
+def _measure_pairs(run: PlannedRun, experiment: pairs.Traffic, cores: Cores) -> Run:
+    place = (run.workload.key, run.server.key, run.round)
+    this, other = (
+        pairs.Side(run.server, dialect) for dialect in (run.workload.dialects[0], run.workload.beside)
+    )
+    try:
+        found = pairs.measure_round(experiment, this, other, cores)["cpu"]
+    except servers.ServerFailed as failed:
+        return Run(*place, {}, f"not started: {failed}")
+    except load.RequestFailed as failed:
+        return Run(*place, {}, str(failed))
+    except pairs.TooBusy:
+        return Run(*place, {"disturbance": 1.0})
+    measured = {
+        "cpu_per_delivery_us": found.this,
+        "beside_cpu_us": found.other,
+        "cpu_ratio": found.ratio,
+        # Most of its pairs are undisturbed, or it has to be repeated.
+        "disturbance": 1.0 if found.disturbed else 0.0,
+    }
     return Run(*place, measured)
 
 

@@ -56,7 +56,16 @@ IDLE: tuple[Column, ...] = (
 )
 
 
+PAIRS: tuple[Column, ...] = (
+    ("CPU per delivery", "cpu_per_delivery_us", microseconds),
+    ("beside", "beside_cpu_us", microseconds),
+    ("ratio", "cpu_ratio", _times),
+)
+
+
 def _columns(workload: str) -> tuple[Column, ...]:
+    if "-to-" in workload:
+        return PAIRS
     return IDLE if workload.startswith("idle-") else TRAFFIC
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import Enum
 
+from bench import pairs
 from bench.load import Load
 from bench.servers import OURS, OURS_BARE, Server
 
@@ -35,6 +36,9 @@ class Workload:
     participants: Participants = Participants.ALL
     dialects: tuple[str, ...] = ("line",)
     rounds: int = 3
+    pairs: pairs.Traffic | None = None
+    """Measure it in pairs with the same server, whose clients speak the dialect `beside`."""
+    beside: str = ""
 
     @property
     def encrypted(self) -> bool:
@@ -62,6 +66,8 @@ class Workload:
     def expected_s(self, server: Server) -> float:
         """About how long one run takes, with the start and the end of the server."""
         load = self.load
+        if self.pairs is not None:
+            return 2 * (0.6 + self.pairs.pairs * (load.warm_s + load.seconds) + load.clients * _LOGIN_S)
         traffic_s = load.warm_s + load.seconds if load.senders else 0.0
         # A run waits for the messages in flight. That takes long for a server with a separate send for every delivery.
         rest_s = 0.0 if server.joins else load.senders * load.window * load.clients * _SEND_S
@@ -145,6 +151,23 @@ WEB_1000 = Workload(
     ("web",),
     rounds=5,
 )
+_WEB_IN_PAIRS = tuple(
+    Workload(
+        f"web-{experiment.load.clients}-to-{dialect}",
+        f"saturated: {experiment.load.clients:,} clients, json over WebSocket in pairs with {dialect}",
+        experiment.load,
+        Participants.OURS,
+        ("web",),
+        rounds=5,
+        pairs=experiment,
+        beside=dialect,
+    )
+    for experiment, dialect in (
+        (pairs.SATURATED_100, "line"),
+        (pairs.SATURATED_100, "json"),
+        (pairs.SATURATED_1000, "line"),
+    )
+)
 ROOMS_1000 = Workload(
     "rooms-1000",
     "saturated: 1,000 rooms of 10 clients, one of each sends",
@@ -206,6 +229,7 @@ FULL = (
     TLS_100,
     WEB_100,
     WEB_1000,
+    *_WEB_IN_PAIRS,
     ROOMS_1000,
     ROOM_10000,
     *_SCALE,

@@ -46,6 +46,11 @@ def idle(
     }
 
 
+def in_pairs(cpu_us: float, beside_us: float, ratio: float) -> dict[str, Any]:
+    """A round of pairs with these medians."""
+    return {"cpu_per_delivery_us": cpu_us, "beside_cpu_us": beside_us, "cpu_ratio": ratio, "disturbance": 0.0}
+
+
 def results(measured: dict[tuple[str, str], dict[str, Any] | list[dict[str, Any]] | str]) -> Results:
     """Results from (workload, server) to the measurements of each round. A text is a failure."""
     runs = []

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from bench import __main__ as command
 from bench import against
-from bench.against import COMPARISONS, Logins, Round, Side, Traffic, Verdict, median_interval, table, verdict
-from bench.load import Load, Session
+from bench.against import COMPARISONS, Verdict, median_interval, table, verdict
+from bench.load import Load
 from bench.machine import Cores, choose_cores
+from bench.pairs import Experiment, Logins, Round, Side, Traffic
 from bench.servers import BY_KEY, READY, ROOT, Server
 
 BY_WORKLOAD = {one.key: one for one in COMPARISONS}
 SATURATED, IDLE, LOGIN = (BY_WORKLOAD[key] for key in ("saturated-100", "idle", "login"))
-THIS, OTHER = (Side(replace(BY_KEY["geventchat"], key=key, title=key)) for key in ("this tree", "abc1234"))
+THIS, OTHER = (
+    Side(replace(BY_KEY["geventchat"], key=key, title=key), "line") for key in ("this tree", "abc1234")
+)
 
 
 def rounds(*costs: tuple[float, float]) -> list[Round]:
@@ -81,95 +84,6 @@ def test_a_comparison_without_rounds_is_shown_as_such() -> None:
     assert not all_within
 
 
-class Answers:
-    """A fake session: records its calls, and answers with prepared costs and disturbances."""
-
-    def __init__(
-        self, name: str, log: list[str], costs: Sequence[tuple[float, float]], kb: float = 1.0
-    ) -> None:
-        self.name = name
-        self.log = log
-        self.costs = iter(costs)
-        self.kb = kb
-        self.clients = 0
-
-    def request(self, line: str) -> dict[str, Any]:
-        word, _, count = line.partition(" ")
-        self.log.append(f"{self.name} {word}")
-        if word == "memory":
-            return {"rss_kb": 20_000 + self.kb * self.clients}
-        if word == "fence":
-            return {}
-        if word == "login":
-            self.clients += int(count)
-        cost_us, disturbance = next(self.costs)
-        return {
-            "deliveries": 1_000_000 if cost_us else 0,
-            "logins": 1_000_000,
-            "server_cpu_s": cost_us,
-            "disturbance": disturbance,
-        }
-
-
-def measured(
-    experiment: Traffic | Logins, this: Answers, other: Answers
-) -> tuple[dict[str, Round], list[str]]:
-    return experiment.measure(cast(Session, this), cast(Session, other)), this.log
-
-
-CALM, BUSY = against.DISTURBED - 0.01, against.DISTURBED + 0.01
-
-
-def test_the_servers_take_turns_and_the_first_one_alternates() -> None:
-    log: list[str] = []
-    calm = [(1.0, CALM)] * 9
-    _, log = measured(Traffic(Load(4), pairs=2), Answers("this", log, calm), Answers("other", log, calm))
-    turns = [line for line in log if line.endswith("traffic")][2:]
-    assert turns == ["this traffic", "other traffic", "other traffic", "this traffic"]
-    assert log[-2:] == ["this fence", "other fence"]
-
-
-def test_the_ratio_of_a_round_is_the_median_over_undisturbed_pairs() -> None:
-    log: list[str] = []
-    start = [(9.0, 0.0)] * 2  # the logins and the first turn
-    this = Answers("this", log, [*start, (1.0, CALM), (50.0, BUSY), (2.0, CALM), (4.0, CALM)])
-    other = Answers("other", log, [*start, (1.0, CALM), (1.0, CALM), (1.0, CALM), (1.0, CALM)])
-    found, _ = measured(Traffic(Load(4), pairs=3), this, other)
-    assert found["cpu"] == Round(pytest.approx(2.0), pytest.approx(1.0), pytest.approx(2.0))
-
-
-def test_a_round_with_too_few_undisturbed_pairs_uses_all_and_is_marked() -> None:
-    log: list[str] = []
-    start = [(9.0, 0.0)] * 2
-    most = Traffic.ATTEMPTS * 3
-    this = Answers("this", log, [*start, (1.0, CALM), *[(2.0, BUSY)] * (most - 1)])
-    other = Answers("other", log, [*start, *[(1.0, CALM)] * most])
-    found, _ = measured(Traffic(Load(4), pairs=3), this, other)
-    assert found["cpu"] == Round(pytest.approx(2.0), pytest.approx(1.0), pytest.approx(2.0), disturbed=True)
-    assert log.count("this traffic") == 1 + most
-
-
-def test_a_pair_without_deliveries_does_not_count() -> None:
-    start = [(9.0, 0.0)] * 2
-    this = Answers("this", [], [*start, (0.0, BUSY), (3.0, CALM)])
-    other = Answers("other", [], [*start, (1.0, CALM), (1.0, CALM)])
-    found, _ = measured(Traffic(Load(4), pairs=1), this, other)
-    assert found["cpu"].ratio == pytest.approx(3.0)
-    nothing = [*start, *[(0.0, BUSY)] * 3]
-    with pytest.raises(against.ComparisonFailed, match="too busy"):
-        measured(Traffic(Load(4), pairs=1), Answers("this", [], nothing), Answers("other", [], nothing))
-
-
-def test_logins_are_compared_in_blocks_and_memory_at_their_end() -> None:
-    log: list[str] = []
-    this = Answers("this", log, [(3.0, CALM), (9.0, BUSY), (3.0, CALM)], kb=9.0)
-    other = Answers("other", log, [(2.0, CALM)] * 3, kb=10.0)
-    found, _ = measured(Logins(Load(300), pairs=3), this, other)
-    assert found["cpu"].ratio == pytest.approx(1.5)
-    assert found["memory"] == Round(pytest.approx(9.0), pytest.approx(10.0), pytest.approx(0.9))
-    assert this.clients == other.clients == 300
-
-
 def measured_rounds(
     monkeypatch: pytest.MonkeyPatch, found: Iterator[dict[str, Round]], most: int
 ) -> tuple[against.Rounds, str]:
@@ -215,7 +129,7 @@ def test_the_other_commit_runs_from_its_own_files(
 ) -> None:
     began: list[Server] = []
 
-    def measure_recorded(experiment: against.Experiment, *both: Any) -> dict[str, Round]:
+    def measure_recorded(experiment: Experiment, *both: Any) -> dict[str, Round]:
         began.extend(side.server for side in both[:2])
         return original(experiment, *both)
 
@@ -291,7 +205,9 @@ def test_a_server_that_loses_messages_ends_the_comparison() -> None:
     wrong = Server("wrong", "a wrong server", (sys.executable, program, "drop", "line"), READY)
     quick = replace(SATURATED, experiment=Traffic(SMALL, pairs=2))
     with pytest.raises(against.ComparisonFailed, match="gap: c00003 received"):
-        against.measure_rounds([quick], Side(wrong), Side(wrong), 1, choose_cores(), io.StringIO())
+        against.measure_rounds(
+            [quick], Side(wrong, "line"), Side(wrong, "line"), 1, choose_cores(), io.StringIO()
+        )
 
 
 def test_a_directory_without_the_server_is_refused(tmp_path: Path) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 import os
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from bench import machine, rounds
-from bench.load import Load
+from bench import machine, pairs, rounds
+from bench.load import Load, RequestFailed
 from bench.metrics import Run
 from bench.rounds import PlannedRun, Progress, least_disturbed, measure, plan
 from bench.servers import BY_KEY, SERVERS, Server, ServerFailed, started
@@ -78,6 +79,60 @@ def test_a_server_that_does_not_start_is_reported_with_its_errors() -> None:
     run = measure(plan([SHORT], [broken])[0], machine.choose_cores())
     assert run.failure is not None
     assert "broken on purpose" in run.failure
+
+
+IN_PAIRS = Workload(
+    "web-8-to-line",
+    "in pairs",
+    Load(8, senders=2, window=8, warm_s=0.02, seconds=0.05),
+    Participants.OURS,
+    ("web",),
+    rounds=1,
+    pairs=pairs.Traffic(Load(8, senders=2, window=8, warm_s=0.02, seconds=0.05), pairs=2),
+    beside="line",
+)
+
+
+def test_two_dialects_of_a_server_are_measured_in_pairs() -> None:
+    run = measure(PlannedRun(IN_PAIRS, BY_KEY["geventchat"], 0), machine.choose_cores())
+    found = run.metrics()
+    assert run.failure is None
+    assert found.cpu_per_delivery_us is not None
+    assert found.beside_cpu_us is not None
+    assert found.cpu_ratio is not None
+    assert 0 < found.beside_cpu_us < 1000
+    assert 0 < found.cpu_per_delivery_us < 1000
+    # Two pairs: the median of two ratios is near that of the medians.
+    assert found.cpu_ratio == pytest.approx(found.cpu_per_delivery_us / found.beside_cpu_us, rel=0.5)
+
+
+@pytest.mark.parametrize(
+    ("found", "failure", "ratio", "disturbed"),
+    [
+        (pairs.Round(3.0, 2.0, 1.4), None, 1.4, False),
+        (pairs.Round(3.0, 2.0, 1.4, disturbed=True), None, 1.4, True),
+        (pairs.TooBusy("no period"), None, None, True),
+        (RequestFailed("gap: c00003 received"), "gap: c00003 received", None, False),
+        (ServerFailed("no port"), "not started: no port", None, False),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_round_of_pairs_becomes_a_run(
+    found: pairs.Round | Exception,
+    failure: str | None,
+    ratio: float | None,
+    disturbed: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def measure_round(experiment: object, this: pairs.Side, other: pairs.Side, cores: object) -> Any:
+        assert (this.dialect, other.dialect) == ("web", "line")
+        if isinstance(found, Exception):
+            raise found
+        return {"cpu": found}
+
+    monkeypatch.setattr(pairs, "measure_round", measure_round)
+    run = measure(PlannedRun(IN_PAIRS, BY_KEY["geventchat"], 0), machine.choose_cores())
+    assert (run.failure, run.metrics().cpu_ratio, run.disturbed) == (failure, ratio, disturbed)
 
 
 def test_a_server_is_stopped_at_the_end_of_its_block() -> None:
