@@ -161,7 +161,8 @@ def _notes(results: Results) -> list[str]:
     if any((results.of(*cell).load_share or 0) > LOAD_LIMIT for cell in cells):
         notes.append(
             f"† The load generator used more than {LOAD_LIMIT:.0%} of its core, so it limits deliveries per second and "
-            "latency as much as the server does. It does not affect CPU per delivery."
+            "latency as much as the server does. CPU per delivery can be half as much again in some of its rounds, because a "
+            "server that waits joins fewer messages."
         )
     notes += [text for reason, text in _REASONS.items() if reason in _reasons(results)]
     notes += [
