@@ -7,7 +7,7 @@ import unicodedata
 from typing import get_args
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from geventchat.chat.commands import (
@@ -63,6 +63,7 @@ from geventchat.chat.events import (
 from geventchat.chat.passwords import Secret
 from geventchat.chat.text import clean
 from geventchat.dialects import DIALECTS
+from geventchat.dialects import json as json_dialect
 from tests.geventchat.model import dialects as model
 from tests.geventchat.test_dialects import EACH_DIALECT, encode, expected, read
 
@@ -190,6 +191,26 @@ def test_any_json_is_a_command_or_invalid(value):
     assert isinstance(command, (str, *COMMANDS))
     if not isinstance(value, dict) or not isinstance(value.get("type"), str):
         assert command == InvalidCommand(ParseError.NOT_JSON)
+
+
+@given(
+    head=st.sampled_from(
+        ['{"type": "chat", "message": "', '{"type":"chat","message":"', '{"type": "dm", "message": "']
+    ),
+    text=st.text(alphabet="a :,{}[]~!#", max_size=8)
+    | st.text(alphabet='ab \\"\t\x00\x7f\xa0é', min_size=1, max_size=4),
+    tail=st.sampled_from(['"}', '"} ', '", "message": "b"}', '"', "}"]),
+)
+@example(head='{"type": "chat", "message": "', text=" a ", tail='"}')
+@example(head='{"type": "chat", "message": "', text="a\x01", tail='"}')
+@example(head='{"type": "chat", "message": "', text="a\x7f", tail='"}')
+@example(head='{"type": "chat", "message": "', text="\\\\n", tail='"}')
+def test_a_plain_message_is_read_like_any_other_object(head: str, text: str, tail: str):
+    line = f"{head}{text}{tail}".encode()
+    reading = read("json", line)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_dialect, "_plain_message", lambda line: None)
+        assert reading == read("json", line)
 
 
 @given(st.text(alphabet='\\",[{a', min_size=1, max_size=12))
