@@ -11,9 +11,9 @@ import socket
 from contextlib import closing
 from functools import cache
 
-# For fewer bytes or receivers, copying is cheaper than the file, or as cheap.
+# Copying fewer bytes for each receiver, or for all of them together, is cheaper than the file, or as cheap.
 _LEAST_BYTES = 6_144
-_LEAST_RECEIVERS = 256
+_LEAST_COPIED = 2_000_000
 
 
 class SharedPages:
@@ -42,7 +42,7 @@ class SharedPages:
 
 def shared_pages(data: bytes, receivers: int) -> SharedPages | None:
     """These bytes as shared pages; None if that is not worth it for so few, or not possible."""
-    if len(data) < _LEAST_BYTES or receivers < _LEAST_RECEIVERS:
+    if len(data) < _LEAST_BYTES or len(data) * receivers < _LEAST_COPIED:
         return None
     try:
         return SharedPages(data) if _can_be_sent() else None

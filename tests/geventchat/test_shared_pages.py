@@ -15,7 +15,9 @@ from tests.geventchat.delivery_world import World, in_world
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="this system has no files in memory")
 
-LEAST = (module._LEAST_BYTES, module._LEAST_RECEIVERS)
+BYTES, COPIED = module._LEAST_BYTES, module._LEAST_COPIED
+# Enough of them for any batch that is long enough.
+RECEIVERS = -(-COPIED // BYTES)
 
 
 @pytest.fixture
@@ -52,7 +54,7 @@ def descriptors() -> int:
 
 
 def batch(letter: str) -> bytes:
-    return letter.encode() * (LEAST[0] + 1)
+    return letter.encode() * (BYTES + 1)
 
 
 def test_what_a_peer_reads_late_is_what_was_sent(pair: tuple[socket.socket, socket.socket]):
@@ -84,7 +86,13 @@ def test_a_peer_that_has_gone_is_an_error_of_its_socket(pair: tuple[socket.socke
 
 @pytest.mark.parametrize(
     ("size", "receivers", "shared"),
-    [(LEAST[0], LEAST[1], True), (LEAST[0] - 1, LEAST[1], False), (LEAST[0], LEAST[1] - 1, False)],
+    [
+        (BYTES, RECEIVERS, True),
+        (BYTES, RECEIVERS - 1, False),
+        (BYTES - 1, 2 * RECEIVERS, False),
+        (COPIED // 100, 100, True),
+        (COPIED // 100 - 1, 100, False),
+    ],
 )
 def test_only_large_batches_for_many_are_shared(size: int, receivers: int, shared: bool):
     pages = shared_pages(b"x" * size, receivers)
@@ -106,7 +114,7 @@ def test_a_system_that_refuses_them_is_sent_copies(call: str, monkeypatch: pytes
     before = descriptors()
     module._can_be_sent.cache_clear()
     monkeypatch.setattr(os, call, _fails)
-    assert shared_pages(batch("a"), LEAST[1]) is None
+    assert shared_pages(batch("a"), RECEIVERS) is None
     module._can_be_sent.cache_clear()
     assert descriptors() == before
 
@@ -126,7 +134,7 @@ def test_without_memory_or_descriptors_copies_are_sent(
     assert module._can_be_sent()
     before = descriptors()
     monkeypatch.setattr(os, call, result)
-    assert shared_pages(batch("a"), LEAST[1]) is None
+    assert shared_pages(batch("a"), RECEIVERS) is None
     assert descriptors() == before
 
 
@@ -134,7 +142,7 @@ def test_members_are_sent_the_pages_and_one_that_has_gone_costs_the_others_no_by
     monkeypatch: pytest.MonkeyPatch,
 ):
     monkeypatch.setattr(module, "_LEAST_BYTES", 1)
-    monkeypatch.setattr(module, "_LEAST_RECEIVERS", 3)
+    monkeypatch.setattr(module, "_LEAST_COPIED", 1)
 
     def body(world: World) -> None:
         talker, *members = [world.member("line") for _ in range(5)]
