@@ -74,6 +74,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place / "opt"
 
 
+# Three minutes are not enough to make an environment and install into it beside ten other tests and four busy loops.
+@pytest.mark.timeout(600)
 def test_what_the_image_contains_serves_is_healthy_and_stops_in_time(installed: Path, tmp_path: Path):
     # The settings of the image, and no path of this repository.
     variables = dict(pair.split("=", 1) for pair in words("ENV"))
