@@ -1,7 +1,8 @@
 """The tests, several times in a row and each time in another order, while busy loops compete for the processors.
 
 `python -m tests.busy` runs everything ten times beside four loops; arguments that are not its own go to pytest. The exit code
-is 0 if each round passed. The loops and the rounds are bounded in time, and end with this program however it ends.
+is 0 if each round passed. The loops and the rounds are bounded in time. Both end when this program is interrupted or
+terminated, and the loops however it ends.
 
 As a plugin of pytest, which each round loads, this module puts the tests into the order of a number.
 """
@@ -127,4 +128,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    # In the background of a shell, an interrupt would be ignored; a termination would leave pytest running.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     sys.exit(main())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import textwrap
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.busy import ROOT, busy_loops, main
-from tests.patience import until
+from tests.patience import HANG_S, killed_at_the_end, until
 
 TESTS = """
     from pathlib import Path
@@ -96,6 +97,28 @@ def test_the_loops_end_with_the_program_that_started_them() -> None:
     orphans = [int(word) for word in killed.stdout.split()]
     assert len(orphans) == 2
     assert until(lambda: not any(map(running, orphans)))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_round_ends_with_the_program_that_started_it(number: signal.Signals, tmp_path: Path) -> None:
+    slow = tmp_path / "test_slow.py"
+    began = tmp_path / "began"
+    slow.write_text(
+        "import os, time\nfrom pathlib import Path\n\n"
+        f"def test_slow():\n    Path({str(began)!r}).write_text(str(os.getpid()))\n    time.sleep({2 * HANG_S})\n"
+    )
+    command = [sys.executable, "-m", "tests.busy", "--loops", "0", str(slow), "-p", "no:cacheprovider"]
+    # As a shell starts it in the background.
+    ignored = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        program = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    finally:
+        signal.signal(signal.SIGINT, ignored)
+    with killed_at_the_end(program):
+        assert until(lambda: began.exists() and began.read_text() != "")
+        program.send_signal(number)
+        assert until(lambda: not running(int(began.read_text())))
+        assert program.wait(HANG_S) != 0
 
 
 def test_the_loops_end_when_the_time_is_up() -> None:
