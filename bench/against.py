@@ -49,7 +49,7 @@ LIMIT = 1.05
 CONFIDENCE = 0.99
 THIS_TREE = "this tree"
 LINE = "line"
-DIALECTS = (LINE, "json", "slash", "web")
+DIALECTS = BY_KEY[OURS].dialects
 """What the clients of a comparison can speak."""
 
 

@@ -92,8 +92,8 @@ def _span(seconds: float) -> str:
 
 def measure(run: PlannedRun, cores: Cores, watch: Watch | None = None) -> Run:
     """One run: start the server, load it, stop it."""
-    if run.workload.pairs is not None:
-        return _measure_pairs(run, run.workload.pairs, cores)
+    if run.workload.in_pairs is not None:
+        return _measure_pairs(run, run.workload.in_pairs, cores)
     dialects = run.workload.dialects_of(run.server)
     place = (run.workload.key, run.server.key, run.round)
     try:

@@ -36,7 +36,7 @@ class Workload:
     participants: Participants = Participants.ALL
     dialects: tuple[str, ...] = ("line",)
     rounds: int = 3
-    pairs: pairs.Traffic | None = None
+    in_pairs: pairs.Traffic | None = None
     """Measure it in pairs with the same server, whose clients speak the dialect `beside`."""
     beside: str = ""
 
@@ -66,8 +66,8 @@ class Workload:
     def expected_s(self, server: Server) -> float:
         """About how long one run takes, with the start and the end of the server."""
         load = self.load
-        if self.pairs is not None:
-            return 2 * (0.6 + self.pairs.pairs * (load.warm_s + load.seconds) + load.clients * _LOGIN_S)
+        if self.in_pairs is not None:
+            return 2 * (0.6 + self.in_pairs.pairs * (load.warm_s + load.seconds) + load.clients * _LOGIN_S)
         traffic_s = load.warm_s + load.seconds if load.senders else 0.0
         # A run waits for the messages in flight. That takes long for a server with a separate send for every delivery.
         rest_s = 0.0 if server.joins else load.senders * load.window * load.clients * _SEND_S
@@ -159,7 +159,7 @@ _WEB_IN_PAIRS = tuple(
         Participants.OURS,
         ("web",),
         rounds=5,
-        pairs=experiment,
+        in_pairs=experiment,
         beside=dialect,
     )
     for experiment, dialect in (

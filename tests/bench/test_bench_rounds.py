@@ -88,7 +88,7 @@ IN_PAIRS = Workload(
     Participants.OURS,
     ("web",),
     rounds=1,
-    pairs=pairs.Traffic(Load(8, senders=2, window=8, warm_s=0.02, seconds=0.05), pairs=2),
+    in_pairs=pairs.Traffic(Load(8, senders=2, window=8, warm_s=0.02, seconds=0.05), pairs=2),
     beside="line",
 )
 
