@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Generator, Iterator
@@ -124,6 +125,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             for other in self.assigned_work:
                 self._reschedule(other)
             return test
+
+        def _assign_work_unit(self, node: Any) -> None:
+            # What a worker cannot be told because it has ended is still noted as its own until `remove_node`.
+            with contextlib.suppress(OSError):
+                super()._assign_work_unit(node)
 
         def _reschedule(self, node: Any) -> None:
             super()._reschedule(node)

@@ -19,6 +19,41 @@ def test_it(number):
     with open("log", "a") as log:
         print(os.path.basename(__file__), os.getpid(), file=log)
 """
+CRASH = """
+import os
+
+def test_first(): pass
+def test_crash(): os._exit(3)
+def test_last(): pass
+"""
+# What one worker says is read when the other has ended. The thread that notices this end gets no further until it has been
+# dealt with.
+NOTICES_LATE = """
+
+import threading
+
+ended, replaced = threading.Event(), threading.Event()
+
+def pytest_testnodeready(node):
+    notify = node.notify_inproc
+
+    def notify_and_wait(event, **arguments):
+        if arguments.get("nodeid", "").startswith("test_b.py"):
+            ended.wait()
+        notify(event, **arguments)
+        if event == "errordown":
+            ended.set()
+            replaced.wait()
+
+    node.notify_inproc = notify_and_wait
+
+def pytest_runtest_logreport(report):
+    if report.nodeid == "test_a.py::test_first" and report.when == "teardown" and hasattr(report, "node"):
+        ended.wait()
+
+def pytest_testnodedown(node):
+    replaced.set()
+"""
 
 
 def test_the_files_that_come_first_exist() -> None:
@@ -53,9 +88,21 @@ def test_a_worker_gets_whole_files_and_the_longest_come_first(project: pytest.Py
     assert next(name for name, process in ran if process == worker) == longest
 
 
-def test_a_test_that_ends_its_worker_is_not_run_again(project: pytest.Pytester) -> None:
-    crash = "import os\n\ndef test_first(): pass\n\ndef test_crash(): os._exit(3)\n\ndef test_last(): pass\n"
-    (project.path / "test_a.py").write_text(crash)
+@pytest.fixture
+def crash(project: pytest.Pytester) -> None:
+    """Three files, one with a test that ends its worker."""
+    (project.path / "test_a.py").write_text(CRASH)
     (project.path / "test_b.py").write_text(TESTS)
     (project.path / "test_c.py").write_text(TESTS)
+
+
+@pytest.mark.usefixtures("crash")
+def test_a_test_that_ends_its_worker_is_not_run_again(project: pytest.Pytester) -> None:
+    run(project, passed=42, failed=1)
+
+
+@pytest.mark.usefixtures("crash")
+def test_a_worker_whose_end_is_noticed_late_can_be_given_more(project: pytest.Pytester) -> None:
+    with (project.path / "conftest.py").open("a") as conftest:
+        conftest.write(NOTICES_LATE)
     run(project, passed=42, failed=1)
