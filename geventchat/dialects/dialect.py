@@ -12,6 +12,7 @@ from geventchat.chat.events import Broadcast, PrivateEvent
 from geventchat.chat.passwords import Secret
 from geventchat.chat.text import clean_line, visible
 from geventchat.dialects.codec import ClientCodec
+from geventchat.dialects.framing import Unit
 from geventchat.dialects.telnet import without_telnet
 
 _NOT_UTF8 = InvalidCommand(ParseError.NOT_UTF8)
@@ -83,6 +84,13 @@ class Dialect(Protocol):
     @property
     def signatures(self) -> tuple[bytes, ...]:
         """How the first answer of such a server begins; unique to this dialect."""
+
+    @property
+    def read_texts(self) -> Callable[[Sequence[Unit]], list[str] | None] | None:
+        """Where that is quicker: reads lines of a client that has logged in together, if all of them are plain messages.
+
+        It returns what `read` returns for each. None means that they have to be read one by one.
+        """
 
     def interpreter(self) -> Interpreter:
         """An interpreter for one connection; a dialect without state is its own."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from geventchat.chat.commands import (
@@ -68,6 +68,7 @@ from geventchat.dialects.codec import (
     UnknownLine,
 )
 from geventchat.dialects.dialect import Interpreter, OtherDialect, Reading
+from geventchat.dialects.framing import Unit
 from geventchat.dialects.json_objects import (
     INVALID,
     InvalidField,
@@ -100,9 +101,11 @@ def _join(request: dict[str, Any], logged_in: bool) -> Login | OtherDialect:
     return _VERSION_2 if version == 2 and not logged_in else Login(string(request, "username"))
 
 
-# A message that JSON's own rules do not change: printable ASCII without escapes, in the order that everyone writes. It says
-# the same as the whole parser, in half the time.
-_plain_message = re.compile(rb'\{"type": ?"chat", ?"message": ?"([ !#-\[\]-~]*)"\}').fullmatch
+# The texts of messages that JSON's own rules do not change: printable ASCII without escapes, in the order that everyone
+# writes.
+_plain_messages = re.compile(
+    r'^\{"type": ?"chat", ?"message": ?"([!#-\[\]-~][ !#-\[\]-~]*)(?<! )"\}$', re.MULTILINE
+).findall
 _KICKED = notice_text(NoticeReason.KICKED) + ": "
 # A name that is reserved by default.
 _ANNOUNCER = "server"
@@ -123,8 +126,6 @@ class JsonDialect:
 
     def read(self, line: bytes, logged_in: bool) -> Reading:
         """Parse a line."""
-        if line.isascii() and (plain := _plain_message(line)):
-            return plain[1].decode().strip()
         request = parse(line)
         if not isinstance(request, dict):
             return request
@@ -138,6 +139,16 @@ class JsonDialect:
             return _join(request, logged_in) if kind == "join" else _UNKNOWN
         except InvalidField:
             return INVALID
+
+    def read_texts(self, lines: Sequence[Unit]) -> list[str] | None:
+        """The texts of these lines if all are plain messages: the parser would take three times as long for them."""
+        try:
+            together = b"\n".join(lines).decode("ascii")  # type: ignore[arg-type]
+        except (TypeError, UnicodeDecodeError):
+            return None  # Not only lines, or not only ASCII.
+        texts: list[str] = _plain_messages(together)
+        # A message of WebSocket can contain newlines.
+        return texts if len(texts) == len(lines) == together.count("\n") + 1 else None
 
     def encode(self, event: Broadcast) -> bytes:
         """The bytes of a broadcast event."""
@@ -221,10 +232,13 @@ class JsonDialect:
 
 def _chat(said: Said) -> bytes:
     # The hot path: the same bytes as the encoder makes of the object, in a third of the time, and many in less.
-    before = f'{{"type": "chat", "username": {quoted(said.name)}, "message": '
-    after = f', "timestamp": {said.time_ms // 1000}}}\n'
-    texts = f"{after}{before}".join(map(quoted, said.texts))
-    return f"{before}{texts}{after}".encode()
+    before = f'{{"type": "chat", "username": {quoted(said.name)}, "message": "'
+    after = f'", "timestamp": {said.time_ms // 1000}}}\n'
+    texts = said.texts
+    together = "".join(texts)
+    if len(quoted(together)) > len(together) + len('""'):
+        texts = tuple([quoted(text)[1:-1] for text in texts])
+    return f"{before}{f'{after}{before}'.join(texts)}{after}".encode()
 
 
 def _presence(kind: str, name: str, message: str, time_ms: int) -> bytes:

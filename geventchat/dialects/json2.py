@@ -454,6 +454,7 @@ class Json2Dialect:
     port = 12345
     idle_s = 0.0
     telnet = False
+    read_texts = None
     # A connection never begins with it.
     signatures: tuple[bytes, ...] = ()
 

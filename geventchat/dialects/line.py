@@ -179,6 +179,7 @@ class LineDialect:
     port = 4000
     idle_s = 60.0
     telnet = True
+    read_texts = None
     signatures = (b"ERR ", b"INFO ")
 
     read = TerminalReader(_parse).read

@@ -259,6 +259,7 @@ class SlashDialect:
     port = 5000
     idle_s = 0.0
     telnet = True
+    read_texts = None
     signatures = (b"[error] ", b"[join] ", b"[info] ")
 
     read = TerminalReader(_parse).read

@@ -215,9 +215,10 @@ class WebSocketFraming:
         lines = payload.split(b"\n")
         # The empty string after the last line end.
         lines.pop()
-        return b"".join(
-            [(_HEADS[size] if (size := len(line)) < len(_HEADS) else _head(size)) + line for line in lines]
-        )
+        try:
+            return b"".join([_HEADS[len(line)] + line for line in lines])
+        except IndexError:
+            return b"".join([_head(len(line)) + line for line in lines])
 
     def _new_protocol(self) -> ServerProtocol:
         # No `max_size`: the protocol would count pings between fragments, too.

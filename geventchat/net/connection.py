@@ -500,6 +500,10 @@ class Connection:
         said: list[str] = []
         room = ""
         logged_in = session.name is not None
+        read_texts = self._subscriber.encoding.dialect.read_texts
+        if logged_in and read_texts and (texts := read_texts(units)):
+            self._do(Say(texts))
+            return True
         asked = False
         for at, line in enumerate(units):
             if asked:

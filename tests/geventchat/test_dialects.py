@@ -61,6 +61,7 @@ from geventchat.chat.events import (
 )
 from geventchat.chat.passwords import Secret
 from geventchat.dialects import DIALECTS
+from geventchat.dialects.framing import TOO_LONG, FramingAnswer
 from geventchat.dialects.json_objects import MAX_DIGITS, MAX_VALUES
 from tests.geventchat.model import dialects as model
 from tests.geventchat.model.requests import Past, Refusal
@@ -597,6 +598,44 @@ def test_slash(line: bytes, logged_in: bool, command):
 )
 def test_json(line: bytes, command):
     assert read("json", line) == command
+
+
+PLAIN = b'{"type": "chat", "message": "hi, you"}'
+
+
+def test_plain_messages_of_json_are_read_together():
+    lines = [PLAIN, b'{"type":"chat","message":"~ 1 ]"}']
+    assert DIALECTS["json"].read_texts(lines) == ["hi, you", "~ 1 ]"]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        TOO_LONG,
+        FramingAnswer(b"pong"),
+        b"",
+        b'{"type": "ping"}',
+        b'{"type": "chat", "message": ""}',
+        b'{"type": "chat", "message": " hi"}',
+        b'{"type": "chat", "message": "hi "}',
+        b'{"type": "chat", "message": "a\\u200bb"}',
+        b'{"type": "chat", "message": "a\tb"}',
+        b'{"type": "chat", "message": "a\x7fb"}',
+        '{"type": "chat", "message": "é"}'.encode(),
+        b'{"type": "chat", "message": "\xff"}',
+        # One message of WebSocket, which is not JSON.
+        PLAIN + b"\n" + PLAIN,
+        b"\n" + PLAIN,
+    ],
+)
+def test_what_is_no_plain_message_is_read_alone(other: bytes):
+    for lines in ([PLAIN, other], [other, PLAIN], [other]):
+        assert DIALECTS["json"].read_texts(lines) is None
+
+
+def test_as_many_plain_messages_as_lines_are_not_enough():
+    assert DIALECTS["json"].read_texts([PLAIN + b"\n" + PLAIN, b""]) is None
+    assert DIALECTS["json"].read_texts([PLAIN + b"\n" + PLAIN, b"{}"]) is None
 
 
 @pytest.mark.parametrize("name", ["line", "slash"])

@@ -63,7 +63,6 @@ from geventchat.chat.events import (
 from geventchat.chat.passwords import Secret
 from geventchat.chat.text import clean
 from geventchat.dialects import DIALECTS
-from geventchat.dialects import json as json_dialect
 from tests.geventchat.model import dialects as model
 from tests.geventchat.test_dialects import EACH_DIALECT, encode, expected, read
 
@@ -205,12 +204,11 @@ def test_any_json_is_a_command_or_invalid(value):
 @example(head='{"type": "chat", "message": "', text="a\x01", tail='"}')
 @example(head='{"type": "chat", "message": "', text="a\x7f", tail='"}')
 @example(head='{"type": "chat", "message": "', text="\\\\n", tail='"}')
-def test_a_plain_message_is_read_like_any_other_object(head: str, text: str, tail: str):
-    line = f"{head}{text}{tail}".encode()
-    reading = read("json", line)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(json_dialect, "_plain_message", lambda line: None)
-        assert reading == read("json", line)
+def test_plain_messages_are_read_together_like_each_alone(head: str, text: str, tail: str):
+    lines = [f"{head}{text}{tail}".encode(), b'{"type":"chat","message":"a"}']
+    for together in (lines, lines[::-1], lines[:1]):
+        texts = DIALECTS["json"].read_texts(together)
+        assert texts is None or texts == [read("json", line) for line in together]
 
 
 @given(st.text(alphabet='\\",[{a', min_size=1, max_size=12))
