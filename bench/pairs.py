@@ -103,8 +103,8 @@ class Traffic(Experiment):
         disturbed: list[Costs] = []
         for number in range(self.ATTEMPTS * self.pairs):
             answers = _pair(this, other, "traffic", number)
-            if not all(answer["deliveries"] for answer in answers):
-                continue  # on a very busy machine a period can pass before anything is delivered
+            if not all(answer["deliveries"] and answer["server_cpu_s"] for answer in answers):
+                continue  # on a very busy machine a period can pass before anything is delivered, or a tick of CPU used
             ours, theirs = (answer["server_cpu_s"] / answer["deliveries"] * 1e6 for answer in answers)
             (calm if _undisturbed(answers) else disturbed).append((ours, theirs))
             if len(calm) == self.pairs:

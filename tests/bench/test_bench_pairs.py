@@ -13,10 +13,10 @@ from bench.pairs import Logins, Round, Traffic
 
 
 class Answers:
-    """A fake session: records its calls, and answers with prepared costs and disturbances."""
+    """A fake session: records its calls, and answers with prepared costs and disturbances; None: nothing was delivered."""
 
     def __init__(
-        self, name: str, log: list[str], costs: Sequence[tuple[float, float]], kb: float = 1.0
+        self, name: str, log: list[str], costs: Sequence[tuple[float | None, float]], kb: float = 1.0
     ) -> None:
         self.name = name
         self.log = log
@@ -35,9 +35,9 @@ class Answers:
             self.clients += int(count)
         cost_us, disturbance = next(self.costs)
         return {
-            "deliveries": 1_000_000 if cost_us else 0,
+            "deliveries": 0 if cost_us is None else 1_000_000,
             "logins": 1_000_000,
-            "server_cpu_s": cost_us,
+            "server_cpu_s": cost_us or 0.0,
             "disturbance": disturbance,
         }
 
@@ -80,13 +80,14 @@ def test_a_round_with_too_few_undisturbed_pairs_uses_all_and_is_marked() -> None
     assert log.count("this traffic") == 1 + most
 
 
-def test_a_pair_without_deliveries_does_not_count() -> None:
+@pytest.mark.parametrize("cost_us", [None, 0.0])
+def test_a_pair_without_deliveries_or_measurable_costs_does_not_count(cost_us: float | None) -> None:
     start = [(9.0, 0.0)] * 2
-    this = Answers("this", [], [*start, (0.0, BUSY), (3.0, CALM)])
-    other = Answers("other", [], [*start, (1.0, CALM), (1.0, CALM)])
+    this = Answers("this", [], [*start, (1.0, BUSY), (3.0, CALM)])
+    other = Answers("other", [], [*start, (cost_us, BUSY), (1.0, CALM)])
     found, _ = measured(Traffic(Load(4), pairs=1), this, other)
     assert found["cpu"].ratio == pytest.approx(3.0)
-    nothing = [*start, *[(0.0, BUSY)] * 3]
+    nothing = [*start, *[(cost_us, BUSY)] * 3]
     with pytest.raises(pairs.TooBusy, match="too busy"):
         measured(Traffic(Load(4), pairs=1), Answers("this", [], nothing), Answers("other", [], nothing))
 
