@@ -122,6 +122,15 @@ class World:
         except OSError:
             return True
 
+    def audited(self) -> list[list[str]]:
+        """Who has done what, and the target and the detail, but for process ids."""
+        done = called("admin", "audit", "--json", "--admin-socket", self.path)
+        assert done.returncode == 0, done.stderr
+        return [
+            [one["by"], one["act"], one["target"], re.sub(r"process \d+", "process", one["detail"])]
+            for one in json.loads(done.stdout)
+        ]
+
     def upgrade(self, python: str) -> None:
         before = self.pid
         done = called("admin", "upgrade", "--python", python, "--admin-socket", self.path)
@@ -301,6 +310,42 @@ def heard_by_systemd(notified: socket.socket) -> list[str]:
 def is_refused(port: int) -> bool:
     with socket.socket() as asking:
         return asking.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_the_audit_log_says_who_asked_for_an_upgrade_and_what_became_of_it(tmp_path: Path, kept: bool):
+    ends = program(tmp_path, "raise SystemExit(7)")
+    with world_of(tmp_path, *(("--data", str(tmp_path / "data")) if kept else ())) as world:
+        why = world.fail_to_upgrade(ends).removesuffix("; everything is as before")
+        expected = [
+            ["geventchat admin", "upgrade", ends, "asked for"],
+            ["geventchat admin", "upgrade failed", ends, why],
+        ]
+        assert "exit code 7" in why
+        assert world.audited() == expected
+        world.upgrade(sys.executable)
+        expected += [
+            ["geventchat admin", "upgrade", sys.executable, "asked for"],
+            ["geventchat upgrade", "upgraded", "", "process"],
+        ]
+        assert world.audited() == expected
+        before = world.pid
+        os.kill(before, signal.SIGUSR2)
+        assert until(lambda: world.is_replaced(before))
+        expected += [
+            ["SIGUSR2", "upgrade", "", "asked for"],
+            ["geventchat upgrade", "upgraded", "", "process"],
+        ]
+        assert world.audited() == expected
+
+
+def test_the_reason_in_the_audit_log_is_cut_and_can_be_kept(tmp_path: Path):
+    # Half of a surrogate pair, which no storage keeps, and a letter on another line.
+    refusing = "old.prepare(hello); old.refuse('\\ud800\\nx' + 9_000 * 'y'); time.sleep(99)"
+    code = FAKE.format(root=ROOT, hello={"data": str(tmp_path / "data"), "database": len(MIGRATIONS)})
+    with world_of(tmp_path, "--data", str(tmp_path / "data")) as world:
+        world.fail_to_upgrade(program(tmp_path, code + refusing, "-S"))
+        assert world.audited()[-1][-1] == "\ufffd\ufffdx" + 297 * "y"
 
 
 # --- Upgrades that fail ----------------------------------------------------------------------------------------------
