@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import re
@@ -14,12 +15,13 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event, Thread
 from types import SimpleNamespace
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 
@@ -166,12 +168,14 @@ def has_ended(pid: int) -> bool:
 
 
 @contextmanager
-def world_of(folder: Path, *words: str, code: str = START, **more: str) -> Iterator[World]:
+def world_of(
+    folder: Path, *words: str, code: str = START, passed: Sequence[int] = (), **more: str
+) -> Iterator[World]:
     admin = ("--admin-socket", str(folder / "admin"))
     # The pipes of the first process are also those of the others; standard error is not read.
     log = (folder / "log").open("w")
     options = ("0", "--host", "127.0.0.1", "--idle-timeout", "0", *admin, *words)
-    with log, running(*options, program=("-c", code), stderr=log, env=more) as server:
+    with log, running(*options, program=("-c", code), stderr=log, env=more, pass_fds=passed) as server:
         world = World(server, folder / "admin")
         try:
             yield world
@@ -305,6 +309,67 @@ def heard_by_systemd(notified: socket.socket) -> list[str]:
     while select.select([notified], [], [], 0)[0]:
         lines += notified.recv(1000).decode().splitlines()
     return lines
+
+
+# A server to which systemd passes sockets, from the descriptor 3 on.
+ACTIVATED = """
+import os
+for to, number in enumerate({numbers}, 3):
+    os.dup2(number, to)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="{count}", LISTEN_FDNAMES="{names}")
+{start}
+"""
+
+
+@contextmanager
+def activated(folder: Path, sockets: Mapping[str, socket.socket], *words: str) -> Iterator[World]:
+    # None of them among the descriptors that they get.
+    numbers = [fcntl.fcntl(one.fileno(), fcntl.F_DUPFD_CLOEXEC, 100) for one in sockets.values()]
+    code = ACTIVATED.format(numbers=numbers, count=len(numbers), names=":".join(sockets), start=START)
+    try:
+        with world_of(folder, *words, code=code, passed=numbers) as world:
+            yield world
+    finally:
+        for number in numbers:
+            os.close(number)
+
+
+def test_the_sockets_that_systemd_has_passed_go_on_from_one_program_to_the_next(tmp_path: Path):
+    pytest.importorskip("websockets")
+    path = tmp_path / "chat"
+    with (
+        socket.create_server(("127.0.0.1", 0)) as slash,
+        socket.create_server(("127.0.0.1", 0)) as web,
+        socket.socket(socket.AF_UNIX) as local,
+    ):
+        local.bind(str(path))
+        local.listen()
+        sockets = {"slash": slash, "web": web, "line+unix": local}
+        # The address for `slash` is replaced, and the one for `line` is the server's own.
+        with activated(tmp_path, sockets, "--listen", "slash://127.0.0.1:1") as world:
+            listening = world.ask("status")["done"]["listening"]
+            assert [one.partition("://")[0] for one in listening] == ["line", *sockets]
+            assert world.ports["slash"] == slash.getsockname()[1]
+            ann, ben = world.connect(name="ann"), world.connect("slash")
+            assert ben.ask("ben").startswith("[join] ben")
+            for number in range(2):
+                world.upgrade(sys.executable)
+                assert world.ask("status")["done"]["listening"] == listening
+                ann.send(f"MSG {number}\n")
+                while ben.hear() != f"ann: {number}":
+                    pass
+                assert world.connect("slash").ask(f"new{number}").startswith(f"[join] new{number}")
+                assert world.connect(name=f"own{number}").ask("PING") == "PONG"
+                with urlopen(f"http://127.0.0.1:{world.ports['web']}/", timeout=HANG_S) as page:
+                    assert page.status == 200
+                with socket.socket(socket.AF_UNIX) as client:
+                    client.settimeout(HANG_S)
+                    client.connect(str(path))
+                    client.sendall(b"PING\n")
+                    assert client.recv(100) == b"ERR must-login-first\n"
+        # They stay open for the next server, and so does the file of the Unix socket.
+        assert not is_refused(slash.getsockname()[1])
+        assert path.is_socket()
 
 
 def is_refused(port: int) -> bool:
