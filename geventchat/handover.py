@@ -34,7 +34,8 @@ from typing import Any
 
 from geventchat.clock import Clock
 
-# The version of the state: increase it with every change to any part.
+# The version of the state: increase it with every change to any part. A test fails when the keys of the state, or how they are
+# nested, change without it.
 STATE_VERSION = 4
 VARIABLE = "CHAT_UPGRADE_SOCKET"
 
