@@ -28,12 +28,13 @@ from geventchat.chat.message_keys import MessageKeys
 from geventchat.chat.names import Name
 from geventchat.chat.ownership import Owners
 from geventchat.chat.presence import Presence
-from geventchat.chat.records import Act, Restriction, RestrictionKind
+from geventchat.chat.records import Act, Restriction, RestrictionKind, RoomRecord
 from geventchat.chat.replay import Replay
 from geventchat.chat.room_list import Rooms
 from geventchat.chat.rooms import Room
 from geventchat.chat.sessions import Session
 from geventchat.chat.states import BadState, pack, unpack
+from geventchat.clock import SystemClock
 from geventchat.dialects.framing import LineFraming
 from geventchat.dialects.telnet import TelnetFraming
 from geventchat.dialects.websocket import WebSocketFraming
@@ -695,6 +696,24 @@ def test_what_only_the_memory_has_moves(world: World):
     assert [kept.message.text for kept in world.server.storage.mailbox("bob", 0, 9)] == ["later"]
     assert next(iter(chat.sessions)).ignores("bob")
     assert chat._look_alikes.resembles(Name("аlice", "аlice"))
+
+
+def test_the_audit_log_in_memory_goes_on_within_its_bounds():
+    def audit(storage: MemoryStorage, number: int, room: str) -> None:
+        storage.audit(Act(number, "alice", "kick", room, "bob"))
+
+    limits = Limits(room_acts=6)
+    old, new = MemoryStorage(limits, SystemClock()), MemoryStorage(limits, SystemClock())
+    for number, room in enumerate(("", "ops", "dev", "ops", "ops", "ops", "")):
+        audit(old, number, room)
+    # Its acts make way first.
+    old.forget(RoomRecord("ops", "ops"))
+    new.take_state(through_json(old.to_state()))
+    for number in range(7, 20):
+        assert new.acts(99) == old.acts(99)
+        for storage in (old, new):
+            audit(storage, number, "dev" if number % 2 else "tea")
+    assert [act.time_ms for act in new.acts(99)] == [0, 6, 14, 15, 16, 17, 18, 19]
 
 
 def _ban(who: str) -> Any:
