@@ -32,6 +32,7 @@ from geventchat.admin.acts import Acts
 from geventchat.admin.listener import AdminSocket, CannotOpenSocket
 from geventchat.admin.protocol import Answer, error, socket_path
 from geventchat.chat.storage import StorageUnavailable
+from geventchat.chat.text import clean
 from geventchat.clock import Clock, SystemClock
 from geventchat.handover import Buffers, HandoverFailed, Predecessor, Successor
 from geventchat.log import LineWriter, LogEvent, LogWriter
@@ -51,6 +52,10 @@ _MOMENT_S = 10.0
 _LOOK_S = 0.005
 # How long clients that cannot be handed over can take to close their side.
 _LEAVE_S = 1.0
+# The author, in the audit log, of what the program that has taken over notes about that. No client can have this name.
+_NEW_PROGRAM = "geventchat upgrade"
+# How much of the reason for which an upgrade has failed is in the audit log, which keeps it for ever.
+_WHY_CHARACTERS = 300
 # How often the server tells systemd that it is alive, and looks for orphans.
 _TEND_S = 5.0
 # The second of these signals ends the process at once.
@@ -180,8 +185,8 @@ class Process:
         """Reload. Settings that are being read already can have changed since, and are read once more then."""
         if self._reloading:
             self._outdated = True
-        else:
-            self.reload()
+        elif "done" in self.reload():
+            self._server.context.chat.audit("SIGHUP", "reload", "")
 
     def reload(self) -> Answer:
         """Read the settings again and let them count; the answer names what has changed. If one is wrong, nothing changes."""
@@ -270,6 +275,7 @@ class Process:
             gc.freeze()
             predecessor.serving()
         self._log(LogEvent.UPGRADED, pid=os.getpid(), clients=server.clients)
+        server.context.chat.audit(_NEW_PROGRAM, "upgraded", "", f"process {os.getpid()}")
 
     def upgrade(
         self, python: str, by: str, at_once: Callable[[Answer], object] = lambda answer: None
@@ -286,13 +292,15 @@ class Process:
             return error("busy", "the server is being upgraded, reloaded, backed up or stopped already")
         self._upgrading = True
         successor = None
+        chat = self._server.context.chat
         try:
+            # Now, because the program that is started can do anything. What becomes of it is another entry.
+            chat.audit(by, "upgrade", python, "asked for")
             reloads = self._reloads
             successor = Successor(python or sys.executable, self._words, gevent.sleep, self._clock)
             self._log(LogEvent.UPGRADING, pid=successor.pid, python=python or sys.executable)
             self._check(successor.hello())
-            self._server.context.chat.audit(by, "upgrade", python)
-            successor.prepare(self._server.context.chat.ahead())
+            successor.prepare(chat.ahead())
             self._wait_for_moment()
             if self._reloads != reloads:
                 raise HandoverFailed("the settings have been read again meanwhile; try again")
@@ -301,7 +309,9 @@ class Process:
         except Exception as failed:
             if not isinstance(failed, HandoverFailed | StorageUnavailable):
                 self._log(LogEvent.FAULT, error="".join(traceback.format_exception(failed)).rstrip())
-            return self._failed_to_upgrade(str(failed) or type(failed).__name__)
+            why = str(failed) or type(failed).__name__
+            chat.audit(by, "upgrade failed", python, clean(why)[:_WHY_CHARACTERS])
+            return self._failed_to_upgrade(why)
         finally:
             self._upgrading = False
             if successor is not None and self._successor is None:

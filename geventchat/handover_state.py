@@ -21,13 +21,13 @@ from typing import Any, Protocol, TypeVar
 
 import gevent
 
-from geventchat.chat.events import NoticeReason
 from geventchat.chat.history import RoomLog
 from geventchat.chat.sessions import NoListener, Session
 from geventchat.chat.states import BadState, State
 from geventchat.chat.storage import Storage
 from geventchat.handover import HandedOver, Part
 from geventchat.net.acceptor import Connections
+from geventchat.net.admission import Refusal
 from geventchat.net.connection import Connection, ServerContext, chat_service_of
 from geventchat.net.delivery import Buffer
 from geventchat.net.listener import Listener
@@ -177,7 +177,7 @@ class ServerState:
         counts, counted = context.counts, state["counts"]
         counts.accepted, counts.received_bytes = counted["accepted"], counted["received_bytes"]
         context.delivery.sent_bytes = counted["sent_bytes"]
-        counts.refused.update({NoticeReason[name]: count for name, count in counted["refused"].items()})
+        counts.refused.update({Refusal[name]: count for name, count in counted["refused"].items()})
         counts.closed.update({CloseReason[name]: count for name, count in counted["closed"].items()})
         context.admission.take_state(state["admission"])
         self.storage.take_state(state["storage"])

@@ -102,7 +102,10 @@ class LogEvent(Enum):
 
 
 class Log(Protocol):
-    """Records an event and returns at once. A method `enabled(event)`, if it has one, says whether it wants the event."""
+    """Records an event and returns at once.
+
+    A method `enabled(event)`, if it has one, says whether it wants the event; an attribute `lost`, how many it has dropped.
+    """
 
     def __call__(self, event: LogEvent, /, **fields: object) -> None:
         """Record an event."""
@@ -168,6 +171,8 @@ class AddressLog:
         self._enabled: Callable[[LogEvent], bool] = getattr(log, "enabled", lambda event: True)
         self._monotonic = clock.monotonic
         self._rate = Rate(0, 0)
+        # How many events of addresses were dropped, in all.
+        self.suppressed = 0
         # How many lines an address must have regained before its events are logged again.
         self._regained = 0.0
         self.change(per_s, burst)
@@ -197,9 +202,15 @@ class AddressLog:
             lines = self._addresses.get(origin) or self._remember(origin, now)
             if lines.dropped or not lines.take(1, now):
                 lines.dropped += 1
+                self.suppressed += 1
                 self._silent[origin] = lines
                 return
         self._log(event, **fields)
+
+    @property
+    def lost(self) -> int:
+        """How many events the log itself has dropped, in all."""
+        return int(getattr(self._log, "lost", 0))
 
     def close(self) -> None:
         """Report everything that was dropped and has not been reported."""
@@ -246,6 +257,8 @@ class LineWriter(Worker[_Item]):
         # The items that the thread has taken and not formatted yet, and the formatted text that is not written yet.
         self._items: list[_Item] = []
         self._rest = memoryview(b"")
+        # How many items were dropped, in all, and since that was last written.
+        self.lost = 0
         self._lost = 0
         self._lost_lock = threading.Lock()
         self._thread.start()
@@ -253,6 +266,7 @@ class LineWriter(Worker[_Item]):
     def put(self, item: _Item) -> None:
         """Queue an item. Call this from one thread only."""
         if len(self._queue) >= _MOST_QUEUED or not self._append(item):
+            self.lost += 1
             with self._lost_lock:
                 self._lost += 1
             return

@@ -284,9 +284,10 @@ class Server:
         self._address_log = log
         self._stopping = False
         try:
-            self._services = services = self._make_services(context)
             if handed is not None:
+                # First, because each address needs its service.
                 self._sockets += handed.inherited
+            self._services = services = self._make_services(context)
             for listen, opened in self._addresses_to_serve():
                 certificate = self._certificate_of(listen)
                 acceptor = Acceptor(

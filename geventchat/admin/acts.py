@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 import gevent
 
-from geventchat.admin.protocol import ROWS_AT_ONCE, Answer, Request, error
+from geventchat.admin.protocol import AUDITED, ROWS_AT_ONCE, Answer, Request, error
 from geventchat.chat.commands import (
     Impose,
     Kick,
@@ -32,7 +32,7 @@ from geventchat.chat.commands import (
 from geventchat.chat.events import Rejected, Rejection
 from geventchat.chat.names import InvalidName, Name, key_of, parse_name, parse_room_name
 from geventchat.chat.passwords import HasherFull, HashingFailed, WeakPassword, prepare
-from geventchat.chat.records import Restriction
+from geventchat.chat.records import Act, Restriction
 from geventchat.chat.rooms import Room
 from geventchat.chat.storage import CannotBackUp, Storage, StorageUnavailable
 from geventchat.chat.text import clean
@@ -41,7 +41,7 @@ from geventchat.dialects.words import error_word
 from geventchat.log import LEVELS, Log, LogEvent
 from geventchat.net.connection import Connection
 from geventchat.rate import Rate, TokenBucket
-from geventchat.server import Server
+from geventchat.server import Server, in_thread
 from geventchat.settings import Listen
 
 # The author of these acts in the audit log. No client can have this name.
@@ -49,6 +49,8 @@ ACTOR = Name("geventchat admin", "")
 # Announcements do not wait for slow readers: too many would disconnect them.
 ANNOUNCEMENTS_PER_S = 1.0
 BURST_ANNOUNCEMENTS = 10
+# An announcement, or a path, can be nearly as long as a request, and JSON writes a letter of two bytes with six.
+_AUDITED_AT_ONCE = 10
 # How long a command waits for slow recipients, and how often a long act reports progress.
 _PATIENCE_S = 10.0
 _PROGRESS_S = 2.0
@@ -113,6 +115,7 @@ class Acts:
             "ban": self._ban,
             "unban": self._unban,
             "bans": self._bans,
+            "audit": self._audit,
             "grant": self._grant,
             "password": self._password,
             "reload": self._reload,
@@ -187,6 +190,11 @@ class Acts:
     def _bans(self, request: Request) -> Iterator[Answer]:
         room = self._find_room(request)
         yield from _rows(map(_restriction, self._server.context.chat.bans_of(room)))
+
+    def _audit(self, request: Request) -> Iterator[Answer]:
+        # The storage can have to wait for the disk.
+        latest = in_thread(partial(self._server.storage.acts, request.get("limit", AUDITED)))
+        yield from _rows(map(_audited, latest), _AUDITED_AT_ONCE)
 
     # --- Acts on people ----------------------------------------------------------------------------------------------
 
@@ -338,7 +346,7 @@ class Acts:
 # Fields of a request that the server does not log.
 _UNLOGGED = frozenset({"v", "act", "password"})
 # Acts that change nothing.
-_QUESTIONS = frozenset({"status", "who", "rooms", "bans"})
+_QUESTIONS = frozenset({"status", "who", "rooms", "bans", "audit"})
 
 
 def _is_question(request: Request) -> bool:
@@ -358,9 +366,9 @@ def _done(**fields: Any) -> Answer:
     return {"done": fields}
 
 
-def _rows(rows: Iterator[dict[str, Any]]) -> Iterator[Answer]:
+def _rows(rows: Iterator[dict[str, Any]], at_once: int | None = None) -> Iterator[Answer]:
     count = 0
-    while some := list(islice(rows, ROWS_AT_ONCE)):
+    while some := list(islice(rows, at_once or ROWS_AT_ONCE)):
         count += len(some)
         yield {"rows": some}
     yield _done(rows=count)
@@ -384,18 +392,30 @@ def _room(room: Room) -> dict[str, Any]:
 
 
 def _restriction(record: Restriction) -> dict[str, Any]:
-    until = None
-    if record.until_ms is not None:
-        until = datetime.fromtimestamp(record.until_ms / 1000, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     return {
         "who": record.shown,
         "name": record.name or None,
         "account": record.account or None,
         "network": record.network or None,
-        "until": until,
+        "until": None if record.until_ms is None else _time(record.until_ms),
         "reason": record.reason,
         "by": record.by,
     }
+
+
+def _audited(act: Act) -> dict[str, Any]:
+    return {
+        "time": _time(act.time_ms),
+        "by": act.by,
+        "act": act.action,
+        "room": act.room or None,
+        "target": act.target,
+        "detail": act.detail,
+    }
+
+
+def _time(milliseconds: int) -> str:
+    return datetime.fromtimestamp(milliseconds / 1000, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _reason(request: Request) -> str:

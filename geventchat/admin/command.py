@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from geventchat.admin.protocol import (
+    AUDITED,
     MOST_ANSWER_BYTES,
+    MOST_AUDITED,
     ROLES,
     Answer,
     BadRequest,
@@ -68,7 +70,8 @@ def main(words: Sequence[str]) -> int:
     rows: list[dict[str, Any]] = []
     try:
         asked = arguments.request(arguments)
-        request = {key: value for key, value in asked.items() if value not in (None, "", False)}
+        # A number is one also if it is 0.
+        request = {key: value for key, value in asked.items() if value or type(value) is int}
         for answer in _ask(path, {"act": arguments.act, **request}):
             rows += answer.get("rows", ())
             if "error" in answer:
@@ -157,6 +160,20 @@ def _parser() -> Parser:
         request=lambda given: {"who": given.who, "room": given.room},
     )
     act("bans", "list the bans", room, request=lambda given: {"room": given.room})
+    act(
+        "audit",
+        "list the latest acts of the audit log, the last one at the end",
+        (
+            ("limit",),
+            {
+                "metavar": "N",
+                "nargs": "?",
+                "type": int,
+                "help": f"how many, at most {MOST_AUDITED:,}; without it, {AUDITED}",
+            },
+        ),
+        request=lambda given: {"limit": given.limit},
+    )
     act(
         "grant",
         "give someone a role",
@@ -293,7 +310,7 @@ def _refused(arguments: argparse.Namespace, error: object) -> int:
 
 
 def _show(arguments: argparse.Namespace, done: dict[str, Any], rows: list[dict[str, Any]]) -> int:
-    is_list = arguments.act in ("who", "rooms", "bans")
+    is_list = arguments.act in ("who", "rooms", "bans", "audit")
     if arguments.json:
         return show(json.dumps(rows if is_list else done, indent=2) + "\n")
     if is_list:

@@ -25,6 +25,9 @@ MOST_REQUEST_BYTES = 16_384
 MOST_ANSWER_BYTES = 1_048_576
 # Names, topics and reasons are short, so this many rows fit into a line.
 ROWS_AT_ONCE = 100
+# The acts of the audit log in one answer, if the request does not say how many, and at most.
+AUDITED = 50
+MOST_AUDITED = 1_000
 # More digits than any number has.
 _MOST_INTEGER = 2**53
 # The longest path in a `sockaddr_un`.
@@ -49,6 +52,9 @@ class Field:
     kind: type
     required: bool = False
     words: tuple[str, ...] = ()
+    # Of a number.
+    least: int = 0
+    most: int = _MOST_INTEGER
 
 
 _WHO = Field(str, required=True)
@@ -64,6 +70,7 @@ ACTS: dict[str, dict[str, Field]] = {
     "ban": {"who": _WHO, "room": _TEXT, "seconds": Field(int), "reason": _TEXT},
     "unban": {"who": _WHO, "room": _TEXT},
     "bans": {"room": _TEXT},
+    "audit": {"limit": Field(int, least=1, most=MOST_AUDITED)},
     "grant": {
         "who": _WHO,
         "role": Field(str, required=True, words=ROLES),
@@ -119,8 +126,10 @@ def _check(where: str, key: str, value: object, fields: Mapping[str, Field]) -> 
             or {str: "a text", int: "a whole number", bool: "true or false"}[field.kind]
         )
         raise BadRequest("invalid", f"{where}{key} is {value!r:.40}, not {wanted}")
-    if isinstance(value, int) and not 0 <= value <= _MOST_INTEGER:
-        raise BadRequest("invalid", f"{where}{key} is {value!r:.40}, out of range")
+    if isinstance(value, int) and not field.least <= value <= field.most:
+        raise BadRequest(
+            "invalid", f"{where}{key} is {value!r:.40}, out of range {field.least} to {field.most}"
+        )
     if isinstance(value, str):
         try:
             value.encode()

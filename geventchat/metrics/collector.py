@@ -15,9 +15,10 @@ from typing import Protocol
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
-from geventchat.chat.events import NoticeReason, Rejection
+from geventchat.chat.events import Rejection
 from geventchat.chat.storage import Storage
 from geventchat.dialects.words import error_word
+from geventchat.net.admission import Refusal
 from geventchat.net.connection import Connection, ServerContext
 from geventchat.net.loop_delay import BOUNDS_S, LoopDelay
 from geventchat.net.waiter import CloseReason
@@ -37,7 +38,6 @@ LOGIN_FAILURES = tuple(
         )
     )
 )
-REFUSALS = (NoticeReason.SERVER_FULL, NoticeReason.ADDRESS_FULL, NoticeReason.BANNED)
 
 
 class Watched(Protocol):
@@ -94,6 +94,7 @@ class ServerCollector:
         yield from self._of_connections()
         yield from self._of_chat()
         yield from self._of_storage()
+        yield from self._of_log()
         yield self._loop_delay()
 
     def _of_connections(self) -> Iterator[Metric]:
@@ -123,9 +124,11 @@ class ServerCollector:
         )
         yield _counter("accepted", "Connections that were accepted, refused ones included.", counts.accepted)
         refused = CounterMetricFamily(
-            "geventchat_refused", "Connections that were refused.", labels=["reason"]
+            "geventchat_refused",
+            "Connections that were refused, by the reason in the log.",
+            labels=["reason"],
         )
-        for refusal in REFUSALS:
+        for refusal in Refusal:
             refused.add_metric([refusal.value], counts.refused[refusal])
         yield refused
         closed = CounterMetricFamily(
@@ -172,6 +175,13 @@ class ServerCollector:
         yield _gauge("storage_lag_seconds", "How long the present write has taken.", storage.lag_s)
         yield _gauge("storage_stopped", "1 while nothing can be written.", storage.is_stopped)
         yield _counter("storage_lost_messages", "Messages that were not kept.", storage.lost_messages)
+
+    def _of_log(self) -> Iterator[Metric]:
+        log = self._server.context.log
+        yield _counter("log_lost", "Events that did not fit into the log's queue.", log.lost)
+        yield _counter(
+            "log_suppressed", "Events of addresses beyond their limit on log lines.", log.suppressed
+        )
 
     def _loop_delay(self) -> Metric:
         total = 0

@@ -21,7 +21,7 @@ from gevent.event import Event
 
 from geventchat.chat.events import NoticeReason
 from geventchat.log import LogEvent
-from geventchat.net.admission import origin_of
+from geventchat.net.admission import Refusal
 from geventchat.net.connection import Connection, ServerContext
 from geventchat.net.opening import Opening, ProxiedOpening
 from geventchat.net.service import Accepted, OpenConnection, ServedConnection, Service
@@ -95,7 +95,9 @@ class Acceptor:
                 sock.close()
                 return
             gevent.spawn_raw(self._add(sock, Accepted(sock, host, number, None, self.connections.closed)).run)
-        elif self.is_proxy(host):
+            return
+        self.context.counts.accepted += 1
+        if self.is_proxy(host):
             self._read_proxy_header(sock, host, number)
         else:
             self._admit(sock, host, number)
@@ -108,8 +110,7 @@ class Acceptor:
     def _read_proxy_header(self, sock: socket.socket, proxy: str, number: int) -> None:
         if self._is_full():
             # They have no slots yet, but descriptors.
-            full = NoticeReason.SERVER_FULL.value
-            self.context.log.of_address(proxy, LogEvent.REFUSED, conn=number, address=proxy, reason=full)
+            self.context.note_refusal(number, proxy, Refusal.SERVER_FULL)
             sock.close()
             return
 
@@ -127,7 +128,6 @@ class Acceptor:
 
     def _admit(self, sock: socket.socket, host: str, number: int) -> None:
         context = self.context
-        context.counts.accepted += 1
         banned = context.chat.is_banned_address(host)
         entered = NoticeReason.BANNED if banned else context.admission.enter(host)
         if isinstance(entered, NoticeReason):
@@ -145,10 +145,7 @@ class Acceptor:
 
     def _refuse(self, sock: socket.socket, host: str, number: int, reason: NoticeReason) -> None:
         context = self.context
-        context.counts.refused[reason] += 1
-        context.log.of_address(
-            origin_of(host), LogEvent.REFUSED, conn=number, address=host, reason=reason.value
-        )
+        context.note_refusal(number, host, Refusal(reason.value))
         if not context.admission.reserve_linger():
             sock.close()
             return

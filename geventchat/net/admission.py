@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 import resource
 from dataclasses import replace
+from enum import Enum
 from typing import Any
 
 from gevent.hub import Hub
@@ -30,6 +31,15 @@ from geventchat.settings import Limits
 _RESERVED_DESCRIPTORS = 64
 # Departed addresses that are checked for expiry with each new connection.
 _SWEEP = 2
+
+
+class Refusal(Enum):
+    """Why a client is refused, by the reason in the log."""
+
+    SERVER_FULL = NoticeReason.SERVER_FULL.value
+    ADDRESS_FULL = NoticeReason.ADDRESS_FULL.value
+    BANNED = NoticeReason.BANNED.value
+    PROXY_HEADER = "proxy_header"
 
 
 def origin_of(host: str) -> str:

@@ -44,7 +44,7 @@ from geventchat.dialects.dialect import OtherDialect, Reading, Request, TextInRo
 from geventchat.dialects.framing import TOO_LONG, ByNewlines, End, Framing, FramingAnswer, Unit
 from geventchat.exhaustive import assert_never
 from geventchat.log import AddressLog, LogEvent
-from geventchat.net.admission import Admission, origin_of
+from geventchat.net.admission import Admission, Refusal, origin_of
 from geventchat.net.costs import Costs
 from geventchat.net.delivery import Buffer, Delivery, Encoding, Subscriber
 from geventchat.net.service import Accepted, Service
@@ -95,7 +95,7 @@ class Counts:
 
     accepted: int = 0
     received_bytes: int = 0
-    refused: Counter[NoticeReason] = field(default_factory=Counter)
+    refused: Counter[Refusal] = field(default_factory=Counter)
     closed: Counter[CloseReason] = field(default_factory=Counter)
 
 
@@ -124,6 +124,13 @@ class ServerContext:
     byte_rate: Rate
     log: AddressLog
     counts: Counts
+
+    def note_refusal(self, number: int, host: str, reason: Refusal, **fields: str) -> None:
+        """Count and log that the client with this number and address is refused."""
+        self.counts.refused[reason] += 1
+        self.log.of_address(
+            origin_of(host), LogEvent.REFUSED, conn=number, address=host, reason=reason.value, **fields
+        )
 
     def costs(self, accepted: Accepted) -> Costs:
         """The rates of a client."""

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from geventchat.chat.events import NoticeReason
 from geventchat.log import LogEvent
-from geventchat.net.admission import origin_of
+from geventchat.net.admission import Refusal, origin_of
 from geventchat.net.proxy_header import HeaderReader, InvalidHeader
 from geventchat.net.service import Accepted, OpenConnection
 from geventchat.net.tls import (
@@ -174,9 +174,7 @@ class ProxiedOpening(_Early):
 
     def _refuse(self, error: str) -> None:
         if error:
-            self._log(
-                LogEvent.REFUSED, conn=self.number, address=self._host, reason="proxy_header", error=error
-            )
+            self._context.note_refusal(self.number, self._host, Refusal.PROXY_HEADER, error=error)
         self._release()
 
 

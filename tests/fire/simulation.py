@@ -133,7 +133,7 @@ class Simulation(VirtualTime):
         self._reading: dict[int, SimulatedClient] = {}
         self.open_clients: set[SimulatedClient] = set()
         self.logged: Counter[str] = Counter()
-        """How often each event was logged; a disconnect is counted by its reason as well."""
+        """How often each event was logged; a disconnect is counted by its reason as well, and a refusal as `refused REASON`."""
         self.faults: list[str] = []
         # In this process, so that nothing happens outside it.
         hasher = hasher or Hasher(Cost(4, 1, 1), derive=derive_here)
@@ -200,6 +200,8 @@ class Simulation(VirtualTime):
         self.logged[event.value] += 1
         if event is LogEvent.DISCONNECTED:
             self.logged[str(fields["reason"])] += 1
+        if event is LogEvent.REFUSED:
+            self.logged[f"refused {fields['reason']}"] += 1
         if event is LogEvent.FAULT:
             self.faults.append(str(fields["error"]))
 

@@ -26,7 +26,8 @@ from geventchat.admin import listener as listening
 from geventchat.admin.acts import BURST_ANNOUNCEMENTS, Acts
 from geventchat.admin.command import main
 from geventchat.admin.listener import MOST_PEERS, AdminSocket, CannotOpenSocket
-from geventchat.admin.protocol import ACTS, BadRequest, encode, read_request
+from geventchat.admin.protocol import ACTS, MOST_ANSWER_BYTES, BadRequest, encode, read_request
+from geventchat.chat.storage import StorageUnavailable
 from geventchat.clock import SystemClock
 from geventchat.log import LogEvent
 from geventchat.services.passwords import Cost, Hasher, derive_here
@@ -277,6 +278,7 @@ def test_questions_list_everything_in_pieces_and_are_not_audited(world: World):
     assert world.audited() == []
 
 
+QUESTIONS = ("status", "who", "rooms", "bans", "audit")
 # Each act that changes something, in an order in which all of them succeed.
 CHANGES: list[tuple[str, dict[str, Any]]] = [
     ("announce", {"text": "tea"}),
@@ -305,11 +307,11 @@ def test_every_act_that_changes_something_is_in_both_logs_and_no_question_is(
         assert "code" not in answer, (act, answer)
         assert (len(world.audited()), len(world.logged)) == (done, done), act
         assert world.logged[-1][1]["act"] == act
-    for act in ("status", "who", "rooms", "bans", "log-level"):
+    for act in (*QUESTIONS, "log-level"):
         assert "code" not in world.do(act)
     assert (len(world.audited()), len(world.logged)) == (len(CHANGES), len(CHANGES))
     # An upgrade ends the process: tests/geventchat/test_upgrade.py.
-    assert {act for act, _ in CHANGES} == {*ACTS} - {"status", "who", "rooms", "bans", "upgrade"}
+    assert {act for act, _ in CHANGES} == {*ACTS} - {*QUESTIONS, "upgrade"}
 
 
 def test_a_backup_is_finished_and_audited_when_whoever_asked_for_it_has_gone(
@@ -327,6 +329,54 @@ def test_a_backup_is_finished_and_audited_when_whoever_asked_for_it_has_gone(
         while world.controls.backing_up:
             gevent.sleep(0.001)
     assert world.audited() == [("geventchat admin", "backup", "/copy", "")]
+
+
+def test_the_audit_log_is_listed_with_the_latest_act_at_the_end(world: World):
+    alice, bob = world.person("alice"), world.person("bob")
+    assert world.ask(alice, "JOIN dev") == "OK"
+    assert [world.ask(bob, "JOIN dev"), world.hear(bob)] == ["INFO alice left", "OK"]
+    assert world.ask(alice, "KICK bob too loud") == "OK"
+    world.do("ban", who="name:eve")
+    rows = world.do("audit")["rows"]
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", row.pop("time")) for row in rows)
+    assert rows == [
+        {"by": "alice", "act": "kick", "room": "dev", "target": "bob", "detail": "too loud"},
+        {"by": "geventchat admin", "act": "ban", "room": None, "target": "name:eve", "detail": ""},
+    ]
+    for number in range(60):
+        world.server.context.chat.audit("a test", "count", str(number))
+    for asked, listed in (({}, 50), ({"limit": 1}, 1), ({"limit": 1_000}, 62)):
+        rows = world.do("audit", **asked)["rows"]
+        assert (len(rows), rows[-1]["target"]) == (listed, "59"), asked
+
+
+def test_a_line_of_the_audit_log_is_no_longer_than_a_line_of_an_answer_can_be(world: World):
+    # The longest that fits into a request.
+    for _ in range(25):
+        world.server.context.chat.audit("a test", "announce", "", "\u00e9" * 8_000)
+    request = read_request(encode({"act": "audit"}))
+    lines = [encode(answer) for answer in world.acts.carry_out(request, "a test", list)]
+    assert sum(line.count(b'"announce"') for line in lines) == 25
+    assert 300_000 < max(map(len, lines)) < MOST_ANSWER_BYTES
+
+
+def test_others_go_on_while_the_audit_log_is_read(world: World, monkeypatch: pytest.MonkeyPatch):
+    go_on = threading.Event()
+    monkeypatch.setattr(type(world.server.storage), "acts", lambda storage, limit: go_on.wait(HANG_S) and [])
+    asked = gevent.spawn(world.do, "audit")
+    alice = world.person("alice")
+    assert world.ask(alice, "PING") == "PONG"
+    assert not asked.ready()
+    go_on.set()
+    assert asked.get(timeout=HANG_S) == {"rows": []}
+
+
+def test_an_audit_log_that_cannot_be_read_is_an_answer(world: World, monkeypatch: pytest.MonkeyPatch):
+    def unavailable(storage: Any, limit: int) -> None:
+        raise StorageUnavailable("the storage is closed")
+
+    monkeypatch.setattr(type(world.server.storage), "acts", unavailable)
+    assert world.do("audit") == {"code": "failed", "message": "the storage is closed"}
 
 
 def test_an_act_is_logged_before_its_answer_is_sent(world: World):
@@ -375,6 +425,13 @@ def test_someone_who_leaves_while_everyone_is_listed_is_listed(world: World, mon
             "ban: seconds is True, not a whole",
         ),
         (b'{"v": 1, "act": "ban", "who": "a", "seconds": -1}', "invalid", "ban: seconds is -1, out of range"),
+        (
+            b'{"v": 1, "act": "audit", "limit": 0}',
+            "invalid",
+            "audit: limit is 0, out of range 1 to 1000",
+        ),
+        (b'{"v": 1, "act": "audit", "limit": 1001}', "invalid", "audit: limit is 1001, out of range 1 to"),
+        (b'{"v": 1, "act": "audit", "limit": "9"}', "invalid", "audit: limit is '9', not a whole number"),
         (b'{"v": 1, "act": "status", "more": 1}', "invalid", "status: unknown field 'more'"),
         (
             b'{"v": 1, "act": "grant", "who": "a", "role": "king"}',
@@ -746,9 +803,41 @@ def test_the_log_level_is_shown_and_changed_while_the_server_runs(tmp_path: Path
     assert re.findall(r"INFO login conn=\d+ name=(\w+)", log) == ["first", "third"]
 
 
+def test_the_audit_log_is_read_while_the_server_runs_and_after_it_was_started_again(tmp_path: Path):
+    def audit(*words: str) -> tuple[int, str, str]:
+        done = called("admin", "audit", *words, "--data", str(tmp_path))
+        return done.returncode, done.stdout, done.stderr
+
+    with running("0", "--host", "127.0.0.1", "--data", str(tmp_path)) as server:
+        ready_lines(server)
+        assert audit() == (0, "none\n", "")
+        assert called("admin", "ban", "name:eve", "loud", "--data", str(tmp_path)).returncode == 0
+        server.terminate()
+        assert server.wait(HANG_S) == 0
+    with running("0", "--host", "127.0.0.1", "--data", str(tmp_path)) as server:
+        ready_lines(server)
+        assert called("admin", "unban", "name:eve", "--data", str(tmp_path)).returncode == 0
+        code, shown, _ = audit()
+        head, *rows = [line.split(maxsplit=1)[1] for line in shown.splitlines()]
+        assert (code, re.split("  +", head)) == (0, ["BY", "ACT", "ROOM", "TARGET", "DETAIL"])
+        assert [re.split("  +", row) for row in rows] == [
+            ["geventchat admin", "ban", "-", "name:eve", "loud"],
+            ["geventchat admin", "unban", "-", "name:eve", "-"],
+        ]
+        assert audit("1")[1].splitlines()[1:] == shown.splitlines()[2:]
+        for wrong in ("0", "1001", "-1"):
+            refused = f"geventchat admin: audit: limit is {wrong}, out of range 1 to 1000\n"
+            assert audit(wrong) == (1, "", refused)
+        code, shown, error = audit("many")
+        assert (code, shown) == (2, "")
+        assert "invalid int value: 'many'" in error
+        server.terminate()
+        assert server.wait(HANG_S) == 0
+
+
 # How each act is asked for, and what has to be done before.
 WORDS = {
-    **dict.fromkeys(("status", "who", "rooms", "bans", "reload", "log-level", "upgrade"), ""),
+    **dict.fromkeys((*QUESTIONS, "reload", "log-level", "upgrade"), ""),
     "announce": "tea is ready",
     "kick": "kick-er",
     "ban": "name:eve 2h loud",
@@ -757,7 +846,12 @@ WORDS = {
     "password": "ann",
     "backup": "copy.db",
 }
-BEFORE = {"unban": "ban name:mallory", "bans": "ban name:trent", "grant": "password boss"}
+BEFORE = {
+    "unban": "ban name:mallory",
+    "bans": "ban name:trent",
+    "audit": "ban name:peggy",
+    "grant": "password boss",
+}
 
 
 @pytest.fixture(scope="module")
@@ -798,7 +892,7 @@ def test_the_json_of_every_act_has_the_documented_fields(
     if act in BEFORE:
         admin(BEFORE[act])
     answer = json.loads(admin(f"{act} {WORDS[act]}"))
-    if act in ("who", "rooms", "bans"):
+    if act in ("who", "rooms", "bans", "audit"):
         assert answer
         for row in answer:
             assert set(row) == documented()[act]

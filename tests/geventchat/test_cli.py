@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from geventchat.settings import SETTINGS
+from geventchat.settings import SERVICES, SETTINGS
 from harness.stage.limits import LimitClock
 from tests.certificates import made_certificate
 from tests.geventchat.processes import (
@@ -86,6 +86,26 @@ def test_the_ready_lines_name_the_scheme_of_every_kind_of_listener(tmp_path: Pat
             f"[SERVER] Chat server started on 127.0.0.1:PORT ({scheme})" for scheme in schemes
         ]
         assert unix == f"[SERVER] Chat server started on {tmp_path}/chat (line+unix)"
+
+
+def test_the_ready_lines_are_those_in_the_documentation(tmp_path: Path):
+    pytest.importorskip("websockets")
+    pytest.importorskip("prometheus_client")
+    page = (Path(__file__).resolve().parents[2] / "docs/operations.md").read_text()
+    found = re.search(r"^```\n((?:\[SERVER\] .*\n)+)```$", page, re.MULTILINE)
+    assert found is not None
+    lines = found[1].replace("/run/chat", str(tmp_path))
+    # With any free port.
+    listen = [
+        f"--listen={scheme or 'line'}://{place}{port and ':0'}"
+        for place, port, scheme in re.findall(r"started on (\S+?)(:\d+)?(?: \((.+)\))?$", lines, re.MULTILINE)
+    ]
+    # Of each service; `slash` is like `json`.
+    assert {service for service in SERVICES if not any(f"={service}" in one for one in listen)} == {"slash"}
+    cert, key = made_certificate()
+    with running(*listen, "--tls-cert", str(cert), "--tls-key", str(key)) as server:
+        printed = ready_lines(server)
+    assert re.sub(r":\d+", ":PORT", "\n".join([*printed, ""])) == re.sub(r":\d+", ":PORT", lines)
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import fields
+from enum import Enum
+from functools import reduce
+from pathlib import Path
 from typing import Any
 
 import gevent
@@ -14,31 +19,34 @@ import pytest
 from gevent import socket
 
 from geventchat import Config, Limits, Listen, Server
+from geventchat.chat import states
 from geventchat.chat.chat import Chat
-from geventchat.chat.events import Announcement, Departure, Joined, Left, Said
+from geventchat.chat.events import Announcement, Departure, Joined, Left, Rejection, Said
 from geventchat.chat.guessing import Guessing, _Counters
 from geventchat.chat.history import History, RoomLog
 from geventchat.chat.message_keys import MessageKeys
 from geventchat.chat.names import Name
 from geventchat.chat.ownership import Owners
 from geventchat.chat.presence import Presence
-from geventchat.chat.records import Restriction, RestrictionKind
+from geventchat.chat.records import Act, Restriction, RestrictionKind, RoomRecord
 from geventchat.chat.replay import Replay
 from geventchat.chat.room_list import Rooms
 from geventchat.chat.rooms import Room
 from geventchat.chat.sessions import Session
 from geventchat.chat.states import BadState, pack, unpack
+from geventchat.clock import SystemClock
 from geventchat.dialects.framing import LineFraming
 from geventchat.dialects.telnet import TelnetFraming
 from geventchat.dialects.websocket import WebSocketFraming
-from geventchat.handover import Buffers, HandedOver, KeptBuffers, Part
-from geventchat.net.admission import Address, Admission, Network
+from geventchat.handover import STATE_VERSION, Buffers, HandedOver, KeptBuffers, Part
+from geventchat.handover_state import _Alike
+from geventchat.net.admission import Address, Admission, Network, Refusal
 from geventchat.net.connection import Connection
 from geventchat.net.costs import Costs
 from geventchat.net.delivery import Subscriber, _DirectGates
 from geventchat.net.sniffing import Sniffer
 from geventchat.net.turns import Turns
-from geventchat.net.waiter import Waiter
+from geventchat.net.waiter import CloseReason, Waiter
 from geventchat.rate import TokenBucket
 from geventchat.services.passwords import Cost, Hasher, derive_here
 from geventchat.services.storage.memory import MemoryStorage
@@ -299,6 +307,151 @@ def test_what_is_unknown_is_refused():
         unpack(["Popen", "rm"])
 
 
+# --- A changed state has another version -----------------------------------------------------------------------------
+
+# The version and the shape of the state. `python -m tests.geventchat.test_handover_state` writes it.
+RECORDED = Path(__file__).with_name("handed_over.json")
+# Keys that are data.
+DATA = {
+    *("alice", "bob", "carol", "dan", "dev", "lobby", "tea"),
+    *(member.name for kind in (CloseReason, Refusal, Rejection) for member in kind),
+}
+
+
+def fill(world: World) -> None:
+    """Have something of nearly everything that can be handed over."""
+
+    def say(client: Client, *lines: str) -> None:
+        client.send("".join([f"{line}\n" for line in (*lines, "PING")]))
+        while (heard := client.hear()) != "PONG":
+            assert not heard.startswith("ERR"), (heard, lines)
+
+    context = world.server.context
+    context.admission._network_named("192.0.2.0/24")
+    context.counts.refused[Refusal.BANNED] += 1
+    context.counts.closed[CloseReason.RESET] += 1
+    alice, bob, carol = (world.login(name) for name in ("alice", "bob", "carol"))
+    for one in (alice, bob):
+        say(one, "REGISTER correct-horse")
+    say(alice, "JOIN dev", "PRIVATE on", "KEY x", "TOPIC tea", "INVITE carol")
+    for one in (bob, carol):
+        say(one, "JOIN dev x")
+    say(
+        alice,
+        "MOD bob",
+        "UNMOD bob",
+        "VOICE bob",
+        "VOICE carol",
+        "BAN carol",
+        "MUTE bob",
+        "IGNORE bob",
+        "MSG hi",
+    )
+    for _ in range(2):
+        assert world.connect().ask("LOGIN bob wrong-horse") == "ERR wrong-password"
+    say(carol, "JOIN tea", "JOIN lobby")
+    say(bob, "DM carol hi")
+    bob.send("QUIT\n")
+    while alice.hear() != "INFO bob disconnected":
+        pass
+    say(alice, "DM bob later")
+    page = world.connect("json")
+    page.send('{"type": "join", "v": 2, "username": "dan", "rooms": {"lobby": 0}}\n')
+    page.send('{"type": "chat", "room": "lobby", "message": "hi", "key": "k", "ref": "sent"}\n')
+    while json.loads(page.hear()).get("ref") != "sent":
+        pass
+
+
+def shape(state: Any) -> Any:
+    """The keys of a state and how they are nested: `-` is a plain value, and the name of a class a packed one."""
+    if isinstance(state, dict):
+        if state and state.keys() <= DATA:
+            return {"*": reduce(merged, map(shape, state.values()))}
+        return {key: shape(value) for key, value in state.items()}
+    if isinstance(state, list):
+        if state and isinstance(state[0], str) and state[0] in states._VALUES:
+            return state[0]
+        return reduce(merged, [[shape(value)] for value in state], [])
+    return "-"
+
+
+def merged(one: Any, other: Any) -> Any:
+    """The shape of a list with values of both shapes, or of a value that has sometimes the one and sometimes the other."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        both = {key: merged(one[key], other[key]) for key in one.keys() & other.keys()}
+        return {**one, **other, **both}
+    if isinstance(one, list) and isinstance(other, list):
+        plain = sorted({value for value in (*one, *other) if isinstance(value, str)})
+        nested = [[value for value in (*one, *other) if isinstance(value, kind)] for kind in (list, dict)]
+        return plain + [reduce(merged, alike) for alike in nested if alike]
+    # What can be missing is there.
+    return max((one, other), key=lambda value: (not isinstance(value, str), str(value)))
+
+
+def shape_now() -> dict[str, Any]:
+    """The shape of the state that this program hands over."""
+    with world_of(hasher=lambda: Hasher(Cost(4, 1, 1), derive=derive_here)) as world:
+        fill(world)
+        ahead = [through_json(one) for one in world.server.context.chat.ahead()]
+        whole = list(handed(world.server).parts)
+        for _, descriptors in whole:
+            for one in descriptors:
+                os.close(one)
+        first, *rest = (state for state, _ in whole)
+        clients = [[*_Alike.read(part[kind])] for part in rest for kind in ("connections", "sessions")]
+    with world_of() as world:
+        # Of some of them there is nothing in that world.
+        classes = {name: list(state) for name, (_, state) in parts(world).items()}
+    return {
+        "ahead": shape(ahead),
+        "first": shape(first),
+        "clients": [shape(alike) for alike in clients],
+        "classes": classes,
+        # Their fields are packed in this order.
+        "values": {
+            name: list(kind.__members__) if issubclass(kind, Enum) else [one.name for one in fields(kind)]
+            for name, kind in states._VALUES.items()
+        },
+    }
+
+
+def test_the_shape_of_the_state_changes_only_with_its_version():
+    recorded = json.loads(RECORDED.read_text())
+    now = shape_now()
+    changed = [part for part in now if now[part] != recorded["shape"].get(part)]
+    how = "increase STATE_VERSION in geventchat/handover.py, and run python -m tests.geventchat.test_handover_state"
+    assert not changed, f"the state has changed ({', '.join(changed)}): {how}"
+    assert recorded["version"] == STATE_VERSION, "run python -m tests.geventchat.test_handover_state"
+
+
+def test_a_shape_is_not_recorded_in_place_of_another_one_of_the_same_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    recorded = tmp_path / "recorded"
+    monkeypatch.setitem(globals(), "RECORDED", recorded)
+    monkeypatch.setitem(globals(), "shape_now", lambda: {"first": {"b": "-"}})
+    for version, code in ((STATE_VERSION, 1), (STATE_VERSION - 1, 0)):
+        before = json.dumps({"version": version, "shape": {"first": {"a": "-"}}})
+        recorded.write_text(before)
+        assert main() == code
+        assert (recorded.read_text() == before) is (code == 1)
+    assert json.loads(recorded.read_text()) == {"version": STATE_VERSION, "shape": {"first": {"b": "-"}}}
+    assert (
+        capsys.readouterr().err
+        == f"the state has changed since version {STATE_VERSION}: increase STATE_VERSION\n"
+    )
+
+
+def test_the_shape_of_a_state_shows_what_has_changed_in_it_and_not_what_it_contains():
+    act = pack(Act(1, "alice", "ban", "", "eve"))
+    before = {"a": [[1, act]], "b": {"alice": [], "bob": [{"x": 1}]}, "c": [None, {"y": 2}]}
+    assert shape(before) == {"a": [["-", "Act"]], "b": {"*": [{"x": "-"}]}, "c": ["-", {"y": "-"}]}
+    alike = {"a": [[7, act], [8, act]], "b": {"dan": [{"x": "z"}]}, "c": [{"y": 0}, 5]}
+    assert shape(alike) == shape(before)
+    for other in ({"a": [1, act]}, {"b": [{"x": 1}]}, {"c": [None, {"z": 2}]}, {"d": 1}):
+        assert shape({**before, **other}) != shape(before)
+
+
 # --- Clients notice nothing ------------------------------------------------------------------------------------------
 
 
@@ -545,6 +698,24 @@ def test_what_only_the_memory_has_moves(world: World):
     assert chat._look_alikes.resembles(Name("аlice", "аlice"))
 
 
+def test_the_audit_log_in_memory_goes_on_within_its_bounds():
+    def audit(storage: MemoryStorage, number: int, room: str) -> None:
+        storage.audit(Act(number, "alice", "kick", room, "bob"))
+
+    limits = Limits(room_acts=6)
+    old, new = MemoryStorage(limits, SystemClock()), MemoryStorage(limits, SystemClock())
+    for number, room in enumerate(("", "ops", "dev", "ops", "ops", "ops", "")):
+        audit(old, number, room)
+    # Its acts make way first.
+    old.forget(RoomRecord("ops", "ops"))
+    new.take_state(through_json(old.to_state()))
+    for number in range(7, 20):
+        assert new.acts(99) == old.acts(99)
+        for storage in (old, new):
+            audit(storage, number, "dev" if number % 2 else "tea")
+    assert [act.time_ms for act in new.acts(99)] == [0, 6, 14, 15, 16, 17, 18, 19]
+
+
 def _ban(who: str) -> Any:
     from geventchat.chat.commands import Impose, Sanction
 
@@ -569,3 +740,21 @@ def test_deadlines_and_rates_go_on(world: World):
         world.replace()
         assert world.connect().hear() == "ERR too-many-connections"
         assert client.hear() == "INFO idle-timeout"
+
+
+def main() -> int:
+    """Record the shape of the state with its version, which has to be another one if the shape is."""
+    recorded = json.loads(RECORDED.read_text())
+    now = {"version": STATE_VERSION, "shape": shape_now()}
+    if now["shape"] != recorded["shape"] and recorded["version"] >= STATE_VERSION:
+        print(
+            f"the state has changed since version {recorded['version']}: increase STATE_VERSION",
+            file=sys.stderr,
+        )
+        return 1
+    RECORDED.write_text(json.dumps(now, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -200,6 +200,7 @@ def test_a_stuck_reader_costs_lines_whose_number_stands_in_their_place(pipe: Pip
     events, *losses = accounted(reader.text())
     assert events == 30_010
     assert losses
+    assert sum(losses) == log.lost
 
 
 def test_lines_that_are_lost_again_are_reported_again(pipe: Pipe):
@@ -217,6 +218,7 @@ def test_lines_that_are_lost_again_are_reported_again(pipe: Pipe):
     events, *losses = accounted(reader.text())
     assert events == 60_000
     assert len(losses) >= 2
+    assert sum(losses) == log.lost
 
 
 def test_a_slow_non_blocking_reader_gets_every_line_whole(pipe: Pipe):
@@ -430,6 +432,8 @@ def test_events_that_the_log_does_not_want_count_for_nothing():
         log.of_address("192.0.2.1", LogEvent.REFUSED, reason="full")
     log.close()
     assert recorded.take() == ["refused reason=full"] * 2 + ["log-suppressed address=192.0.2.1 events=1"]
+    # As for any log that does not count.
+    assert (log.suppressed, log.lost) == (1, 0)
 
 
 def test_a_rate_of_zero_means_no_limit():

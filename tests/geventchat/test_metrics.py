@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -18,19 +20,24 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from geventchat import Config, ConfigError, Limits, Listen, Server
 from geventchat.chat.events import NoticeReason, Rejection
+from geventchat.clock import SystemClock
 from geventchat.dialects.words import error_word
-from geventchat.log import LogEvent
+from geventchat.log import LogEvent, LogWriter
 from geventchat.metrics import service as metrics_service
-from geventchat.metrics.collector import LOGIN_FAILURES, REFUSALS
+from geventchat.metrics.collector import LOGIN_FAILURES
+from geventchat.net.admission import Refusal
 from geventchat.net.loop_delay import BOUNDS_S, INTERVAL_S, LoopDelay
 from geventchat.net.turns import Turns
 from tests.certificates import made_certificate
 from tests.fire.simulation import simulate
+from tests.geventchat.processes import full_pipe
 from tests.geventchat.virtual_time import virtual_time
 from tests.patience import HANG_S
 from tests.tls_client import MemoryClient, client_context
 
-DEPLOY = Path(__file__).resolve().parents[2] / "docs/deploy"
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+DEPLOY = DOCS / "deploy"
+OPERATIONS = (DOCS / "operations.md").read_text()
 
 
 class World:
@@ -116,6 +123,7 @@ EXPECTED = {
     "accepted_total": 4,
     "refused_total{reason=full}": 1,
     "refused_total{reason=banned}": 0,
+    "refused_total{reason=proxy_header}": 0,
     "closed_total{reason=quit}": 1,
     "closed_total{reason=slow}": 0,
     "logins_total": 2,
@@ -130,6 +138,8 @@ EXPECTED = {
     "sent_bytes_total": 0,
     "waiting_bytes": 0,
     "storage_stopped": 0,
+    "log_lost_total": 0,
+    "log_suppressed_total": 0,
 }
 
 
@@ -182,7 +192,72 @@ def test_every_reason_has_its_label():
     }  # fmt: skip
     assert set(LOGIN_FAILURES) == set(map(error_word, refusals))
     closed = {NoticeReason.IDLE, NoticeReason.SHUTDOWN, NoticeReason.KICKED, NoticeReason.REPLACED}
-    assert set(NoticeReason) - closed == set(REFUSALS)
+    noticed = {reason.value for reason in set(NoticeReason) - closed}
+    assert noticed == {reason.value for reason in Refusal} - {"proxy_header"}
+
+
+def test_refusals_of_every_kind_are_counted_as_the_log_counts_them(tmp_path: Path):
+    bans = tmp_path / "bans"
+    bans.write_text("192.0.2.9\n")
+    listen = (Listen("line", "127.0.0.1", 0), Listen("metrics", "127.0.0.1", 0))
+    limits = Limits(clients=3, lingering=2, clients_per_address=2, linger_s=0, handshake_s=0)
+    config = Config(listen=listen, limits=limits, ban_list=str(bans), proxy_from=(ip_network("10.0.0.0/8"),))
+    with simulate(config) as server:
+        # Three without a proxy, two of which are refused, and two with one, whose header is read.
+        for host in ("192.0.2.9", "192.0.2.1", "192.0.2.1", "192.0.2.1"):
+            server.connect("line", host)
+            server.run_until_idle()
+        for sent in (
+            b"nonsense\n",
+            b"PROXY TCP4 192.0.2.2 10.0.0.1 1 2\r\n",
+            b"PROXY TCP4 192.0.2.3 10.0.0.1 1 2\r\n",
+        ):
+            server.connect("line", "10.0.0.1").send(sent)
+            server.run_until_idle()
+        # More without a header than there can be, and one that never ends it.
+        for _ in range(3):
+            server.connect("line", "10.0.0.1")
+        client = server.connect("metrics")
+        client.send(b"GET /metrics HTTP/1.0\r\n\r\n")
+        server.run_until_idle()
+        page = client.received.decode()
+        counted = {
+            f"refused {reason}": int(count) for reason, count in re.findall(REFUSED, page, re.MULTILINE)
+        }
+        assert counted == {one: count for one, count in server.logged.items() if one.startswith("refused ")}
+        assert counted == {
+            "refused full": 2,
+            "refused address_full": 1,
+            "refused banned": 1,
+            "refused proxy_header": 1,
+        }
+        assert "\ngeventchat_accepted_total 10.0\n" in page
+    row = re.search(r"^\| `refused` \| .*$", OPERATIONS, re.MULTILINE)
+    assert row is not None
+    assert set(re.findall("`(\\w+)`", row[0])) - {"refused", "error"} == {reason.value for reason in Refusal}
+
+
+REFUSED = r'^geventchat_refused_total\{reason="(\w+)"\} (\d+)\.0$'
+
+
+def test_events_that_the_log_loses_or_leaves_out_are_counted():
+    listen = (Listen("line", "127.0.0.1", 0), Listen("metrics", "127.0.0.1", 0))
+    limits = Limits(address_burst_log_lines=4, address_log_lines_per_s=0.001)
+    read, full = full_pipe()
+    log = LogWriter(full, "text", "info", SystemClock())
+    with Server(Config(listen=listen, limits=limits), log=log) as server, closing(World(server)) as world:
+        for number in range(3):
+            world.person(f"n{number}")
+        values = world.values()
+        # Each has connected and logged in, and four lines are written.
+        assert (values["geventchat_log_lost_total"], values["geventchat_log_suppressed_total"]) == (0, 2)
+        for _ in range(30_000):
+            log(LogEvent.STOPPING)
+        lost = world.values()["geventchat_log_lost_total"]
+        assert lost == log.lost > 10_000
+    os.close(read)
+    log.close(0)
+    os.close(full)
 
 
 def test_one_connection_can_ask_again_and_other_requests_are_refused(world: World):

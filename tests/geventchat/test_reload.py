@@ -269,3 +269,21 @@ def test_a_hangup_while_the_settings_are_being_read_has_them_read_once_more(
         gevent.sleep(0)
     assert len(changes) == 2
     assert log.close(HANG_S)
+
+
+def test_a_hangup_is_in_the_audit_log_if_it_has_changed_something(server: Server):
+    wanted: list[Any] = [ConfigError("port", "port: wrong"), resolve({}, {}, None)]
+
+    def read_settings() -> Any:
+        if isinstance(wanted[0], ConfigError):
+            raise wanted.pop(0)
+        return wanted.pop(0)
+
+    log = LogWriter(os.open(os.devnull, os.O_WRONLY), "text", "info", SystemClock())
+    nothing: Any = None
+    process = Process(server, resolve({}, {}, None), read_settings, (), log, nothing, SystemClock(), nothing)
+    for expected in ([], [("SIGHUP", "reload", "", "")]):
+        process.hang_up()
+        acts = server.storage.acts(9)
+        assert [(act.by, act.action, act.target, act.detail) for act in acts] == expected
+    assert log.close(HANG_S)

@@ -17,7 +17,8 @@ import pytest
 
 from geventchat.clock import SystemClock
 from geventchat.daemon import Process
-from geventchat.settings import ConfigError, resolve
+from geventchat.server import _import_service
+from geventchat.settings import SERVICES, ConfigError, resolve
 from geventchat.systemd import Notifier, inherited_sockets, watchdog_s
 from tests.geventchat.processes import MODULE, environment, port_of, ready_lines
 from tests.patience import HANG_S, until
@@ -176,10 +177,18 @@ def children(pid: int) -> list[int]:
         return []
 
 
+@pytest.mark.parametrize("path", ["deploy/geventchat.service", "deploy/Dockerfile", "operations.md"])
+def test_what_is_installed_serves_every_address(path: str):
+    needed = {name for name in SERVICES if _import_service(name) is not None}
+    commands = re.findall(r"bin/pip install .*?'[^']+\[([\w,]+)\]'", (DEPLOY.parent / path).read_text())
+    assert commands
+    assert all(set(extras.split(",")) == needed for extras in commands)
+
+
 def test_the_unit_is_hardened():
     analyze = shutil.which("systemd-analyze")
     if analyze is None:
-        pytest.skip("systemd-analyze is not installed (Debian: systemd)")
+        pytest.skip("systemd-analyze is not installed (sudo .ci/packages)")
     words = [analyze, "security", "--offline=yes", "--threshold=19", str(DEPLOY / "geventchat.service")]
     ended = subprocess.run(words, capture_output=True, text=True, timeout=HANG_S, check=False)
     found = re.search(r"exposure level for geventchat.service: ([\d.]+)", ended.stdout)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import re
@@ -14,12 +15,13 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event, Thread
 from types import SimpleNamespace
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 
@@ -122,6 +124,15 @@ class World:
         except OSError:
             return True
 
+    def audited(self) -> list[list[str]]:
+        """Who has done what, and the target and the detail, but for process ids."""
+        done = called("admin", "audit", "--json", "--admin-socket", self.path)
+        assert done.returncode == 0, done.stderr
+        return [
+            [one["by"], one["act"], one["target"], re.sub(r"process \d+", "process", one["detail"])]
+            for one in json.loads(done.stdout)
+        ]
+
     def upgrade(self, python: str) -> None:
         before = self.pid
         done = called("admin", "upgrade", "--python", python, "--admin-socket", self.path)
@@ -157,12 +168,14 @@ def has_ended(pid: int) -> bool:
 
 
 @contextmanager
-def world_of(folder: Path, *words: str, code: str = START, **more: str) -> Iterator[World]:
+def world_of(
+    folder: Path, *words: str, code: str = START, passed: Sequence[int] = (), **more: str
+) -> Iterator[World]:
     admin = ("--admin-socket", str(folder / "admin"))
     # The pipes of the first process are also those of the others; standard error is not read.
     log = (folder / "log").open("w")
     options = ("0", "--host", "127.0.0.1", "--idle-timeout", "0", *admin, *words)
-    with log, running(*options, program=("-c", code), stderr=log, env=more) as server:
+    with log, running(*options, program=("-c", code), stderr=log, env=more, pass_fds=passed) as server:
         world = World(server, folder / "admin")
         try:
             yield world
@@ -298,9 +311,106 @@ def heard_by_systemd(notified: socket.socket) -> list[str]:
     return lines
 
 
+# A server to which systemd passes sockets, from the descriptor 3 on.
+ACTIVATED = """
+import os
+for to, number in enumerate({numbers}, 3):
+    os.dup2(number, to)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="{count}", LISTEN_FDNAMES="{names}")
+{start}
+"""
+
+
+@contextmanager
+def activated(folder: Path, sockets: Mapping[str, socket.socket], *words: str) -> Iterator[World]:
+    # None of them among the descriptors that they get.
+    numbers = [fcntl.fcntl(one.fileno(), fcntl.F_DUPFD_CLOEXEC, 100) for one in sockets.values()]
+    code = ACTIVATED.format(numbers=numbers, count=len(numbers), names=":".join(sockets), start=START)
+    try:
+        with world_of(folder, *words, code=code, passed=numbers) as world:
+            yield world
+    finally:
+        for number in numbers:
+            os.close(number)
+
+
+def test_the_sockets_that_systemd_has_passed_go_on_from_one_program_to_the_next(tmp_path: Path):
+    pytest.importorskip("websockets")
+    path = tmp_path / "chat"
+    with (
+        socket.create_server(("127.0.0.1", 0)) as slash,
+        socket.create_server(("127.0.0.1", 0)) as web,
+        socket.socket(socket.AF_UNIX) as local,
+    ):
+        local.bind(str(path))
+        local.listen()
+        sockets = {"slash": slash, "web": web, "line+unix": local}
+        # The address for `slash` is replaced, and the one for `line` is the server's own.
+        with activated(tmp_path, sockets, "--listen", "slash://127.0.0.1:1") as world:
+            listening = world.ask("status")["done"]["listening"]
+            assert [one.partition("://")[0] for one in listening] == ["line", *sockets]
+            assert world.ports["slash"] == slash.getsockname()[1]
+            ann, ben = world.connect(name="ann"), world.connect("slash")
+            assert ben.ask("ben").startswith("[join] ben")
+            for number in range(2):
+                world.upgrade(sys.executable)
+                assert world.ask("status")["done"]["listening"] == listening
+                ann.send(f"MSG {number}\n")
+                while ben.hear() != f"ann: {number}":
+                    pass
+                assert world.connect("slash").ask(f"new{number}").startswith(f"[join] new{number}")
+                assert world.connect(name=f"own{number}").ask("PING") == "PONG"
+                with urlopen(f"http://127.0.0.1:{world.ports['web']}/", timeout=HANG_S) as page:
+                    assert page.status == 200
+                with socket.socket(socket.AF_UNIX) as client:
+                    client.settimeout(HANG_S)
+                    client.connect(str(path))
+                    client.sendall(b"PING\n")
+                    assert client.recv(100) == b"ERR must-login-first\n"
+        # They stay open for the next server, and so does the file of the Unix socket.
+        assert not is_refused(slash.getsockname()[1])
+        assert path.is_socket()
+
+
 def is_refused(port: int) -> bool:
     with socket.socket() as asking:
         return asking.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_the_audit_log_says_who_asked_for_an_upgrade_and_what_became_of_it(tmp_path: Path, kept: bool):
+    ends = program(tmp_path, "raise SystemExit(7)")
+    with world_of(tmp_path, *(("--data", str(tmp_path / "data")) if kept else ())) as world:
+        why = world.fail_to_upgrade(ends).removesuffix("; everything is as before")
+        expected = [
+            ["geventchat admin", "upgrade", ends, "asked for"],
+            ["geventchat admin", "upgrade failed", ends, why],
+        ]
+        assert "exit code 7" in why
+        assert world.audited() == expected
+        world.upgrade(sys.executable)
+        expected += [
+            ["geventchat admin", "upgrade", sys.executable, "asked for"],
+            ["geventchat upgrade", "upgraded", "", "process"],
+        ]
+        assert world.audited() == expected
+        before = world.pid
+        os.kill(before, signal.SIGUSR2)
+        assert until(lambda: world.is_replaced(before))
+        expected += [
+            ["SIGUSR2", "upgrade", "", "asked for"],
+            ["geventchat upgrade", "upgraded", "", "process"],
+        ]
+        assert world.audited() == expected
+
+
+def test_the_reason_in_the_audit_log_is_cut_and_can_be_kept(tmp_path: Path):
+    # Half of a surrogate pair, which no storage keeps, and a letter on another line.
+    refusing = "old.prepare(hello); old.refuse('\\ud800\\nx' + 9_000 * 'y'); time.sleep(99)"
+    code = FAKE.format(root=ROOT, hello={"data": str(tmp_path / "data"), "database": len(MIGRATIONS)})
+    with world_of(tmp_path, "--data", str(tmp_path / "data")) as world:
+        world.fail_to_upgrade(program(tmp_path, code + refusing, "-S"))
+        assert world.audited()[-1][-1] == "\ufffd\ufffdx" + 297 * "y"
 
 
 # --- Upgrades that fail ----------------------------------------------------------------------------------------------

@@ -9,8 +9,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from itertools import chain
-from operator import itemgetter
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +44,11 @@ class MemoryStorage:
         self._sent: dict[str, dict[int, str]] = {}
         self._numbers = 0
         self._space = MailSpace(limits.mail_bytes)
-        # With their numbers: those of each room, or of the server, and those of rooms that are gone.
-        self._acts: dict[str, deque[tuple[int, Act]]] = {}
-        self._acts_of_gone: deque[tuple[int, Act]] = deque()
+        # By number, the oldest first, so that the latest can be read without looking at the others.
+        self._acts: dict[int, Act] = {}
+        # The numbers of those in each room, and of those in rooms that are gone. Acts on the whole server are in neither.
+        self._acts_of_rooms: dict[str, deque[int]] = {}
+        self._acts_of_gone: deque[int] = deque()
         self._act_numbers = self._room_acts = 0
 
     def load(self) -> Stored:
@@ -63,7 +64,7 @@ class MemoryStorage:
     def forget(self, record: Record) -> None:
         """Empty the mailbox of an account that is gone."""
         if isinstance(record, RoomRecord):
-            self._acts_of_gone += self._acts.pop(record.key, ())
+            self._acts_of_gone += self._acts_of_rooms.pop(record.key, ())
         elif isinstance(record, AccountRecord):
             with self._lock:
                 self._remove(record.key, list(self._mailboxes.get(record.key, ())))
@@ -74,10 +75,12 @@ class MemoryStorage:
     def audit(self, act: Act) -> None:
         """Add an act; beyond the bound, one of a room that is gone is dropped, or the oldest of the room with the most."""
         self._act_numbers += 1
-        self._acts.setdefault(act.room, deque()).append((self._act_numbers, act))
-        self._room_acts += bool(act.room)
-        if self._room_acts > self._limits.room_acts:
-            self._drop_act()
+        self._acts[self._act_numbers] = act
+        if act.room:
+            self._acts_of_rooms.setdefault(act.room, deque()).append(self._act_numbers)
+            self._room_acts += 1
+            if self._room_acts > self._limits.room_acts:
+                self._drop_act()
 
     @property
     def keeps_messages(self) -> bool:
@@ -176,15 +179,19 @@ class MemoryStorage:
 
     def acts(self, limit: int) -> list[Act]:
         """The latest acts, oldest first."""
-        acts = sorted(chain(self._acts_of_gone, *self._acts.values()), key=itemgetter(0))
-        return [act for _, act in acts[-limit:]] if limit else []
+        # One step of the interpreter, because this is called in a thread while the chat adds acts.
+        latest = list(islice(reversed(self._acts.values()), limit))
+        latest.reverse()
+        return latest
 
     def back_up(self, target: Path) -> int:
         """There is nothing to copy."""
         raise CannotBackUp("the server has no data directory (--data DIR)")
 
     # The epoch is passed in, and no job runs that could deliver a message twice.
-    TRANSIENT = frozenset({"_sent", "_space", "_new_epoch", "_limits", "_clock", "_taken", "_lock"})
+    TRANSIENT = frozenset(
+        {"_sent", "_space", "_new_epoch", "_limits", "_clock", "_taken", "_lock", "_acts_of_rooms"}
+    )
 
     def suspend(self) -> None:
         """Nothing has to be written."""
@@ -208,10 +215,8 @@ class MemoryStorage:
                 for account, mailbox in self._mailboxes.items()
             },
             "numbers": self._numbers,
-            "acts": {
-                room: [[number, pack(act)] for number, act in acts] for room, acts in self._acts.items()
-            },
-            "acts_of_gone": [[number, pack(act)] for number, act in self._acts_of_gone],
+            "acts": [[number, pack(act)] for number, act in self._acts.items()],
+            "acts_of_gone": list(self._acts_of_gone),
             "act_numbers": self._act_numbers,
             "room_acts": self._room_acts,
         }
@@ -222,9 +227,12 @@ class MemoryStorage:
             for sender, kept in mailbox:
                 self._add(sender, unpack(kept))
         self._numbers = state["numbers"]
-        for room, acts in state["acts"].items():
-            self._acts[room] = deque([(number, unpack(act)) for number, act in acts])
-        self._acts_of_gone.extend([(number, unpack(act)) for number, act in state["acts_of_gone"]])
+        self._acts_of_gone.extend(state["acts_of_gone"])
+        gone = set(self._acts_of_gone)
+        for number, packed in state["acts"]:
+            act = self._acts[number] = unpack(packed)
+            if act.room and number not in gone:
+                self._acts_of_rooms.setdefault(act.room, deque()).append(number)
         self._act_numbers = state["act_numbers"]
         self._room_acts = state["room_acts"]
 
@@ -249,12 +257,13 @@ class MemoryStorage:
 
     def _drop_act(self) -> None:
         if self._acts_of_gone:
-            self._acts_of_gone.popleft()
+            number = self._acts_of_gone.popleft()
         else:
-            most = max((room for room in self._acts if room), key=lambda room: len(self._acts[room]))
-            self._acts[most].popleft()
-            if not self._acts[most]:
-                del self._acts[most]
+            most = max(self._acts_of_rooms, key=lambda room: len(self._acts_of_rooms[room]))
+            number = self._acts_of_rooms[most].popleft()
+            if not self._acts_of_rooms[most]:
+                del self._acts_of_rooms[most]
+        del self._acts[number]
         self._room_acts -= 1
 
     def _remove_expired(self, account: str) -> None:
