@@ -35,7 +35,7 @@ from typing import Any
 from geventchat.clock import Clock
 
 # The version of the state: increase it with every change to any part.
-STATE_VERSION = 3
+STATE_VERSION = 4
 VARIABLE = "CHAT_UPGRADE_SOCKET"
 
 _READY_S = 30.0

@@ -208,7 +208,7 @@ def parts(world: World) -> dict[str, tuple[Any, dict[str, Any]]]:
     gates = subscriber._direct_gates()
     address = context.admission._addresses["127.0.0.1"]
     guessing = chat._credentials.guessing
-    network = context.admission._network_named("192.0.2.0/24")
+    network = context.admission._network("192.0.2.0/24")
     lines, websocket = LineFraming(100), WebSocketFraming(100)
     found: list[tuple[Any, Any]] = [
         (chat, chat.to_state()),
