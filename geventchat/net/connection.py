@@ -67,8 +67,8 @@ _UNCHARGED_ANSWER_BYTES = 1_024
 # What a client has missed costs this share of an answer: to those who stayed it came for nothing. At the login it costs the
 # address nothing, because after a restart everyone of an address comes back at once.
 _MISSED_SHARE = 4
-# How much of a turn a login takes: as much as is sent in one part takes several times as long.
-_LOGIN_SHARE = 1 / 8
+# How many logins take a whole turn: as much as is sent in one part takes several times as long as each.
+_LOGINS_IN_TURN = 8
 # How many messages, people or rooms an answer can have that takes a whole turn: it takes about a millisecond.
 MESSAGES_IN_TURN = 200
 _PEOPLE_IN_TURN = 5_000
@@ -592,7 +592,7 @@ class Connection:
             self._costs.charge(_LOGIN_ROOM_COST * len(command.rooms), self._context.clock.monotonic())
         if self._address is not None:
             self._address.wait_for_login(self._waiter, str(self.number))
-        self._context.turns.wait(self._waiter, _LOGIN_SHARE)
+        self._context.turns.wait(self._waiter, 1 / _LOGINS_IN_TURN)
         self._waiter.note_activity()
         self._logging_in = True
         stays = self._finish(command, self._context.chat.handle(self._session, command))
