@@ -30,6 +30,14 @@ def log_in(address: Address) -> None:
     address.wait_for_login(NeverWaits(), "")
 
 
+def can_log_in(address: Address) -> bool:
+    """Log in if that is possible without having to wait."""
+    if not (address.login_gate.is_open() and address.network.login_gate.is_open()):
+        return False
+    log_in(address)
+    return True
+
+
 class NeverWaits:
     def until_passed(self, watcher: Any) -> None:
         raise AssertionError("a login has to wait")
@@ -206,11 +214,16 @@ def test_what_the_network_refuses_is_not_charged_to_the_address_nor_the_other_wa
     assert third.create_room()
 
 
-@pytest.mark.parametrize("used_up", [Address.create_room, Address.register, Address.connect])
+@pytest.mark.parametrize(
+    "used_up",
+    [Address.create_room, Address.register, Address.connect, can_log_in],
+    ids=lambda one: one.__name__,
+)
 def test_what_an_address_and_its_network_have_used_up_is_handed_over(used_up: Callable[[Address], bool]):
     clock = ManualClock()
     limits = {"address_burst_rooms": 2, "address_burst_accounts": 2, "address_burst_connections": 2}
     limits |= {"network_burst_rooms": 3, "network_burst_accounts": 3, "network_burst_connections": 3}
+    limits |= {"address_burst_logins": 2, "network_burst_logins": 3}
     before, after = admission(clock, **limits), admission(clock, **limits)
     address = before.adopt("192.0.2.1")
     assert used_up(address)
