@@ -1,4 +1,4 @@
-"""The server's log: events with a fixed name and some fields, limited per address, written by a thread.
+"""The server's log: events with a fixed name and some fields, limited per address and network, written by a thread.
 
 Knows neither the server nor the settings.
 
@@ -9,8 +9,9 @@ Invariants of LineWriter, and so of LogWriter:
 - No error is final, nor is a lack of memory: writing is retried until it works or the writer is closed.
 
 Invariants of AddressLog:
-- Every event of an address is logged, or counted in the next `log-suppressed` of that address.
-- An address is remembered until its limit has recovered and its dropped events have been reported.
+- Every event of an address is logged, or counted in the next `log-suppressed` of that address or of its network.
+- A `log-suppressed` of an address is a line of its network, too: without a place for it, its events are added to the network's.
+- An address or network is remembered until its limit has recovered and its dropped events have been reported.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import os
 import re
 import select
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from enum import Enum
 from typing import Protocol, TypeVar
@@ -145,65 +146,103 @@ def _quoted(value: str) -> str:
     return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False))
 
 
-# --- Limits per address ----------------------------------------------------------------------------------------------
+# --- Limits per address and network ----------------------------------------------------------------------------------
 
 
-class _AddressLines(TokenBucket):
-    """One address: how much of its limit is used up, and how many of its events were dropped."""
+class _Lines(TokenBucket):
+    """One address or network: how much of its limit is used up, and how many of its events were dropped."""
 
-    __slots__ = ("dropped",)
+    __slots__ = ("dropped", "name", "network")
 
-    def __init__(self, rate: Rate) -> None:
+    def __init__(self, rate: Rate, name: str, network: str) -> None:
         super().__init__(rate)
+        self.name = name
+        # Empty for one without a network, and for a network itself.
+        self.network = network
         self.dropped = 0
 
 
-class AddressLog:
-    """A server's log with a limit on the lines of each address: `burst` at once, `per_s` in the long run.
+class _LineLimit:
+    """The limit on the lines of each address, or of each network: `field` is the word for them in the log."""
 
-    Events of an address over its limit are dropped until it has recovered one second's worth, or its whole burst if that
-    is less. Then one `log-suppressed` says how many were dropped. It is written with the next event of any address, or on
-    close, so no timer is needed. `per_s` 0 means no limit.
+    def __init__(self, field: str, rate: Rate, network_of: Callable[[str], str]) -> None:
+        self.field = field
+        self.rate = rate
+        self._network_of = network_of
+        self.known: dict[str, _Lines] = {}
+        # Those whose events are dropped, the earliest first.
+        self.silent: dict[str, _Lines] = {}
+
+    def lines_of(self, name: str, now: float) -> _Lines:
+        """Those of this address or network, which is remembered from now on."""
+        lines = self.known.get(name)
+        if lines is None:
+            for oldest in [known for known, _ in zip(self.known, range(_SWEEP), strict=False)]:
+                lines = self.known.pop(oldest)
+                if lines.dropped or not lines.is_full(now):
+                    self.known[oldest] = lines
+            lines = self.known[name] = _Lines(self.rate, name, self._network_of(name))
+        return lines
+
+    def admit(self, lines: _Lines, events: int, now: float) -> bool:
+        """Count a line, which tells of this many events; False if they are dropped."""
+        if not lines.dropped and lines.take(1, now):
+            return True
+        lines.dropped += events
+        self.silent[lines.name] = lines
+        return False
+
+    def to_report(self, now: float, everything: bool) -> Iterator[_Lines]:
+        """Those who have recovered, or everyone who has lost events. Each is silent no more once it has been reported."""
+        # One second's worth, or the whole burst if that is less.
+        regained = min(self.rate.burst, max(1.0, self.rate.per_s))
+        # Events are dropped from once everything is used up, so the earliest recovers first.
+        while self.silent:
+            lines = next(iter(self.silent.values()))
+            if lines.delay_s(regained, now) and not everything:
+                return
+            yield lines
+            del self.silent[lines.name]
+            lines.dropped = 0
+
+
+class AddressLog:
+    """A server's log with a limit on the lines of each address, and on those of each network.
+
+    Events of an address or network over its limit are dropped until it has recovered one second's worth, or its whole burst
+    if that is less. Then one `log-suppressed` says how many were dropped. It is written with the next event of any address,
+    or on close, so no timer is needed. Both rates can change at any time.
     """
 
-    def __init__(self, log: Log, per_s: float, burst: int, clock: Clock) -> None:
+    def __init__(
+        self, log: Log, of_address: Rate, of_network: Rate, network_of: Callable[[str], str], clock: Clock
+    ) -> None:
+        """`network_of` names the network of an address; it is empty for an address without one."""
         self._log = log
         self._enabled: Callable[[LogEvent], bool] = getattr(log, "enabled", lambda event: True)
         self._monotonic = clock.monotonic
-        self._rate = Rate(0, 0)
-        # How many events of addresses were dropped, in all.
+        self.address_rate = of_address
+        self.network_rate = of_network
+        self._addresses = _LineLimit("address", of_address, network_of)
+        self._networks = _LineLimit("network", of_network, lambda name: "")
+        # How many events of addresses or networks were dropped, in all.
         self.suppressed = 0
-        # How many lines an address must have regained before its events are logged again.
-        self._regained = 0.0
-        self.change(per_s, burst)
-        self._addresses: dict[str, _AddressLines] = {}
-        # The addresses whose events are dropped, the earliest first.
-        self._silent: dict[str, _AddressLines] = {}
-
-    def change(self, per_s: float, burst: int) -> None:
-        """Allow each address this much from now on."""
-        self._rate.change(per_s, burst)
-        self._regained = min(burst, max(1.0, per_s))
 
     def __call__(self, event: LogEvent, /, **fields: object) -> None:
         """Log an event of the server itself."""
-        if self._silent:
-            self._report_recovered(self._monotonic())
+        self._report_recovered(self._monotonic())
         self._log(event, **fields)
 
     def of_address(self, origin: str, event: LogEvent, /, **fields: object) -> None:
         """Log an event of a client. `origin` is its address for the limit: an IPv4 address or an IPv6 /64."""
-        if self._rate.per_s:
+        if self.address_rate.per_s or self.network_rate.per_s:
             if not self._enabled(event):
                 return
             now = self._monotonic()
-            if self._silent:
-                self._report_recovered(now)
-            lines = self._addresses.get(origin) or self._remember(origin, now)
-            if lines.dropped or not lines.take(1, now):
-                lines.dropped += 1
+            self._report_recovered(now)
+            lines = self._addresses.lines_of(origin, now)
+            if not self._addresses.admit(lines, 1, now) or not self._network_admits(lines.network, 1, now):
                 self.suppressed += 1
-                self._silent[origin] = lines
                 return
         self._log(event, **fields)
 
@@ -214,33 +253,26 @@ class AddressLog:
 
     def close(self) -> None:
         """Report everything that was dropped and has not been reported."""
-        for origin, lines in list(self._silent.items()):
-            self._report(origin, lines)
+        now = self._monotonic()
+        for limit in (self._addresses, self._networks):
+            self._report(limit, now, everything=True)
 
     def __len__(self) -> int:
-        """The number of addresses that are remembered."""
-        return len(self._addresses)
+        """The number of addresses and networks that are remembered."""
+        return len(self._addresses.known) + len(self._networks.known)
+
+    def _network_admits(self, network: str, events: int, now: float) -> bool:
+        return not network or self._networks.admit(self._networks.lines_of(network, now), events, now)
 
     def _report_recovered(self, now: float) -> None:
-        # An address is dropped from once it has used up everything, so the earliest recovers first.
-        while self._silent:
-            origin, lines = next(iter(self._silent.items()))
-            if lines.delay_s(self._regained, now):
-                return
-            self._report(origin, lines)
+        for limit in (self._networks, self._addresses):
+            if limit.silent:
+                self._report(limit, now, everything=False)
 
-    def _report(self, origin: str, lines: _AddressLines) -> None:
-        self._log(LogEvent.LOG_SUPPRESSED, address=origin, events=lines.dropped)
-        lines.dropped = 0
-        del self._silent[origin]
-
-    def _remember(self, origin: str, now: float) -> _AddressLines:
-        for oldest in [known for known, _ in zip(self._addresses, range(_SWEEP), strict=False)]:
-            lines = self._addresses.pop(oldest)
-            if lines.dropped or not lines.is_full(now):
-                self._addresses[oldest] = lines
-        lines = self._addresses[origin] = _AddressLines(self._rate)
-        return lines
+    def _report(self, limit: _LineLimit, now: float, everything: bool) -> None:
+        for lines in limit.to_report(now, everything):
+            if self._network_admits(lines.network, lines.dropped, now):
+                self._log(LogEvent.LOG_SUPPRESSED, **{limit.field: lines.name, "events": lines.dropped})
 
 
 # --- Writing ---------------------------------------------------------------------------------------------------------

@@ -50,7 +50,7 @@ from geventchat.handover import HandedOver
 from geventchat.handover_state import Handed, ServerState
 from geventchat.log import AddressLog, Log, LogEvent, to_logging
 from geventchat.net.acceptor import Acceptor, Connections
-from geventchat.net.admission import Admission, fit_to_descriptors
+from geventchat.net.admission import Admission, fit_to_descriptors, network_of
 from geventchat.net.announcer import Announcer
 from geventchat.net.connection import ChatService, Connection, Counts, ServerContext, chat_service_of
 from geventchat.net.delivery import Delivery, Encoding
@@ -223,7 +223,11 @@ class Server:
         if limits.clients < self.config.limits.clients:
             self._log(LogEvent.CLIENT_LIMIT_LOWERED, asked=self.config.limits.clients, clients=limits.clients)
         log = AddressLog(
-            self._log, limits.address_log_lines_per_s, limits.address_burst_log_lines, self._clock
+            self._log,
+            Rate(limits.address_log_lines_per_s, limits.address_burst_log_lines),
+            Rate(limits.network_log_lines_per_s, limits.network_burst_log_lines),
+            network_of,
+            self._clock,
         )
         handed = None if handed_over is None else Handed(handed_over)
         storage = open_storage(
@@ -487,7 +491,8 @@ class Server:
         context.admission.rates.change(limits)
         context.admission.network_rates.change(limits)
         context.delivery.limits_changed()
-        context.log.change(limits.address_log_lines_per_s, limits.address_burst_log_lines)
+        context.log.address_rate.change(limits.address_log_lines_per_s, limits.address_burst_log_lines)
+        context.log.network_rate.change(limits.network_log_lines_per_s, limits.network_burst_log_lines)
         chat.greeting = clean(config.greeting)
         chat.change_names(operators, self._reserved_of(config))
         self._origins.listed = tuple(map(read_origin, config.web_origins))

@@ -761,6 +761,65 @@ class Limits(_Checked):
         Group.NETWORK_RATES,
         "new connections that can come at once",
     )
+    network_logins_per_s: float = setting(
+        "network-login-rate",
+        20.0,
+        number(unit="logins per second"),
+        Group.NETWORK_RATES,
+        "logins per second, in the long run; 0: no limit",
+        off_with_rate=True,
+    )
+    network_burst_logins: int = setting(
+        "network-login-burst",
+        4_000,
+        integer(1, unit="logins"),
+        Group.NETWORK_RATES,
+        "logins that can come at once",
+    )
+    network_rooms_per_min: float = setting(
+        "network-room-rate",
+        120.0,
+        number(unit="rooms per minute"),
+        Group.NETWORK_RATES,
+        "new rooms per minute, in the long run; 0: no limit",
+        off_with_rate=True,
+    )
+    network_burst_rooms: int = setting(
+        "network-room-burst",
+        400,
+        integer(1, unit="rooms"),
+        Group.NETWORK_RATES,
+        "new rooms that can come at once",
+    )
+    network_accounts_per_min: float = setting(
+        "network-account-rate",
+        4.0,
+        number(unit="accounts per minute"),
+        Group.NETWORK_RATES,
+        "new accounts per minute, in the long run; 0: no limit",
+        off_with_rate=True,
+    )
+    network_burst_accounts: int = setting(
+        "network-account-burst",
+        120,
+        integer(1, unit="accounts"),
+        Group.NETWORK_RATES,
+        "new accounts that can come at once",
+    )
+    network_log_lines_per_s: float = setting(
+        "network-log-rate",
+        80.0,
+        number(unit="log lines per second"),
+        Group.NETWORK_RATES,
+        "lines per second in the server's log, in the long run; 0: no limit",
+    )
+    network_burst_log_lines: int = setting(
+        "network-log-burst",
+        12_000,
+        integer(1, unit="log lines"),
+        Group.NETWORK_RATES,
+        "lines in the server's log that can come at once",
+    )
     floor_bytes_per_s: float = setting(
         "floor-rate",
         65_536.0,

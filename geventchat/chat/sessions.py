@@ -30,7 +30,7 @@ class Peer(Protocol):
         """Count one more room that this client creates; False if it has created too many lately."""
 
     def can_register(self) -> bool:
-        """Count one more account that this client registers; False if its address has registered too many lately."""
+        """Count one more account that this client registers; False if too many come from where it is."""
 
     def failed_to_prove(self, name: str, reason: Rejection) -> None:
         """Note that this client has not proved that the account of this name is its own."""

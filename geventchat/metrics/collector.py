@@ -180,7 +180,9 @@ class ServerCollector:
         log = self._server.context.log
         yield _counter("log_lost", "Events that did not fit into the log's queue.", log.lost)
         yield _counter(
-            "log_suppressed", "Events of addresses beyond their limit on log lines.", log.suppressed
+            "log_suppressed",
+            "Events of addresses and networks beyond their limits on log lines.",
+            log.suppressed,
         )
 
     def _loop_delay(self) -> Metric:

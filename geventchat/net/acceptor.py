@@ -136,7 +136,7 @@ class Acceptor:
         try:
             connection = self._add(sock, Accepted(sock, host, number, entered, self.connections.closed))
             context.log.of_address(
-                entered.origin, LogEvent.CONNECTED, conn=number, address=host, dialect=self.scheme
+                entered.name, LogEvent.CONNECTED, conn=number, address=host, dialect=self.scheme
             )
             gevent.spawn_raw(connection.run)
         except MemoryError:

@@ -1,4 +1,4 @@
-"""Which clients can connect: how many, how many from one address and one network, and how fast. Knows no sockets.
+"""Which clients can connect, and what those of one address and of one network can use up together. Knows no sockets.
 
 Invariants of Admission:
 - `connected` is the number of clients that hold a slot, and the sum of `connections` over all addresses. That of a network
@@ -23,7 +23,7 @@ from gevent.hub import Hub
 from geventchat.chat import addresses
 from geventchat.chat.events import NoticeReason
 from geventchat.clock import Clock
-from geventchat.net.gate import Gate
+from geventchat.net.gate import CanWait, Gate
 from geventchat.rate import Rate, TokenBucket
 from geventchat.settings import Limits
 
@@ -50,105 +50,33 @@ def origin_of(host: str) -> str:
     return host if address is None else str(addresses.origin_of(address).network_address)
 
 
-class NetworkRates:
-    """The limits of each network."""
+def network_of(origin: str) -> str:
+    """The network of this address, a /24 of IPv4 or a /48 of IPv6; empty for this machine and peers without an address."""
+    address = addresses.parse_address(origin)
+    # The unspecified address is the /64 of ::1.
+    if address is None or address.is_loopback or address.is_unspecified:
+        return ""
+    return str(addresses.neighbourhood_of(address))
+
+
+class Rates:
+    """The limits of each address or each network. Those of this machine are none."""
 
     def __init__(self, limits: Limits) -> None:
-        self.connects = Rate(limits.network_connections_per_s, limits.network_burst_connections)
-        self.traffic = Rate(limits.network_bytes_per_s, limits.network_burst_bytes)
-        self.connections: float = limits.clients_per_network
-
-    def change(self, limits: Limits) -> None:
-        """Apply other limits from now on."""
-        self.connects.change(limits.network_connections_per_s, limits.network_burst_connections)
-        self.traffic.change(limits.network_bytes_per_s, limits.network_burst_bytes)
-        self.connections = limits.clients_per_network
-
-    @classmethod
-    def unlimited(cls) -> NetworkRates:
-        """The limits of this machine itself, which has none."""
-        rates = cls.__new__(cls)
-        rates.connects = rates.traffic = Rate(0, 0)
-        rates.connections = math.inf
-        return rates
-
-
-class Network:
-    """The shared limits of all addresses of one network."""
-
-    __slots__ = (
-        "_clock",
-        "_connects",
-        "_rates",
-        "_traffic",
-        "addresses",
-        "connections",
-        "name",
-        "traffic_gate",
-    )
-
-    def __init__(self, name: str, hub: Hub, clock: Clock, rates: NetworkRates) -> None:
-        self.name = name
-        # How many of its addresses are remembered.
-        self.addresses = 0
-        self.connections = 0
-        self._clock = clock
-        self._rates = rates
-        self._connects = TokenBucket(rates.connects)
-        self._traffic = TokenBucket(rates.traffic)
-        self.traffic_gate = Gate(hub, self._traffic_delay_s)
-
-    # Addresses and connections are counted again.
-    TRANSIENT = frozenset({"_clock", "_rates", "addresses", "connections", "traffic_gate"})
-
-    def to_state(self) -> dict[str, Any]:
-        """The used part of the network's limits, to be handed over."""
-        return {
-            "name": self.name,
-            "connects": self._connects.to_state(),
-            "traffic": self._traffic.to_state(),
-        }
-
-    def take_state(self, state: dict[str, Any]) -> None:
-        """Take over what was used up."""
-        self._connects.take_state(state["connects"])
-        self._traffic.take_state(state["traffic"])
-
-    @property
-    def is_full(self) -> bool:
-        """True while it has as many connections as it can have."""
-        return self.connections >= self._rates.connections
-
-    def connect(self) -> bool:
-        """Count one more connection; False if its rate is exceeded."""
-        return self._connects.take(1, self._clock.monotonic()) == 1
-
-    def charge(self, cost: int, now: float) -> bool:
-        """Count bytes; False if the network has too much debt to be charged more."""
-        return self._traffic.charge(cost, now)
-
-    def recovered(self) -> bool:
-        """True when nothing about this network needs to be remembered."""
-        now = self._clock.monotonic()
-        return self._connects.is_full(now) and self._traffic.is_full(now)
-
-    def forget(self) -> None:
-        """Break the cycle with the gate: nothing of this network is left."""
-        del self.traffic_gate
-
-    def _traffic_delay_s(self) -> float:
-        return self._traffic.delay_s(0, self._clock.monotonic())
-
-
-class AddressRates:
-    """The limits of each address."""
-
-    def __init__(self, limits: Limits) -> None:
+        self.connections: float = math.inf
         self.connects, self.logins, self.traffic, self.accounts, self.rooms = (Rate(0, 0) for _ in range(5))
         self.change(limits)
 
     def change(self, limits: Limits) -> None:
         """Allow this much from now on."""
+
+
+class AddressRates(Rates):
+    """The limits of each address."""
+
+    def change(self, limits: Limits) -> None:
+        """Allow this much from now on."""
+        self.connections = limits.clients_per_address
         self.connects.change(limits.address_connections_per_s, limits.address_burst_connections)
         self.logins.change(limits.address_logins_per_s, limits.address_burst_logins)
         self.traffic.change(limits.address_bytes_per_s, limits.address_burst_bytes)
@@ -156,93 +84,151 @@ class AddressRates:
         self.rooms.change(limits.address_rooms_per_min / 60, limits.address_burst_rooms)
 
 
-class Address:
-    """The shared limits of all connections from one address."""
+class NetworkRates(Rates):
+    """The limits of each network."""
+
+    def change(self, limits: Limits) -> None:
+        """Allow this much from now on."""
+        self.connections = limits.clients_per_network
+        self.connects.change(limits.network_connections_per_s, limits.network_burst_connections)
+        self.logins.change(limits.network_logins_per_s, limits.network_burst_logins)
+        self.traffic.change(limits.network_bytes_per_s, limits.network_burst_bytes)
+        self.accounts.change(limits.network_accounts_per_min / 60, limits.network_burst_accounts)
+        self.rooms.change(limits.network_rooms_per_min / 60, limits.network_burst_rooms)
+
+
+class Quota:
+    """What all connections from one address, or from one network, have used up of its limits together."""
 
     __slots__ = (
-        "_accounts",
         "_clock",
-        "_connects",
-        "_logins",
-        "_rooms",
-        "_traffic",
+        "_rates",
+        "accounts",
         "connections",
+        "connects",
         "login_gate",
-        "network",
-        "origin",
+        "logins",
+        "name",
+        "rooms",
+        "traffic",
         "traffic_gate",
     )
 
-    def __init__(self, origin: str, network: Network, hub: Hub, clock: Clock, rates: AddressRates) -> None:
-        self.origin = origin
-        self.network = network
+    def __init__(self, name: str, hub: Hub, clock: Clock, rates: Rates) -> None:
+        self.name = name
         self.connections = 0
         self._clock = clock
-        self._connects = TokenBucket(rates.connects)
-        self._logins = TokenBucket(rates.logins)
-        self._traffic = TokenBucket(rates.traffic)
-        self._rooms = TokenBucket(rates.rooms)
-        self._accounts = TokenBucket(rates.accounts)
+        self._rates = rates
+        self.connects = TokenBucket(rates.connects)
+        self.logins = TokenBucket(rates.logins)
+        self.traffic = TokenBucket(rates.traffic)
+        self.rooms = TokenBucket(rates.rooms)
+        self.accounts = TokenBucket(rates.accounts)
         self.login_gate = Gate(hub, self._login_delay_s)
         self.traffic_gate = Gate(hub, self._traffic_delay_s)
 
     # Connections are counted again.
-    TRANSIENT = frozenset({"_clock", "connections", "login_gate", "network", "traffic_gate"})
+    TRANSIENT = frozenset({"_clock", "_rates", "connections", "login_gate", "traffic_gate"})
 
     def to_state(self) -> dict[str, Any]:
-        """The used part of the address's limits, to be handed over."""
+        """The used part of the limits, to be handed over."""
         return {
-            "origin": self.origin,
-            "connects": self._connects.to_state(),
-            "logins": self._logins.to_state(),
-            "traffic": self._traffic.to_state(),
-            "rooms": self._rooms.to_state(),
-            "accounts": self._accounts.to_state(),
+            "name": self.name,
+            "connects": self.connects.to_state(),
+            "logins": self.logins.to_state(),
+            "traffic": self.traffic.to_state(),
+            "rooms": self.rooms.to_state(),
+            "accounts": self.accounts.to_state(),
         }
 
     def take_state(self, state: dict[str, Any]) -> None:
         """Take over what was used up."""
-        self._connects.take_state(state["connects"])
-        self._logins.take_state(state["logins"])
-        self._traffic.take_state(state["traffic"])
-        self._rooms.take_state(state["rooms"])
-        self._accounts.take_state(state["accounts"])
+        self.connects.take_state(state["connects"])
+        self.logins.take_state(state["logins"])
+        self.traffic.take_state(state["traffic"])
+        self.rooms.take_state(state["rooms"])
+        self.accounts.take_state(state["accounts"])
 
-    def connect(self) -> bool:
-        """Count one more connection; False if its rate is exceeded."""
-        return self._connects.take(1, self._clock.monotonic()) == 1
-
-    def charge_login(self) -> None:
-        """Count a login."""
-        self._logins.charge(1, self._clock.monotonic())
-
-    def create_room(self) -> bool:
-        """Count a new room; False if too many have been created."""
-        return self._rooms.take(1, self._clock.monotonic()) == 1
-
-    def register(self) -> bool:
-        """Count a new account; False if too many have been registered."""
-        return self._accounts.take(1, self._clock.monotonic()) == 1
+    @property
+    def is_full(self) -> bool:
+        """True while it has as many connections as it can have."""
+        return self.connections >= self._rates.connections
 
     def charge(self, cost: int, now: float) -> bool:
-        """Count bytes; False if the address has too much debt to be charged more."""
-        return self._traffic.charge(cost, now)
+        """Count bytes; False if there is too much debt to be charged more."""
+        return self.traffic.charge(cost, now)
 
     def recovered(self) -> bool:
-        """True when nothing about this address needs to be remembered."""
+        """True when nothing of this needs to be remembered."""
         now = self._clock.monotonic()
-        buckets = (self._connects, self._logins, self._traffic, self._rooms, self._accounts)
+        buckets = (self.connects, self.logins, self.traffic, self.rooms, self.accounts)
         return all(bucket.is_full(now) for bucket in buckets)
 
     def forget(self) -> None:
-        """Break the cycles with the gates: nothing of this address is left."""
+        """Break the cycles with the gates: nothing of this is left."""
         del self.login_gate, self.traffic_gate
 
     def _login_delay_s(self) -> float:
-        return self._logins.delay_s(1, self._clock.monotonic())
+        return self.logins.delay_s(1, self._clock.monotonic())
 
     def _traffic_delay_s(self) -> float:
-        return self._traffic.delay_s(0, self._clock.monotonic())
+        return self.traffic.delay_s(0, self._clock.monotonic())
+
+
+class Network(Quota):
+    """The limits that all addresses of one network share."""
+
+    __slots__ = ("addresses",)
+
+    def __init__(self, name: str, hub: Hub, clock: Clock, rates: Rates) -> None:
+        super().__init__(name, hub, clock, rates)
+        # How many of its addresses are remembered. They are counted again.
+        self.addresses = 0
+
+    TRANSIENT = Quota.TRANSIENT | {"addresses"}
+
+
+class Address(Quota):
+    """The limits that all connections from one address share. Its name is its origin. What it uses up is its network's, too."""
+
+    __slots__ = ("network",)
+
+    def __init__(self, origin: str, network: Network, hub: Hub, clock: Clock, rates: Rates) -> None:
+        super().__init__(origin, hub, clock, rates)
+        self.network = network
+
+    TRANSIENT = Quota.TRANSIENT | {"network"}
+
+    def connect(self) -> bool:
+        """Count one more connection; False if the rate is exceeded."""
+        return self._take(self.connects, self.network.connects)
+
+    def create_room(self) -> bool:
+        """Count a new room; False if too many have been created."""
+        return self._take(self.rooms, self.network.rooms)
+
+    def register(self) -> bool:
+        """Count a new account; False if too many have been registered."""
+        return self._take(self.accounts, self.network.accounts)
+
+    def wait_for_login(self, waiter: CanWait, queue: str) -> None:
+        """Count a login, once there can be one more. `queue` is that of the client among those of its address."""
+        for quota, its_queue in ((self, queue), (self.network, self.name)):
+            if quota.login_gate.is_open():
+                quota.logins.charge(1, self._clock.monotonic())
+            else:
+                with quota.login_gate.passage(waiter, its_queue):
+                    quota.logins.charge(1, self._clock.monotonic())
+
+    def _take(self, own: TokenBucket, of_network: TokenBucket) -> bool:
+        """Take one of each, or none: what one of them refuses is not charged to the other."""
+        now = self._clock.monotonic()
+        if not own.take(1, now):
+            return False
+        if not of_network.take(1, now):
+            own.charge(-1, now)
+            return False
+        return True
 
 
 class Admission:
@@ -258,7 +244,7 @@ class Admission:
         self.network_rates = NetworkRates(limits)
         self._networks: dict[str, Network] = {}
         self._departed_networks: dict[str, Network] = {}
-        self._this_machine = Network("", hub, clock, NetworkRates.unlimited())
+        self._this_machine = Network("", hub, clock, Rates(limits))
         self.connected = 0
         self.lingering = 0
 
@@ -273,16 +259,12 @@ class Admission:
             self._sweep()
         if self.connected >= self._limits.clients:
             return NoticeReason.SERVER_FULL
-        address = self._address(origin_of(host), host)
-        network = address.network
-        full = address.connections >= self._limits.clients_per_address or network.is_full
-        if full or not address.connect() or not network.connect():
+        address = self._address(origin_of(host))
+        if address.is_full or address.network.is_full or not address.connect():
             if not address.connections:
-                self._departed[address.origin] = address
+                self._departed[address.name] = address
             return NoticeReason.ADDRESS_FULL
-        self.connected += 1
-        address.connections += 1
-        network.connections += 1
+        self._take_slot(address)
         return address
 
     # Slots are taken again.
@@ -303,26 +285,30 @@ class Admission:
     def take_state(self, state: dict[str, Any]) -> None:
         """Remember these addresses and networks."""
         for one in state["networks"]:
-            network = self._network_named(one["name"])
+            network = self._network(one["name"])
             network.take_state(one)
             self._departed_networks[network.name] = network
         for one in state["addresses"]:
-            address = self._address(one["origin"], one["origin"])
+            address = self._address(one["name"])
             address.take_state(one)
-            self._departed[address.origin] = address
+            self._departed[address.name] = address
 
     def adopt(self, host: str) -> Address:
         """Take a slot for a client that another process has admitted."""
-        address = self._address(origin_of(host), host)
+        address = self._address(origin_of(host))
+        self._take_slot(address)
+        return address
+
+    def _take_slot(self, address: Address) -> None:
         self.connected += 1
         address.connections += 1
         address.network.connections += 1
-        return address
 
-    def _address(self, origin: str, host: str) -> Address:
+    def _address(self, origin: str) -> Address:
         address = self._addresses.get(origin)
         if address is None:
-            network = self._network(host)
+            name = network_of(origin)
+            network = self._network(name) if name else self._this_machine
             network.addresses += 1
             address = Address(origin, network, self._hub, self._clock, self.rates)
             self._addresses[origin] = address
@@ -334,7 +320,7 @@ class Admission:
         address.connections -= 1
         address.network.connections -= 1
         if not address.connections:
-            self._departed[address.origin] = address
+            self._departed[address.name] = address
 
     def reserve_linger(self) -> bool:
         """Reserve a place to linger in until the peer closes; True if there was one. `free_linger` frees it."""
@@ -347,13 +333,7 @@ class Admission:
         """Free a place to linger in."""
         self.lingering -= 1
 
-    def _network(self, host: str) -> Network:
-        address = addresses.parse_address(host)
-        if address is None or address.is_loopback:
-            return self._this_machine
-        return self._network_named(str(addresses.neighbourhood_of(address)))
-
-    def _network_named(self, name: str) -> Network:
+    def _network(self, name: str) -> Network:
         network = self._networks.get(name)
         if network is None:
             network = self._networks[name] = Network(name, self._hub, self._clock, self.network_rates)

@@ -67,8 +67,8 @@ _UNCHARGED_ANSWER_BYTES = 1_024
 # What a client has missed costs this share of an answer: to those who stayed it came for nothing. At the login it costs the
 # address nothing, because after a restart everyone of an address comes back at once.
 _MISSED_SHARE = 4
-# How much of a turn a login takes: as much as is sent in one part takes several times as long.
-_LOGIN_SHARE = 1 / 8
+# How many logins take a whole turn: as much as is sent in one part takes several times as long as each.
+_LOGINS_IN_TURN = 8
 # How many messages, people or rooms an answer can have that takes a whole turn: it takes about a millisecond.
 MESSAGES_IN_TURN = 200
 _PEOPLE_IN_TURN = 5_000
@@ -270,7 +270,7 @@ class Connection:
         # How many of the session's `cost_bytes` have been charged.
         self._cost_charged = 0
         self._address = address
-        self._origin = origin_of(accepted.host) if address is None else address.origin
+        self._origin = origin_of(accepted.host) if address is None else address.name
         self._lingering = address is None
         # Something that has been read has not been handled; and how much of what had arrived at the mark has not been read.
         self._holds_input = False
@@ -351,11 +351,11 @@ class Connection:
         self._waiter.interrupt(CloseReason(reason.value))
 
     def can_create_room(self) -> bool:
-        """Count one more room that this client creates; False if its address has created too many lately."""
+        """Count one more room that this client creates; False if its address or network has created too many."""
         return self._address is not None and self._address.create_room()
 
     def can_register(self) -> bool:
-        """Count one more account that this client registers; False if its address has registered too many lately."""
+        """Count one more account that this client registers; False if too many come from its address or network."""
         return self._address is not None and self._address.register()
 
     def failed_to_prove(self, name: str, reason: Rejection) -> None:
@@ -601,15 +601,9 @@ class Connection:
     def _log_in(self, command: Login) -> bool:
         if command.rooms:
             self._costs.charge(_LOGIN_ROOM_COST * len(command.rooms), self._context.clock.monotonic())
-        address = self._address
-        if address is not None:
-            if not address.login_gate.is_open():
-                with address.login_gate.passage(self._waiter, str(self.number)):
-                    address.charge_login()
-                self._waiter.note_activity()
-            else:
-                address.charge_login()
-        self._context.turns.wait(self._waiter, _LOGIN_SHARE)
+        if self._address is not None:
+            self._address.wait_for_login(self._waiter, str(self.number))
+        self._context.turns.wait(self._waiter, 1 / _LOGINS_IN_TURN)
         self._waiter.note_activity()
         self._logging_in = True
         stays = self._finish(command, self._context.chat.handle(self._session, command))

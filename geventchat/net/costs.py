@@ -103,7 +103,7 @@ class Costs:
                 self._uncharged_bytes = 0
         network = address.network
         if self._uncharged_network_bytes or not network.traffic_gate.is_open():
-            with network.traffic_gate.passage(waiter, address.origin):
+            with network.traffic_gate.passage(waiter, address.name):
                 network.charge(self._uncharged_network_bytes, self._clock.monotonic())
                 self._uncharged_network_bytes = 0
 

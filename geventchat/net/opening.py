@@ -299,7 +299,7 @@ class Opening(_Early):
             return
         for gate, queue in (
             (address.traffic_gate, str(self.number)),
-            (address.network.traffic_gate, address.origin),
+            (address.network.traffic_gate, address.name),
         ):
             if not gate.is_open():
                 with gate.passage(self._waiter, queue):

@@ -118,7 +118,7 @@ class HttpConnection:
         self._transport = accepted.transport
         self._address = accepted.address
         self._lingering = accepted.address is None
-        self._origin = origin_of(accepted.host) if accepted.address is None else accepted.address.origin
+        self._origin = origin_of(accepted.host) if accepted.address is None else accepted.address.name
         self._costs = context.costs(accepted)
         self._reader = RequestReader(HEAD_BYTES, context.limits.line_bytes)
         turn = context.input_turns.watcher(accepted.transport.fileno())

@@ -141,6 +141,11 @@ def _reconnects(args: argparse.Namespace) -> Figures:
     return asdict(logins.reconnects(args.clients, args.times))
 
 
+def _storm(args: argparse.Namespace) -> Figures:
+    run = logins.storm(args.clients, args.rounds)
+    return {**asdict(run), "busy_p50": run.busy_p50, "busy_p99": run.busy_p99}
+
+
 def _passwords(args: argparse.Namespace) -> Figures:
     with passwords.server_with_accounts(args.logins) as target:
         run = passwords.password_logins(target, args.logins, args.rounds, args.window)
@@ -368,6 +373,9 @@ def main() -> int:
     )
     scenario("logins", _logins, "logins in a row", logins=10_000)
     scenario("reconnects", _reconnects, "everyone breaks off and comes back", clients=2_000, times=10)
+    scenario(
+        "storm", _storm, "logins from many networks at once, beside two who chat", clients=2_000, rounds=3
+    )
     scenario(
         "passwords",
         _passwords,

@@ -1,13 +1,24 @@
-"""Thousands of logins in a row, and everyone coming back at once: what each costs the server does not grow."""
+"""Thousands of logins in a row, and everyone coming back at once: what each costs the server does not grow.
+
+And a storm of logins from many networks at the same moment, beside an honest pair that chats.
+"""
 
 from __future__ import annotations
 
+import statistics
+import time
 from dataclasses import dataclass
 
-from tests.fire.clients import ClientPool, State, log_in
+from tests.fire.attacks.honest import HonestPair, Latency
+from tests.fire.attacks.target import Target
+from tests.fire.clients import Client, ClientPool, State, log_in
 from tests.fire.process import NO_ADDRESS_RATES, ServerProcess
 
 _PARTS = 20
+_INTERVAL_S = 0.005
+# The pair speaks so often that a storm of a tenth of a second has many messages.
+_FAST_PAIR = ("--rate=1000", "--byte-rate=0", "--address-byte-rate=0")
+_PROXY = "127.0.0.1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,3 +79,65 @@ def reconnects(clients: int, times: int) -> Logins:
         pool.wait_for("the roster is complete", lambda: members[0].received.endswith(b"PONG done\n"))
         assert members[0].received.count(b"USER ") == clients
         return Logins(clients * times, tuple(spent))
+
+
+@dataclass(frozen=True, slots=True)
+class Storm:
+    """How long the logins of each round took, and the latency of an honest pair meanwhile, in milliseconds."""
+
+    logins: int
+    took_s: tuple[float, ...]
+    latency: tuple[Latency, ...]
+
+    @property
+    def busy_p50(self) -> float:
+        """How long the server worked until a message had arrived: the median of the rounds."""
+        return statistics.median(one.busy_p50 for one in self.latency)
+
+    @property
+    def busy_p99(self) -> float:
+        """The same for the slowest hundredth."""
+        return statistics.median(one.busy_p99 for one in self.latency)
+
+
+def storm(clients: int, rounds: int) -> Storm:
+    """In each round this many clients, each from another network, log in at the same moment, and all of them get in."""
+    took, latency = [], []
+    with (
+        Target(f"--proxy-from={_PROXY}", *_FAST_PAIR) as target,
+        HonestPair(target.address(), target.pid, interval_s=_INTERVAL_S) as pair,
+    ):
+        for round in range(rounds):
+            with ClientPool() as pool:
+                came = [_come_from(pool, target, _network(number)) for number in range(clients)]
+                pool.wait_for(
+                    "everyone is connected",
+                    lambda wanted=2 + clients * (round + 1): target.logged("connected") == wanted,  # type: ignore[misc]
+                )
+                began = time.monotonic()
+                for number, client in enumerate(came):
+                    client.send_lines(f"LOGIN p{round}-{number}")
+                pool.wait_for("everyone is answered", lambda came=came: all(one.received for one in came))  # type: ignore[misc]
+                ended = time.monotonic()
+                refused = [bytes(one.received) for one in came if not one.received.startswith(b"OK\n")]
+                assert not refused, refused[0]
+                took.append(ended - began)
+                came[0].send_lines("WHO", "PING done")
+                pool.wait_until_found(came[:1], b"PONG done\n")
+                # With the pair.
+                assert came[0].received.count(b"USER ") == clients + 2
+                latency.append(pair.latency(began, ended))
+        assert pair.connected, "the honest pair was disconnected"
+    return Storm(clients, tuple(took), tuple(latency))
+
+
+def _network(number: int) -> str:
+    """An address in a network that no other number has."""
+    return f"198.{18 + number // 256}.{number % 256}.1"
+
+
+def _come_from(pool: ClientPool, target: Target, source: str) -> Client:
+    """A client for which a proxy claims this address."""
+    client = pool.connect(target.address(), source=_PROXY)
+    client.send_lines(f"PROXY TCP4 {source} 127.0.0.1 50000 4000\r")
+    return client

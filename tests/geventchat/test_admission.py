@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import resource
+from collections.abc import Callable
+from typing import Any
 
 import gevent
 import pytest
@@ -21,6 +23,24 @@ def entered(door: Admission, host: str) -> Address:
     address = door.enter(host)
     assert isinstance(address, Address), address
     return address
+
+
+def log_in(address: Address) -> None:
+    """Log in without having to wait."""
+    address.wait_for_login(NeverWaits(), "")
+
+
+def can_log_in(address: Address) -> bool:
+    """Log in if that is possible without having to wait."""
+    if not (address.login_gate.is_open() and address.network.login_gate.is_open()):
+        return False
+    log_in(address)
+    return True
+
+
+class NeverWaits:
+    def until_passed(self, watcher: Any) -> None:
+        raise AssertionError("a login has to wait")
 
 
 @pytest.mark.parametrize(
@@ -117,10 +137,10 @@ def test_an_address_that_comes_and_goes_is_remembered_once(host: str):
 
 def test_sixty_thousand_addresses_are_remembered_no_longer_than_their_rates_need():
     clock = ManualClock()
-    admitted = admission(clock, network_connections_per_s=0)
+    admitted = admission(clock, network_connections_per_s=0, network_logins_per_s=0)
     for n in range(60_000):
         address = entered(admitted, f"2001:db8:0:{n:x}::1")
-        address.charge_login()
+        log_in(address)
         admitted.leave(address)
         clock.now += 0.001
         # A login has recovered after 0.2 s, and is found so within another 0.1 s.
@@ -160,11 +180,89 @@ def test_connections_of_a_network_have_a_rate():
     assert admitted.enter("192.0.2.6") is NoticeReason.ADDRESS_FULL
 
 
+@pytest.mark.parametrize(
+    ("hosts", "stranger"),
+    [
+        (["192.0.2.1", "192.0.2.2", "::ffff:192.0.2.3"], "192.0.3.1"),
+        (["2001:db8:0:1::1", "2001:db8:0:2::1", "2001:db8:0:3::1"], "2001:db8:1:1::1"),
+    ],
+)
+@pytest.mark.parametrize("used_up", [Address.create_room, Address.register])
+def test_what_one_address_uses_up_is_missing_in_its_network_and_nowhere_else(
+    hosts: list[str], stranger: str, used_up: Callable[[Address], bool]
+):
+    clock = ManualClock()
+    rates = {"network_rooms_per_min": 1, "network_accounts_per_min": 1}
+    admitted = admission(clock, network_burst_rooms=2, network_burst_accounts=2, **rates)
+    first, second, third = (entered(admitted, host) for host in hosts)
+    assert [used_up(one) for one in (first, second, third, third)] == [True, True, False, False]
+    assert used_up(entered(admitted, stranger))
+    clock.now += 60
+    assert [used_up(one) for one in (third, first)] == [True, False]
+
+
+def test_what_the_network_refuses_is_not_charged_to_the_address_nor_the_other_way_round():
+    clock = ManualClock()
+    rates = {"network_rooms_per_min": 1, "address_rooms_per_min": 0.5}
+    admitted = admission(clock, network_burst_rooms=2, address_burst_rooms=1, **rates)
+    first, second, third = (entered(admitted, f"192.0.2.{n}") for n in range(3))
+    assert [one.create_room() for one in (first, first, first)] == [True, False, False]
+    assert second.create_room()
+    for _ in range(100):
+        assert not third.create_room()
+    clock.now += 60
+    assert third.create_room()
+
+
+@pytest.mark.parametrize(
+    "used_up",
+    [Address.create_room, Address.register, Address.connect, can_log_in],
+    ids=lambda one: one.__name__,
+)
+def test_what_an_address_and_its_network_have_used_up_is_handed_over(used_up: Callable[[Address], bool]):
+    clock = ManualClock()
+    limits = {"address_burst_rooms": 2, "address_burst_accounts": 2, "address_burst_connections": 2}
+    limits |= {"network_burst_rooms": 3, "network_burst_accounts": 3, "network_burst_connections": 3}
+    limits |= {"address_burst_logins": 2, "network_burst_logins": 3}
+    before, after = admission(clock, **limits), admission(clock, **limits)
+    address = before.adopt("192.0.2.1")
+    assert used_up(address)
+    assert used_up(address)
+    after.take_state(before.to_state())
+    assert not used_up(after.adopt("192.0.2.1"))
+    assert used_up(after.adopt("192.0.2.2"))
+    assert not used_up(after.adopt("192.0.2.3"))
+
+
+def test_a_network_is_remembered_until_it_can_register_as_many_accounts_again():
+    clock = ManualClock()
+    admitted = admission(clock, network_accounts_per_min=1, network_burst_accounts=1)
+    address = entered(admitted, "192.0.2.1")
+    assert address.register()
+    admitted.leave(address)
+    for wait_s, remembered in ((59, True), (1, False)):
+        clock.now += wait_s
+        for _ in range(10):
+            entered(admitted, "127.0.0.1")
+        assert ("192.0.2.0/24" in admitted._networks) is remembered
+
+
 @pytest.mark.parametrize("host", ["127.0.0.{n}", "::1", "uid:{n}"])
 def test_this_machine_is_in_no_network(host: str):
-    admitted = admission(clients_per_network=1, network_connections_per_s=1, network_burst_connections=1)
+    limits = {"clients_per_network": 1, "network_connections_per_s": 1, "network_burst_connections": 1}
+    limits |= {"network_burst_logins": 1, "network_burst_rooms": 1, "network_burst_accounts": 1}
+    admitted = admission(**limits)
+    # Also after an upgrade, which knows its addresses by their origins alone.
+    successor = admission(**limits)
     for n in range(1, 5):
         entered(admitted, host.format(n=n))
+    successor.take_state(admitted.to_state())
+    for n in range(1, 5):
+        successor.adopt(host.format(n=n))
+        address = entered(successor, host.format(n=n))
+        log_in(address)
+        assert address.create_room()
+        assert address.register()
 
 
 def test_an_address_that_is_refused_for_its_network_is_forgotten():

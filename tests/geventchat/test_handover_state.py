@@ -216,7 +216,7 @@ def parts(world: World) -> dict[str, tuple[Any, dict[str, Any]]]:
     gates = subscriber._direct_gates()
     address = context.admission._addresses["127.0.0.1"]
     guessing = chat._credentials.guessing
-    network = context.admission._network_named("192.0.2.0/24")
+    network = context.admission._network("192.0.2.0/24")
     lines, websocket = LineFraming(100), WebSocketFraming(100)
     found: list[tuple[Any, Any]] = [
         (chat, chat.to_state()),
@@ -327,7 +327,9 @@ def fill(world: World) -> None:
             assert not heard.startswith("ERR"), (heard, lines)
 
     context = world.server.context
-    context.admission._network_named("192.0.2.0/24")
+    neighbour = context.admission.enter("192.0.2.1")
+    assert isinstance(neighbour, Address)
+    context.admission.leave(neighbour)
     context.counts.refused[Refusal.BANNED] += 1
     context.counts.closed[CloseReason.RESET] += 1
     alice, bob, carol = (world.login(name) for name in ("alice", "bob", "carol"))

@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 
 from geventchat.log import AddressLog, LogEvent, LogWriter, StandardLog
+from geventchat.net.admission import network_of
+from geventchat.rate import Rate
 from tests.patience import HANG_S
 
 ROOT = Path(__file__).parents[2]
@@ -350,6 +352,13 @@ class Recorded:
         return lines
 
 
+def limited(
+    recorded: Recorded, of_address: Rate, of_network: Rate | None = None, *, clock: ManualClock | None = None
+) -> AddressLog:
+    """A log with these limits; without a rate of networks they have none."""
+    return AddressLog(recorded, of_address, of_network or Rate(0, 0), network_of, clock or ManualClock())
+
+
 def connected(log: AddressLog, origin: str, count: int) -> None:
     for _ in range(count):
         log.of_address(origin, LogEvent.CONNECTED, address=origin)
@@ -357,7 +366,7 @@ def connected(log: AddressLog, origin: str, count: int) -> None:
 
 def test_an_address_logs_its_burst_and_then_falls_silent_while_others_log_on():
     recorded = Recorded()
-    log = AddressLog(recorded, 20.0, 100, ManualClock())
+    log = limited(recorded, Rate(20.0, 100))
     connected(log, "192.0.2.1", 1_000)
     assert recorded.take() == ["connected address=192.0.2.1"] * 100
     connected(log, "192.0.2.2", 1)
@@ -367,7 +376,7 @@ def test_an_address_logs_its_burst_and_then_falls_silent_while_others_log_on():
 
 def test_dropped_events_are_counted_in_one_line_when_the_address_can_log_for_a_second_again():
     recorded, clock = Recorded(), ManualClock()
-    log = AddressLog(recorded, 20.0, 100, clock)
+    log = limited(recorded, Rate(20.0, 100), clock=clock)
     connected(log, "192.0.2.1", 150)
     recorded.take()
     clock.now += 0.99
@@ -386,7 +395,7 @@ def test_dropped_events_are_counted_in_one_line_when_the_address_can_log_for_a_s
 
 def test_in_the_long_run_an_address_logs_at_its_rate():
     recorded, clock = Recorded(), ManualClock()
-    log = AddressLog(recorded, 20.0, 100, clock)
+    log = limited(recorded, Rate(20.0, 100), clock=clock)
     for _ in range(60_000):
         clock.now += 0.001
         connected(log, "192.0.2.1", 1)
@@ -402,7 +411,7 @@ def test_in_the_long_run_an_address_logs_at_its_rate():
 @pytest.mark.parametrize("per_s", [20.0, 4.0, 3.0])
 def test_an_address_within_its_rate_is_never_silent(per_s: float):
     recorded, clock = Recorded(), ManualClock()
-    log = AddressLog(recorded, per_s, 1, clock)
+    log = limited(recorded, Rate(per_s, 1), clock=clock)
     for _ in range(1_000):
         connected(log, "192.0.2.1", 1)
         clock.now += 1 / per_s
@@ -411,7 +420,7 @@ def test_an_address_within_its_rate_is_never_silent(per_s: float):
 
 def test_dropped_events_are_reported_at_the_end_too():
     recorded = Recorded()
-    log = AddressLog(recorded, 20.0, 1, ManualClock())
+    log = limited(recorded, Rate(20.0, 1))
     connected(log, "192.0.2.1", 3)
     connected(log, "192.0.2.2", 2)
     recorded.take()
@@ -426,7 +435,7 @@ def test_dropped_events_are_reported_at_the_end_too():
 
 def test_events_that_the_log_does_not_want_count_for_nothing():
     recorded = Recorded(LogEvent.CONNECTED)
-    log = AddressLog(recorded, 20.0, 2, ManualClock())
+    log = limited(recorded, Rate(20.0, 2))
     connected(log, "192.0.2.1", 100)
     for _ in range(3):
         log.of_address("192.0.2.1", LogEvent.REFUSED, reason="full")
@@ -438,7 +447,7 @@ def test_events_that_the_log_does_not_want_count_for_nothing():
 
 def test_a_rate_of_zero_means_no_limit():
     recorded = Recorded()
-    log = AddressLog(recorded, 0.0, 1, ManualClock())
+    log = limited(recorded, Rate(0.0, 1))
     connected(log, "192.0.2.1", 1_000)
     assert len(recorded.take()) == 1_000
     assert len(log) == 0
@@ -446,7 +455,7 @@ def test_a_rate_of_zero_means_no_limit():
 
 def test_addresses_are_forgotten_when_they_have_recovered():
     recorded, clock = Recorded(), ManualClock()
-    log = AddressLog(recorded, 20.0, 100, clock)
+    log = limited(recorded, Rate(20.0, 100), clock=clock)
     for number in range(20_000):
         # A client that connects, logs in and leaves uses up 0.15 s of its address.
         connected(log, f"192.0.{number}", 3)
@@ -462,13 +471,81 @@ def test_addresses_are_forgotten_when_they_have_recovered():
 
 def test_an_address_that_has_not_recovered_is_not_forgotten():
     recorded = Recorded()
-    log = AddressLog(recorded, 20.0, 100, ManualClock())
+    log = limited(recorded, Rate(20.0, 100))
     connected(log, "192.0.2.1", 100)
     for number in range(1_000):
         connected(log, f"198.51.{number}", 1)
     recorded.take()
     connected(log, "192.0.2.1", 1)
     assert recorded.take() == []
+
+
+def test_the_addresses_of_a_network_log_its_burst_together_while_other_networks_log_on():
+    recorded, clock = Recorded(), ManualClock()
+    log = limited(recorded, Rate(20.0, 100), Rate(80.0, 400), clock=clock)
+    for number in range(256):
+        connected(log, f"192.0.2.{number}", 10)
+    assert recorded.take() == [
+        f"connected address=192.0.2.{number}" for number in range(40) for _ in range(10)
+    ]
+    connected(log, "192.0.3.1", 1)
+    assert recorded.take() == ["connected address=192.0.3.1"]
+    clock.now += 0.99
+    connected(log, "192.0.2.7", 1)
+    assert recorded.take() == []
+    clock.now += 0.01
+    connected(log, "192.0.2.7", 1)
+    assert recorded.take() == [
+        "log-suppressed network=192.0.2.0/24 events=2161",
+        "connected address=192.0.2.7",
+    ]
+
+
+def test_what_an_address_loses_to_its_own_limit_is_not_taken_from_its_network():
+    recorded = Recorded()
+    log = limited(recorded, Rate(20.0, 100), Rate(80.0, 400))
+    connected(log, "192.0.2.1", 1_000)
+    connected(log, "192.0.2.2", 100)
+    assert len(recorded.take()) == 200
+
+
+def test_a_network_whose_addresses_are_all_over_their_limits_reports_that_within_its_own():
+    """Each event is in the log, or in one of the reports, however many addresses there are."""
+    recorded, clock = Recorded(), ManualClock()
+    log = limited(recorded, Rate(20.0, 30), Rate(80.0, 400), clock=clock)
+    sent = 0
+    for _ in range(10):
+        for number in range(256):
+            connected(log, f"2001:db8:0:{number:x}::", 40)
+            sent += 40
+        clock.now += 1.0
+    log.close()
+    lines = recorded.take()
+    reports = [line for line in lines if line.startswith("log-suppressed")]
+    assert len(lines) <= 400 + 10 * 80 + 11
+    assert any(" address=" in line for line in reports)
+    assert any(" network=2001:db8::/48 " in line for line in reports)
+    assert len(lines) - len(reports) + sum(int(line.rpartition("=")[2]) for line in reports) == sent
+    log.close()
+    assert recorded.take() == []
+
+
+@pytest.mark.parametrize("origins", [["127.0.0.1", "127.0.0.2"], ["::"], ["storage"], ["uid:1", "uid:2"]])
+def test_this_machine_is_in_no_network_with_a_limit_on_lines(origins: list[str]):
+    recorded = Recorded()
+    log = limited(recorded, Rate(0, 0), Rate(80.0, 1))
+    for origin in origins:
+        connected(log, origin, 1_000)
+    assert len(recorded.take()) == 1_000 * len(origins)
+
+
+def test_networks_are_forgotten_when_they_have_recovered():
+    recorded, clock = Recorded(), ManualClock()
+    log = limited(recorded, Rate(0, 0), Rate(80.0, 400), clock=clock)
+    for number in range(20_000):
+        connected(log, f"2001:db8:{number:x}:1::", 3)
+        clock.now += 0.001
+    assert len(log) <= 2 * 40
 
 
 # --- The standard library's logging ----------------------------------------------------------------------------------

@@ -53,11 +53,11 @@ def make(config: Config) -> Server:
 def state(server: Server) -> dict[str, Any]:
     """Everything in a running server that follows from its settings."""
     context = server.context
-    chat, delivery, rates = context.chat, context.delivery, context.admission.rates
-    buckets = [context.line_rate, context.byte_rate, delivery._floor, context.log._rate]
-    buckets += [rates.connects, rates.logins, rates.traffic, rates.accounts, rates.rooms]
-    networks = context.admission.network_rates
-    buckets += [networks.connects, networks.traffic]
+    chat, delivery, log = context.chat, context.delivery, context.log
+    quotas = [context.admission.rates, context.admission.network_rates]
+    buckets = [context.line_rate, context.byte_rate, delivery._floor, log.address_rate, log.network_rate]
+    for rates in quotas:
+        buckets += [rates.connects, rates.logins, rates.traffic, rates.accounts, rates.rooms]
     return {
         "config": server.config,
         "limits": context.limits,
@@ -65,8 +65,7 @@ def state(server: Server) -> dict[str, Any]:
         "chat": chat.rooms._limits,
         "rates": [[getattr(rate, name) for name in rate.__slots__] for rate in buckets],
         "delivery": (delivery.behind_bytes, delivery.outgoing_bytes, delivery.floor_burst),
-        "log": context.log._regained,
-        "networks": networks.connections,
+        "slots": [rates.connections for rates in quotas],
         "greeting": chat.greeting,
         "origins": server._origins.listed,
         "names": (chat.operators, chat.reserved_names, chat._visits._reserved),

@@ -373,12 +373,16 @@ def test_a_rate_of_zero_turns_off_the_limits_per_second_on_lines_bytes_connectio
         address_bytes_per_s=0.0,
         network_bytes_per_s=0.0,
         network_connections_per_s=0.0,
+        network_logins_per_s=0.0,
+        network_rooms_per_min=0.0,
+        network_accounts_per_min=0.0,
         address_connections_per_s=0.0,
         address_logins_per_s=0.0,
         address_rooms_per_min=0.0,
         address_accounts_per_min=0.0,
     )
     assert limits.without_rates().address_log_lines_per_s == 20.0
+    assert limits.without_rates().network_log_lines_per_s == 80.0
     assert limits.without_rates().floor_bytes_per_s == 65_536.0
     assert limits.without_rates().stranger_bytes_per_s == 8_192.0
     slow = Limits(lines_per_s=0.001)

@@ -5,11 +5,17 @@ from __future__ import annotations
 import socket
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import gevent
+import gevent.socket
 import pytest
 
+from geventchat import Config, Listen, Server
+from geventchat.chat.commands import Command, Login, Say
+from geventchat.chat.sessions import Session
+from geventchat.net.connection import _LOGINS_IN_TURN
 from geventchat.net.turns import _INPUTS_AT_ONCE, InputTurns, Turns
 from tests.patience import HANG_S
 
@@ -102,6 +108,47 @@ def test_nobody_overtakes_those_who_wait():
     clients = [scene.take("a"), scene.ask("b"), scene.take("c", 0.1), scene.take("d", 0.1)]
     gevent.joinall(clients)
     assert scene.groups() == ["a", "b", "cd"]
+
+
+# --- Logins ----------------------------------------------------------------------------------------------------------
+
+
+def test_logins_that_come_at_the_same_moment_are_few_in_each_iteration_and_those_who_chat_go_on_in_between(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    logins: list[int] = []
+    said: list[int] = []
+    # On the real loop: in virtual time, a timer that is due at once does not wait for the next iteration.
+    with ExitStack() as stack:
+        config = Config(listen=(Listen("line", "127.0.0.1", 0),))
+        server = stack.enter_context(Server(config, log=lambda *_, **__: None))
+        handle = server.context.chat.handle
+
+        def noted(session: Session, command: Command) -> Any:
+            if isinstance(command, Login | Say):
+                (logins if isinstance(command, Login) else said).append(gevent.get_hub().loop.iteration)
+            return handle(session, command)
+
+        def connect() -> gevent.socket.socket:
+            address = server.addresses["line"]
+            return stack.enter_context(gevent.socket.create_connection(address, HANG_S))
+
+        talker = connect()
+        talker.sendall(b"LOGIN talker\n")
+        assert talker.recv(3) == b"OK\n"
+        crowd = [connect() for _ in range(5 * _LOGINS_IN_TURN)]
+        monkeypatch.setattr(server.context.chat, "handle", noted)
+        with gevent.Timeout(HANG_S):
+            while len(server._connections.open) <= len(crowd):
+                gevent.sleep(0)
+            for number, client in enumerate(crowd):
+                client.sendall(f"LOGIN p{number}\n".encode())
+            talker.sendall(b"MSG hi\n")
+            while len(logins) < len(crowd):
+                gevent.sleep(0)
+    assert max(Counter(logins).values()) == _LOGINS_IN_TURN
+    assert len(said) == 1
+    assert sum(one > said[0] for one in logins) >= 3 * _LOGINS_IN_TURN
 
 
 # --- Input -----------------------------------------------------------------------------------------------------------
