@@ -1,5 +1,5 @@
-"""Hundreds of clients of every dialect talk to a real server, leave, come back and claim each other's names, in real time. What
-they received is judged by laws, since nobody can predict it.
+"""Hundreds of clients of every dialect talk to a real server, leave, come back and claim each other's names, in real time. The
+order of what they receive is not known, so it is judged by laws.
 
 Knows the server as a process, and leaves the traffic and the judging to the harness.
 """
