@@ -22,7 +22,6 @@ from bench.servers import OURS, ROOT
 
 FOLDER = ROOT / "docs" / "benchmark"
 PAGES = (ROOT / "README.md", ROOT / "docs" / "performance.md")
-_BLOCK = re.compile(r"(<!-- benchmark: (?P<name>[a-z]+) -->\n).*?(<!-- end of (?P=name) -->)", re.DOTALL)
 
 
 class NotPublished(Exception):
@@ -90,15 +89,16 @@ def blocks(results: Results, head: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def filled(page: str, content: Mapping[str, str]) -> str:
-    """The page with these blocks."""
-    found = [block["name"] for block in _BLOCK.finditer(page)]
-    if not found or page.count("<!-- benchmark:") != len(found):
+def filled(page: str, content: Mapping[str, str], kind: str = "benchmark") -> str:
+    """The page with these blocks, whose comments begin with this word."""
+    pattern = re.compile(rf"(<!-- {kind}: (?P<name>[a-z]+) -->\n).*?(<!-- end of (?P=name) -->)", re.DOTALL)
+    found = [block["name"] for block in pattern.finditer(page)]
+    if not found or page.count(f"<!-- {kind}:") != len(found):
         raise NotPublished("a block has no end, or there is none")
     for name in found:
         if name not in content:
             raise NotPublished(f"unknown block {name!r}; known: {', '.join(content)}")
-    return _BLOCK.sub(lambda block: f"{block[1]}{content[block['name']]}{block[3]}", page)
+    return pattern.sub(lambda block: f"{block[1]}{content[block['name']]}{block[3]}", page)
 
 
 def publish(results: Results, head: Mapping[str, str]) -> None:

@@ -6,9 +6,10 @@ The seed decides which client does what; when the server handles it depends on t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
+from sys import intern
 from typing import Protocol
 
 from harness.laws.history import ALL, Breach, History, Law, Session, breaches, shortest
@@ -49,13 +50,8 @@ class Message:
     text: str
 
 
-class LawModel(Protocol):
-    """A protocol, as far as its laws need it. `laws`, a set of `Law`, is optional: without it all of them hold."""
-
-    @property
-    def header(self) -> Mapping[str, str]:
-        """The header of a script for this protocol, such as `{"fence": "PING -> PONG"}`."""
-        ...
+class Spoken(Protocol):
+    """What clients say, and what they receive."""
 
     def login(self, name: str, /) -> str:
         """The line that asks for a name."""
@@ -67,6 +63,19 @@ class LawModel(Protocol):
 
     def read(self, line: str, /) -> Granted | Refused | Message | None:
         """The meaning of a received line; None if no law is about it."""
+        ...
+
+
+class LawModel(Spoken, Protocol):
+    """A protocol, as far as its laws need it.
+
+    `laws`, a set of `Law`, is optional: without it all of them hold. So is `dialects`, pairs of the name of an endpoint and a
+    `Spoken`: the clients are then spread over these. Without it all of them speak as the model says, at the first endpoint.
+    """
+
+    @property
+    def header(self) -> Mapping[str, str]:
+        """The header of a script for this protocol, such as `{"fence": "PING -> PONG"}`."""
         ...
 
 
@@ -112,8 +121,10 @@ def check_laws(
 class _Slot:
     """One of the clients, over its connections."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, endpoint: str | None, spoken: Spoken) -> None:
         self.number = number
+        self.endpoint = endpoint
+        self.spoken = spoken
         self.client: Client | None = None
         self.session: Session | None = None
         self.asked = ""
@@ -122,12 +133,12 @@ class _Slot:
 
 class _Traffic:
     def __init__(self, model: LawModel, stage: Stage, random: Random, clients: int, rate: float) -> None:
-        self._model = model
         self._stage = stage
         self._random = random
         self._rate = rate
         self._history = History()
-        self._slots = [_Slot(number) for number in range(clients)]
+        dialects: Sequence[tuple[str | None, Spoken]] = getattr(model, "dialects", ()) or [(None, model)]
+        self._slots = [_Slot(number, *dialects[number % len(dialects)]) for number in range(clients)]
         self._due = 0.0
 
     def connect(self) -> None:
@@ -167,7 +178,7 @@ class _Traffic:
             slot.session = self._history.session()
             slot.client = self._stage.client(f"c{slot.session.number}")
             slot.asked = ""
-            slot.client.connect()
+            slot.client.connect(slot.endpoint)
             if slot.client.end is End.REFUSED:
                 self._stage.require_alive()
                 raise TargetError("connection refused")
@@ -176,7 +187,7 @@ class _Traffic:
                 self._leave(slot)
                 return
             slot.asked, slot.asked_s = self._name(slot), now
-            self._post(slot, self._model.login(slot.asked))
+            self._post(slot, slot.spoken.login(slot.asked))
 
     def _name(self, slot: _Slot) -> str:
         if self._random.randrange(4) == 0:
@@ -204,7 +215,7 @@ class _Traffic:
         session = slot.session
         assert session is not None
         words = " x" * self._random.randrange(4)
-        line = self._model.say(f"{session.number}.{len(session.said)}{words}")
+        line = slot.spoken.say(f"{session.number}.{len(session.said)}{words}")
         session.said.append((self._stage.now(), line))
         return line
 
@@ -233,7 +244,8 @@ class _Traffic:
         data, eol, start = bytes(client.inbox), self._stage.eol, 0
         while (end := data.find(eol, start)) >= 0:
             session.last_s = client.arrived_at(start)
-            self._understand(slot, session, data[start:end].decode("utf-8", "replace"))
+            # Hundreds of clients receive the same line; the history keeps it once.
+            self._understand(slot, session, intern(data[start:end].decode("utf-8", "replace")))
             start = end + len(eol)
         client.take(start)
         if client.end is not End.OPEN:
@@ -241,7 +253,7 @@ class _Traffic:
             slot.client = slot.session = None
 
     def _understand(self, slot: _Slot, session: Session, line: str) -> None:
-        match self._model.read(line):
+        match slot.spoken.read(line):
             case Granted() if slot.asked and session.granted is None:
                 session.granted, session.grant_line = (session.last_s, slot.asked), line
             case Refused() if session.granted is None:

@@ -24,6 +24,7 @@ from tests.fire import (
     exhaustion,
     garbage_clients,
     idle,
+    laws,
     logins,
     passwords,
     replays,
@@ -117,6 +118,10 @@ def _shutdown(args: argparse.Namespace) -> Figures:
 def _soak(args: argparse.Namespace) -> Figures:
     hours = args.hours if args.hours is not None else args.weeks * _WEEK_HOURS
     return asdict(soak.soak(hours, args.clients, args.seed, args.over))
+
+
+def _laws(args: argparse.Namespace) -> Figures:
+    return asdict(laws.lawful(args.clients, args.minutes * 60, args.rate, args.seed))
 
 
 def _disconnects(args: argparse.Namespace) -> Figures:
@@ -300,6 +305,15 @@ def main() -> int:
         choices=list(soak.CARRIERS),
         default="tcp",
         help="what carries the lines; websocket is for json, beside the other dialects over tcp",
+    )
+    scenario(
+        "laws",
+        _laws,
+        "clients of every dialect talk and come and go in real time, judged by laws; --rate is messages per second",
+        clients=300,
+        minutes=2.5,
+        rate=40.0,
+        seed=1,
     )
     scenario(
         "disconnects",

@@ -691,7 +691,7 @@ def test_a_server_with_two_ports_names_them(shell) -> None:
 def test_the_commands_that_measure_can_be_given_and_name_servers(monkeypatch: pytest.MonkeyPatch) -> None:
     commands = [*block(VERDICTS, "python -m tests.harness.zoo").splitlines()]
     commands += re.findall(r"^`(python -m tests\.harness\.zoo [^`]*)`$", page(VERDICTS), re.MULTILINE)
-    assert len(commands) == 5
+    assert len(commands) == 6
     for command in commands:
         words = shlex.split(command, comments=True)
         assert words[:3] == ["python", "-m", "tests.harness.zoo"]

@@ -250,6 +250,12 @@ def mute(spec):
     return FAULTS["mute"][0]()
 
 
+class Elsewhere(LineChat):
+    """Some of its clients connect to an endpoint that the server does not have."""
+
+    dialects = ((None, LineChat()), ("nosuch", LineChat()))
+
+
 class Oblivious(LineChat):
     """Does not know the answer to its own login."""
 
@@ -277,6 +283,7 @@ class Unfenced(LineChat):
         ),
         (["--model", f"{__name__}:Oblivious", "--app", f"{__name__}:mute"], "no client was granted a name"),
         (["--model", MODEL, "--app", f"{__name__}:mute"], "no message was received"),
+        (["--model", f"{__name__}:Elsewhere", "--app", f"{__name__}:mute"], "no endpoint 'nosuch'"),
         (["--model", f"{__name__}:Unfenced", "--app", f"{__name__}:mute"], "a line without its answer"),
     ],
 )

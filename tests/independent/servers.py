@@ -18,6 +18,8 @@ TRANSCRIPTS = HERE.parent / "transcripts"
 BASELINE = HERE / "known.txt"
 FENCES = {"line": "PING -> PONG | ERR must-login-first"}
 """The fence line of each dialect that has one before login, too."""
+FEATURES = frozenset({"000", "001", "002", "idle-info"})
+"""Those of every server: it follows all three documents of suite:chat-line."""
 NEWER = (
     "account-*",
     "common-names-look-alikes",
@@ -64,9 +66,8 @@ class IndependentServer:
         return f"{{port:{dialect}}}" in self.endpoints
 
     def compared(self, folder: Path) -> ComparedServer:
-        """The server for a comparison; it follows all three documents of suite:chat-line."""
-        features = frozenset({"000", "001", "002", "idle-info"})
-        return ComparedServer(self.name, TargetChoice(server=self.command(folder), features=features))
+        """The server for a comparison."""
+        return ComparedServer(self.name, TargetChoice(server=self.command(folder), features=FEATURES))
 
 
 def _filled(command: str, paths: dict[str, str]) -> str:

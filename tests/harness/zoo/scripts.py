@@ -29,10 +29,10 @@ FENCES = {
 class WrongPass(enum.Enum):
     """Whether a script that must fail can pass; docs/verdicts.md explains it."""
 
-    NEVER = "no"
-    DELAYED = "only if the server was not run for longer than the harness waits"
-    EXPECTED = "yes"
-    """The server is later than the harness waits."""
+    NEVER = "no: nothing is late, or it comes before the fence"
+    DELAYED = "no: late by less than the harness waits"
+    """A server that stands still for longer than that, and not only because it waits for a processor, is not noticed."""
+    EXPECTED = "yes: late by more than the harness waits"
 
 
 @dataclass(frozen=True)
