@@ -49,9 +49,12 @@ def outside_code(page: str, change: Callable[[str], str]) -> str:
 
 def with_links(page: str, path: str) -> str:
     """The page at this path of the repository, with links between places in the site."""
-    here = posixpath.dirname(place_of(path) or "")
+    place_here = place_of(path) or ""
+    here = posixpath.dirname(place_here)
+    # MkDocs changes the links of Markdown, but not those of HTML, once more: a page is in a folder of its name.
+    folder = here if posixpath.basename(place_here) == "index.md" else place_here.removesuffix(".md")
 
-    def led(target: str) -> str | None:
+    def led(target: str, here: str) -> str | None:
         file, hash_, anchor = target.partition("#")
         place = place_of(posixpath.normpath(posixpath.join(posixpath.dirname(path), file)))
         return None if place is None else posixpath.relpath(place, here or ".") + hash_ + anchor
@@ -59,11 +62,13 @@ def with_links(page: str, path: str) -> str:
     def link(found: re.Match[str]) -> str:
         if _ELSEWHERE.match(found["target"]):
             return found[0]
-        target = led(found["target"])
+        target = led(found["target"], here)
         return found["text"] if target is None else f"{found['picture']}[{found['text']}]({target})"
 
     def html(found: re.Match[str]) -> str:
-        return found[0] if _ELSEWHERE.match(found["target"]) else f'{found["name"]}="{led(found["target"])}"'
+        if _ELSEWHERE.match(found["target"]):
+            return found[0]
+        return f'{found["name"]}="{led(found["target"], folder)}"'
 
     return outside_code(page, lambda text: _HTML.sub(html, _LINK.sub(link, text)))
 

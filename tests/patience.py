@@ -16,6 +16,10 @@ HANG_S = 90.0
 """More than anything takes on a machine that many share. `timeout` in pyproject.toml is longer, so that a test fails with
 what it waited for."""
 
+STANDSTILL_MS = 5_000.0
+"""More than a message takes on a busy machine, and less than it takes when a server stands still for seconds: the one bound
+of the clock for those who chat beside an attack. Where less than that has to be noticed, processor time is compared."""
+
 _LOOK_S = 0.005
 
 

@@ -60,15 +60,17 @@ class HeaderReader:
             raise InvalidHeader("it does not begin with a header of the PROXY protocol")
 
     def _read_version_1(self, head: bytes) -> None:
-        if not head.endswith(b"\n"):
+        line, newline, _ = head.partition(b"\n")
+        if not newline:
             if len(head) >= _MOST_LINE_BYTES:
                 raise InvalidHeader(f"its header has more than {_MOST_LINE_BYTES} bytes")
             # At least its end has yet to come.
             self.wanted = 1 if head.endswith(b"\r") else min(2, _MOST_LINE_BYTES - len(head))
             return
+        # What follows an invalid line can have been read with it.
         found = _LINE.fullmatch(head)
         if found is None:
-            raise InvalidHeader(f"its header is {_shown(head)}")
+            raise InvalidHeader(f"its header is {_shown(line + newline)}")
         if found["version"] is not None:
             version = int(found["version"])
             ports = map(int, found["ports"].split())

@@ -19,9 +19,14 @@ class ForeignProtocol(Enum):
 
 # The method can be any token: a page whose name was rebound to this host can choose it. The target cannot be chosen as
 # freely, and a name or a text seldom begins like one.
-_TARGET = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ (?:/|\*|https?:)"
+_METHOD = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_TARGET = _METHOD + rb" (?:/|\*|https?:)"
 _REQUEST = re.compile(_TARGET + rb"[^ ]* +HTTP/[0-9]|CONNECT [^ ]+ +HTTP/[0-9]")
 _LONG_REQUEST = re.compile(_TARGET + rb"|CONNECT ")
+# What can become one: the method can be longer than any line, too.
+_LONG_START = re.compile(_METHOD + rb"(?: (?:h|ht|htt|https?)?)?")
+# What is kept of it: longer than anything that the end of a method, and what is behind it, could be taken for.
+_KEPT_BYTES = len(b"xCONNECT https")
 
 
 class Sniffer:
@@ -55,7 +60,13 @@ class Sniffer:
             return ForeignProtocol.HTTP
         # A request line over the limit would be discarded as too long, and its headers and body read as commands.
         if len(line) > self._limit:
-            return ForeignProtocol.HTTP if _LONG_REQUEST.match(line) else True
+            if _LONG_REQUEST.match(line):
+                return ForeignProtocol.HTTP
+            if end or not _LONG_START.fullmatch(line):
+                return True
+            # It is over the limit already; and single bytes of it must not cost a look at all of it.
+            self._limit, self._head = 0, line[-_KEPT_BYTES:]
+            return False
         if end:
             return True
         self._head = head

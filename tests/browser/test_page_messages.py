@@ -19,6 +19,8 @@ def write(page: ChatPage, text: str) -> None:
     page.page.type(text)
 
 
+# Of a phone, a tablet and a desk.
+WIDTHS = (320, 768, 1440)
 # On a busy machine seconds pass between two steps of a test.
 STOP_THE_CLOCK = "window.now = Date.now(); Date.now = () => window.now;"
 
@@ -121,6 +123,10 @@ def test_somebody_types_until_the_message_comes_or_nothing_more_does(server: Cha
     bots[0].ask(type="chat", room="typed", message="done")
     alice.page.wait("byId('typing').textContent === 'typist-b, typist-c and typist-d are typing …'")
     alice.page.run("window.now += TYPING_MS + 1")
+    alice.page.wait("byId('typing').textContent === ''")
+    alice.page.run("EVENTS.typing({ room: 'typed', username: 'typist-b' })")
+    alice.page.wait("byId('typing').textContent === 'typist-b is typing …'")
+    alice.lose_connection()
     alice.page.wait("byId('typing').textContent === ''")
 
 
@@ -294,17 +300,81 @@ def test_a_drawer_is_closed_with_escape_and_what_it_hides_cannot_be_reached(
     alice.page.wait("byId('shade').hidden")
 
 
-def test_dialogs_fit_a_phone(server: ChatServer, open_page: OpenPage):
-    alice = open_page(server, "alice", width=320)
-    for dialog, opening in {
-        "settings": "showSettings(); byId('account-own').hidden = false",
-        "finder": "showFinder(); byId('finder-key').hidden = false",
-        "person": "showPerson('somebody-with-a-name')",
-    }.items():
-        alice.page.run(opening)
-        alice.page.wait(f"byId('{dialog}').open")
-        assert alice.page.run(f"byId('{dialog}').scrollWidth <= byId('{dialog}').clientWidth"), dialog
-        alice.page.run(f"byId('{dialog}').close()")
+# Which of the elements that match the selectors are not in sight, or have something over them.
+OUT_OF_REACH = """(selectors) => selectors.filter((selector) => {
+    const found = [...document.querySelectorAll(selector)];
+    return !found.length || found.some((element) => {
+        const { x, y, right, bottom, width, height } = element.getBoundingClientRect();
+        const top = document.elementFromPoint(x + width / 2, y + height / 2);
+        return !width || x < 0 || y < 0 || right > innerWidth || bottom > innerHeight || !element.contains(top);
+    });
+})"""
+WIDER_THAN_THEIR_PLACE = """(selectors) => selectors.filter((selector) =>
+    [...document.querySelectorAll(selector)].some((element) => element.scrollWidth > element.clientWidth))"""
+
+
+def out_of_reach(page: ChatPage, *selectors: str) -> list[str]:
+    found: list[str] = page.page.run(f"({OUT_OF_REACH})({json.dumps(selectors)})")
+    return found
+
+
+def wider_than_their_place(page: ChatPage, *selectors: str) -> list[str]:
+    found: list[str] = page.page.run(f"({WIDER_THAN_THEIR_PLACE})({json.dumps(selectors)})")
+    return found
+
+
+def test_everything_can_be_reached_and_nothing_is_too_wide_on_a_phone_a_tablet_and_a_desk(
+    server: ChatServer, open_page: OpenPage
+):
+    alice = open_page(server, prefers_reduced_motion="reduce")
+    for width in WIDTHS:
+        alice.page.resize(width, 720)
+        assert not out_of_reach(alice, "#login input", "#login button"), width
+        assert not wider_than_their_place(alice, "html", ".card"), width
+    alice.log_in("alice")
+    room = "room-whose-name-is-long-enough"
+    enter(alice, room)
+    bot = server.bot("robot-with-long-name", rooms={room: None})
+    bot.ask(type="topic", room=room, topic="what we talk about " * 12)
+    bot.ask(type="dm", to="alice", message="psst")
+    for text in ("a" * 300, "`" + "x" * 300 + "`", "alice: " + "long words " * 30):
+        bot.ask(type="chat", room=room, message=text)
+    alice.page.run("showBanner('The connection is lost. '.repeat(5), 'Try now', () => {})")
+    alice.page.wait("document.querySelector('.row.mentions') && conversations.size > 2")
+    for width in WIDTHS:
+        alice.page.resize(width, 720)
+        alice.page.run("showPeoplePanel(false)")
+        assert not out_of_reach(alice, "#room-name", "#show-people", "#banner button", "#message", "#send")
+        assert not wider_than_their_place(alice, "html", ".room", ".room > header", "#banner", "#log"), width
+        narrow = alice.page.run("getComputedStyle(byId('sidebar')).visibility === 'hidden'")
+        assert narrow == (width < 600)
+        if narrow:
+            alice.page.click("#open-sidebar")
+            alice.page.wait("byId('sidebar').getBoundingClientRect().x === 0")
+            assert not out_of_reach(alice, "#close-sidebar")
+        assert not out_of_reach(alice, "#find", "#rooms .item", "#directs .item", "#me"), width
+        assert not wider_than_their_place(alice, "#sidebar", "#sidebar .lists", "#me"), width
+        if narrow:
+            alice.page.click("#close-sidebar")
+            alice.page.wait("getComputedStyle(byId('sidebar')).visibility === 'hidden'")
+        alice.page.click("#show-people")
+        alice.page.wait("document.querySelectorAll('#people-list .item').length === 2")
+        assert not out_of_reach(alice, "#close-people", "#people-list .item"), width
+        assert not wider_than_their_place(alice, "html", "#people", "#people-list", "#log"), width
+        # On a desk it stands beside the room.
+        assert bool(out_of_reach(alice, "#send")) == (width < 1000)
+        alice.page.click("#close-people")
+        alice.page.wait("byId('people').hidden")
+        for dialog, opening in {
+            "settings": "showSettings(); byId('account-own').hidden = false",
+            "finder": "showFinder(); byId('finder-key').hidden = false",
+            "person": "showPerson('somebody-with-a-name')",
+        }.items():
+            alice.page.run(opening)
+            alice.page.wait(f"byId('{dialog}').open")
+            assert not wider_than_their_place(alice, f"#{dialog}"), (dialog, width)
+            assert not out_of_reach(alice, f"#{dialog}"), (dialog, width)
+            alice.page.run(f"byId('{dialog}').close()")
 
 
 def test_each_text_is_written_in_its_direction(server: ChatServer, open_page: OpenPage):

@@ -71,13 +71,15 @@ def handshakes(count: int) -> Handshakes:
     """Everyone connects first, and then all of them shake hands at the same moment."""
     with server(count + 100, "--handshake-timeout=60") as process, ClientPool() as pool:
         clients = [SecureClient(pool, process) for _ in range(count)]
+        # Made before, since that takes as long as the server takes to answer them.
+        hellos = [client.memory.take() for client in clients]
         with HonestPair(process.address(), process.pid) as pair:
             began = time.monotonic()
             wait_for("some time has passed", lambda: time.monotonic() > began + _BEFORE_S)
             now, cpu_s = time.monotonic(), process.cpu_s
             waiting = set(clients)
-            for client in clients:
-                client.go_on()
+            for client, hello in zip(clients, hellos, strict=True):
+                client.wire.send(hello)
 
             def all_have() -> bool:
                 waiting.difference_update([client for client in waiting if client.go_on()])

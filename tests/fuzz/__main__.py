@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 CORPUS = Path(__file__).resolve().parent / "corpus"
-NAMES = ("framing", "http", "websocket", "line", "json", "slash", "json2")
+NAMES = ("framing", "sniffing", "proxy", "http", "websocket", "line", "json", "slash", "json2")
 
 
 def main() -> int:

@@ -9,7 +9,8 @@ import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
-from typing import Any
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any, Literal
 
 from geventchat.chat.chat import Chat
 from geventchat.chat.commands import EnterRoom, InvalidCommand, Login, ParseError
@@ -37,7 +38,9 @@ from geventchat.dialects import ALL_DIALECTS
 from geventchat.dialects.dialect import Dialect, OtherDialect, Reading
 from geventchat.dialects.framing import TOO_LONG, FramingAnswer, Line, LineFraming, Unit
 from geventchat.dialects.websocket import HandshakeRefused, WebSocketFraming, accept
-from geventchat.net.sniffing import Sniffer
+from geventchat.net.proxy_header import HeaderReader, InvalidHeader
+from geventchat.net.sniffing import ForeignProtocol, Sniffer
+from geventchat.net.tls import is_whole_record, speaks_tls
 from geventchat.settings import Limits
 from geventchat.web.http import BadRequest, RequestReader
 from geventchat.web.http import Request as HttpRequest
@@ -45,6 +48,8 @@ from tests.geventchat.recording import Audiences, at_once, memory, perform, tool
 
 MAX_LINE = 64
 _HEAD_BYTES = 512
+_PROXY_SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
+_MOST_HEADER_BYTES = 16 + 2_048
 _CHAT_MAX_LINE = 4_096
 # Characters that must never be sent to a client: controls, bidirectional overrides and isolates, other line breaks.
 UNSAFE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u2028\u2029\ud800-\udfff]")
@@ -65,13 +70,115 @@ def framing(data: bytes) -> None:
             found += reader.feed(wire[at : at + size])
             assert len(reader._rest) <= MAX_LINE + 1, "it holds more than a line can have"
         assert found == expected, f"in pieces of {size}: {found} instead of {expected}"
-    Sniffer(MAX_LINE).feed(wire)
 
 
 def lines_of(wire: bytes, limit: int) -> list[Line]:
     """The definition: a line ends in a newline, less one carriage return; one over the limit is TOO_LONG."""
     lines = [line[:-1] if line.endswith(b"\r") else line for line in wire.split(b"\n")[:-1]]
     return [line if len(line) <= limit else TOO_LONG for line in lines]
+
+
+def sniffing(data: bytes) -> None:
+    """The first byte says how the rest is cut; it must be taken for the same protocol, and memory stay bounded.
+
+    What is taken for TLS goes on being so, and its first record ends in one place.
+    """
+    if len(data) < 2:
+        return
+    wire = data[1:]
+    whole = _protocol(wire, len(wire))
+    for size in (data[0] % 17 + 1, 1):
+        found = _protocol(wire, size)
+        assert found == whole, f"in pieces of {size}: {found} instead of {whole}"
+    assert len({speaks_tls(wire[:end]) for end in range(2, len(wire) + 1)}) <= 1
+    ends = [is_whole_record(wire[:end]) for end in range(1, len(wire) + 1)]
+    assert ends == sorted(ends), "a record that was complete is not"
+    if True in ends:
+        assert ends.index(True) + 1 == 5 + wire[3] * 256 + wire[4]
+
+
+def _protocol(wire: bytes, size: int) -> ForeignProtocol | bool:
+    sniffer = Sniffer(MAX_LINE)
+    for at in range(0, len(wire), size):
+        if found := sniffer.feed(wire[at : at + size]):
+            return found
+        assert len(sniffer._head) <= MAX_LINE, "it holds more than a line can have"
+    return False
+
+
+def proxy(data: bytes) -> None:
+    """The first byte says how the rest is cut; the header must be that of the definition, and nothing behind it be read."""
+    if not data:
+        return
+    wire = data[1:]
+    expected = proxy_header_of(wire)
+    whole = _proxied(wire, max(1, len(wire)))
+    for size in (data[0] % 17 + 1, 1):
+        found = _proxied(wire, size)
+        assert found == whole, f"in pieces of {size}: {found} instead of {whole}"
+    if isinstance(whole, str):
+        assert expected is False, f"{whole}, but it is {expected}"
+    else:
+        assert whole == expected, f"{whole} instead of {expected}"
+
+
+def _proxied(wire: bytes, size: int) -> tuple[str | None, int] | str | None:
+    """For whom a proxy connects and how long its header is, why it is refused, or None if it is not complete."""
+    reader, at = HeaderReader(), 0
+    while reader.wanted and at < len(wire):
+        piece = wire[at : at + min(size, reader.wanted)]
+        try:
+            reader.feed(piece)
+        except InvalidHeader as invalid:
+            return str(invalid)
+        at += len(piece)
+        assert at <= _MOST_HEADER_BYTES, "it holds more than a header can have"
+    return None if reader.wanted else (reader.source, at)
+
+
+def proxy_header_of(wire: bytes) -> tuple[str | None, int] | Literal[False] | None:
+    """The definition: for whom a proxy connects and how long its header is; False if it is none, None if more has to come."""
+    if wire.startswith(_PROXY_SIGNATURE):
+        if len(wire) < 16:
+            return None
+        command, family, size = wire[12], wire[13], int.from_bytes(wire[14:16], "big")
+        if command not in (0x20, 0x21) or size > _MOST_HEADER_BYTES - 16:
+            return False
+        if len(wire) < 16 + size:
+            return None
+        if command == 0x20 or family in (0x00, 0x31):
+            return None, 16 + size
+        if (family == 0x11 and size >= 12) or (family == 0x21 and size >= 36):
+            return _host(ip_address(wire[16 : 20 if family == 0x11 else 32])), 16 + size
+        return False
+    if len(wire) < 12 and _PROXY_SIGNATURE.startswith(wire):
+        return None
+    if not wire.startswith(b"PROXY "[: len(wire)]):
+        return False
+    if len(wire) < 12:
+        return None
+    line, newline, _ = wire[:107].partition(b"\n")
+    if not newline:
+        return None if len(wire) < 107 else False
+    if line.count(b"\r") != 1 or not line.endswith(b"\r"):
+        return False
+    match line[:-1].split(b" "):
+        case [_, b"UNKNOWN", *_]:
+            return None, len(line) + 1
+        case [_, b"TCP4" | b"TCP6" as kind, *addresses, first, second]:
+            try:
+                source, target = (ip_address(address.decode()) for address in addresses)
+            except ValueError:
+                return False
+            if {f"TCP{source.version}", f"TCP{target.version}"} != {kind.decode()} or b"%" in line:
+                return False
+            if all(port.isdigit() and len(port) < 6 and int(port) < 65_536 for port in (first, second)):
+                return _host(source), len(line) + 1
+    return False
+
+
+def _host(address: IPv4Address | IPv6Address) -> str:
+    return str((isinstance(address, IPv6Address) and address.ipv4_mapped) or address)
 
 
 def http(data: bytes) -> None:
@@ -371,6 +478,8 @@ def _line_count(event: Event, dialect: Dialect) -> int | None:
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "framing": framing,
+    "sniffing": sniffing,
+    "proxy": proxy,
     "http": http,
     "websocket": websocket,
     **{name: conversation(dialect) for name, dialect in ALL_DIALECTS.items()},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.fire.upgrades import upgrades
+from tests.patience import STANDSTILL_MS
 
 
 def test_no_client_loses_anything_while_programs_replace_each_other() -> None:
@@ -10,3 +11,4 @@ def test_no_client_loses_anything_while_programs_replace_each_other() -> None:
     assert len(run.pauses_ms) == 1
     assert (run.websockets, run.tls, run.resumed) == (3, 1, 1)
     assert run.received > run.messages
+    assert max(run.longest_ms, run.failed_ms) < STANDSTILL_MS, run

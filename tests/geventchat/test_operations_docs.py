@@ -1,4 +1,8 @@
-"""docs/operations.md: its way from nothing to a public chat, with another folder, other ports, and the user of the test."""
+"""docs/operations.md: its way from nothing to a public chat, with another folder, other ports, and the user of the test.
+
+The name stays `chat.example`: `localhost` would be allowed as the origin of the page, whatever the settings say. It leads to
+this machine.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +10,13 @@ import os
 import re
 import shutil
 import signal
+import socket
+import ssl
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -26,13 +34,14 @@ def test_the_way_from_nothing_to_a_public_chat_can_be_gone(tmp_path: Path):
     for program in ("curl", "openssl"):
         if shutil.which(program) is None:
             pytest.skip(f"{program} is not installed (sudo .ci/packages)")
+    pytest.importorskip("websockets", reason="websockets is not installed (pip install -e '.[test]')")
     found = re.search(
         r"^## From nothing to a public chat\n.*?^```sh\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL
     )
     assert found is not None
     live = tmp_path / "live"
     live.mkdir()
-    cert, key = make(live)
+    cert, key = make(live, "chat.example")
     cert.rename(live / "fullchain.pem")
     key.rename(live / "privkey.pem")
     ports = {port: str(free_port()) for port in ("4000", "6697", "8443", "9464")}
@@ -43,7 +52,7 @@ def test_the_way_from_nothing_to_a_public_chat_can_be_gone(tmp_path: Path):
         "/var/lib/geventchat": f"{tmp_path}/data",
         "/root/": f"{tmp_path}/",
         "-o chat ": "",
-        "chat.example": "localhost",
+        "-connect chat.example": "-connect localhost",
         "+tls://:": "+tls://127.0.0.1:",
         "metrics://": "metrics://127.0.0.1:9464",
         "as-chat passwd --data DIR alice": "printf 'correct horse\\n' | as-chat passwd --data DIR alice",
@@ -55,22 +64,22 @@ def test_the_way_from_nothing_to_a_public_chat_can_be_gone(tmp_path: Path):
         script = script.replace(old, new.replace("DIR", f"{tmp_path}/data"))
     script = script.replace("as-chat", f"'{sys.executable}' -m geventchat")
     script = re.sub("|".join(ports), lambda matched: ports[matched[0]], script)
+    (tmp_path / ".curlrc").write_text("connect-to = chat.example::127.0.0.1:\n")
+    variables = environment(
+        CURL_CA_BUNDLE=str(live / "fullchain.pem"), CURL_HOME=str(tmp_path), LC_ALL="C.UTF-8"
+    )
+    start, use = re.split("^(?=# 7)", script, flags=re.MULTILINE)
+    page = re.search(r"the page at (https://[^\s,]+)", start)
+    assert page is not None
     # The server of the script outlives it, and so do its pipes.
     with (tmp_path / "shown").open("w+") as shown:
         try:
-            code = subprocess.run(
-                ["/bin/sh", "-euc", script],
-                stdout=shown,
-                stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
-                env=environment(CURL_CA_BUNDLE=str(live / "fullchain.pem"), LC_ALL="C.UTF-8"),
-                timeout=HANG_S,
-                check=False,
-            ).returncode
+            run_steps(start, variables, shown)
+            open_as_browsers_do(page[1], variables)
+            run_steps(use, variables, shown)
             text = (tmp_path / "shown").read_text()
-            assert code == 0, text
             for line in (
-                r"^web-origin +https://localhost:\d+ ",
+                r"^web-origin +https://chat\.example:\d+ ",
                 "^made the account alice$",
                 "^Goodbye!$",
                 "^# HELP geventchat_connections ",
@@ -88,6 +97,34 @@ def test_the_way_from_nothing_to_a_public_chat_can_be_gone(tmp_path: Path):
             assert (tmp_path / "data-restored/chat.db").stat().st_size
         finally:
             _end(tmp_path / "data/lock")
+
+
+def run_steps(script: str, variables: dict[str, str], shown: IO[str]) -> None:
+    """Run some of the steps to their end."""
+    code = subprocess.run(
+        ["/bin/sh", "-euc", script],
+        stdout=shown,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        env=variables,
+        timeout=HANG_S,
+        check=False,
+    ).returncode
+    assert code == 0, Path(shown.name).read_text()
+
+
+def open_as_browsers_do(page: str, variables: dict[str, str]) -> None:
+    """Load the page at this address, and connect from there: with the origin that this address has."""
+    from websockets.sync.client import connect
+
+    html = subprocess.run(["curl", "-sSf", page], env=variables, capture_output=True, text=True, check=False)
+    assert "<title>geventchat</title>" in html.stdout, html.stderr
+    host = urlsplit(page).netloc
+    trusted = ssl.create_default_context(cafile=variables["CURL_CA_BUNDLE"])
+    raw = socket.create_connection(("127.0.0.1", int(host.rpartition(":")[2])), timeout=HANG_S)
+    with connect(f"wss://{host}/ws", sock=raw, ssl=trusted, origin=f"https://{host}") as chat:
+        chat.send('{"type": "join", "v": 2, "username": "visitor"}')
+        assert '"type": "welcome"' in chat.recv(HANG_S)
 
 
 def _end(lock: Path) -> None:

@@ -82,6 +82,9 @@ def test_half_a_header_is_not_one(header: bytes, source: str | None):
         (b"PROXY TCP6 fe80::1%eth0 ::1 1 2\r\n", "its header is"),
         (b"PROXY TCP4 1.1.1.1 2.2.2.2 1 65536\r\n", "its header is"),
         (b"PROXY UNKNOWNX\r\n", "its header is"),
+        # A newline that is not read as the last byte of two.
+        (b"PROXY UNKNOW\nL", r"its header is 'PROXY UNKNOW\n'"),
+        (b"PROXY \nLOGIN alice", r"its header is 'PROXY \n'"),
         (b"PROXY UNKNOWN " + b"x" * 200, "its header has more than 107 bytes"),
         (second(0x31, 0x11, V4), "its header has version and command 0x31, which is not 0x20 or 0x21"),
         (second(0x22, 0x11, V4), "its header has version and command 0x22"),

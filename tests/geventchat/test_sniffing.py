@@ -21,6 +21,8 @@ HTTP = [
     b"POST " + LONG + b" HTTP/1.1\r\n\r\nLOGIN evil\n",
     b"GET http://" + LONG + b" HTTP/1.1\r\n\r\nLOGIN evil\n",
     b"CONNECT " + LONG + b" HTTP/1.1\r\n\r\nLOGIN evil\n",
+    b"M" * 10 * LIMIT + b" / HTTP/1.1\r\n\r\nLOGIN evil\n",
+    b"M" * (LIMIT - 2) + b" https://x HTTP/1.1\r\n\r\nLOGIN evil\n",
 ]
 TLS = [b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\n\nLOGIN evil\n"]
 CHAT = [
@@ -34,6 +36,10 @@ CHAT = [
     b"get / http/1.1\n",
     b"\x16\n",
     b"x" * 200 + b"\n",
+    b"x" * 200 + b" hello\n",
+    b"x" * 200 + b"CONNECT https\n",
+    b"x" * (LIMIT - 2) + b" htt\n",
+    b"x" * (LIMIT - 2) + b" httpd\n",
 ]
 
 

@@ -13,7 +13,8 @@ from websockets.frames import Close, Opcode
 from geventchat import Config, ConfigError, Limits, Listen, Server
 from geventchat.admin.acts import ACTOR
 from geventchat.chat.commands import Impose, Sanction
-from geventchat.chat.events import NoticeReason
+from geventchat.chat.events import Broadcast, NoticeReason, Said
+from geventchat.dialects.json2 import Json2Dialect
 from geventchat.web import connection
 from geventchat.web.http import Response, written
 from tests.certificates import made_certificate
@@ -627,21 +628,29 @@ def test_a_version_1_client_goes_on_in_version_1():
 def test_a_message_is_encoded_and_framed_once_for_all_websockets(monkeypatch: pytest.MonkeyPatch):
     from geventchat.dialects.websocket import WebSocketFraming
 
+    encoded: list[Broadcast] = []
     framed: list[bytes] = []
-    wrap = WebSocketFraming.wrap
+    encode, wrap = Json2Dialect.encode, WebSocketFraming.wrap
 
-    def counted(payload: bytes) -> bytes:
+    def counted_encode(dialect: Json2Dialect, event: Broadcast) -> bytes:
+        encoded.append(event)
+        return encode(dialect, event)
+
+    def counted_wrap(payload: bytes) -> bytes:
         framed.append(payload)
         return wrap(payload)
 
-    monkeypatch.setattr(WebSocketFraming, "wrap", staticmethod(counted))
+    monkeypatch.setattr(Json2Dialect, "encode", counted_encode)
+    monkeypatch.setattr(WebSocketFraming, "wrap", staticmethod(counted_wrap))
     with web() as server:
         clients = [Socket(server) for _ in range(20)]
         for number, client in enumerate(clients):
             client.join(f"c{number}")
+        encoded.clear()
         framed.clear()
         clients[0].send('{"type": "chat", "message": "once"}')
         assert all(client.objects()[-1]["message"] == "once" for client in clients)
+        assert [type(event) for event in encoded] == [Said]
         assert len(framed) == 1
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 from websockets.frames import Close, Opcode
 from websockets.server import ServerProtocol
@@ -9,6 +11,8 @@ from websockets.server import ServerProtocol
 from geventchat.dialects.framing import End, FramingAnswer, Unit
 from geventchat.dialects.websocket import HandshakeRefused, WebSocketFraming, accept
 from tests.geventchat.web_client import frame
+from tests.patience import HANG_S
+from tests.websocket_echo import EchoServer
 
 LIMIT = 300
 HEAD = (
@@ -244,3 +248,28 @@ def test_no_more_than_one_frame_and_one_message_are_held():
     pong, too_long = units(framing, b"x" + raw(0x80, 0x81))
     assert len(pong.frame) == 2 + 125
     assert ending(too_long)[:2] == (End.BROKEN, 1009)
+
+
+def test_the_echo_for_the_autobahn_suite_sends_back_what_it_gets_and_ends_as_the_framing_does():
+    from websockets.exceptions import ConnectionClosedError
+    from websockets.sync.client import connect
+
+    with EchoServer() as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            host, port = server.server_address[:2]
+            with connect(f"ws://{host!s}:{port}", compression=None) as client:
+                for text in ("", "a\nb", "x" * 100_000):
+                    client.send(text)
+                    assert client.recv(HANG_S) == text
+                client.send(["in ", "pieces"])
+                assert client.recv(HANG_S) == "in pieces"
+                client.send(b"binary")
+                with pytest.raises(ConnectionClosedError) as ended:
+                    client.recv(HANG_S)
+                assert ended.value.rcvd is not None
+                assert ended.value.rcvd.code == 1003
+        finally:
+            server.shutdown()
+            thread.join(HANG_S)

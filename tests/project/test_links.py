@@ -74,6 +74,21 @@ def test_every_link_leads_somewhere() -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_every_picture_is_shown_on_a_page() -> None:
+    files = tracked()
+    shown = {
+        posixpath.normpath(posixpath.join(posixpath.dirname(name), link.partition("#")[0]))
+        for name in files
+        if name.endswith(".md")
+        for link in links((ROOT / name).read_text("utf-8"))
+    }
+    pictures = {
+        name for name in files if name.startswith("docs/") and PurePosixPath(name).suffix in {".png", ".svg"}
+    }
+    assert len(pictures) > 10
+    assert not pictures - shown, "\n".join(sorted(pictures - shown))
+
+
 PAGE = """\
 # One: `two`
 

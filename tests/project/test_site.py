@@ -26,6 +26,12 @@ def hooks(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
         ("README.md", "[a](docs/json.md#join)", "[a](json.md#join)"),
         ("README.md", "![a](docs/pictures/x.svg)", "![a](pictures/x.svg)"),
         ("README.md", '<img src="docs/pictures/x.svg">', '<img src="pictures/x.svg">'),
+        ("docs/web.md", '<img src="pictures/x.png">', '<img src="../pictures/x.png">'),
+        (
+            "docs/web.md",
+            '[<img src="pictures/x.png">](pictures/x.png)',
+            '[<img src="../pictures/x.png">](pictures/x.png)',
+        ),
         ("docs/json.md", "[a](../README.md)", "[a](index.md)"),
         ("docs/json.md", "[a](protocols.md)", "[a](protocols.md)"),
         ("docs/performance.md", "[a](../bench/README.md)", "[a](benchmark/method.md)"),

@@ -1360,7 +1360,8 @@ function personItem(name) {
 function showTyping() {
   const now = Date.now();
   for (const [key, one] of current.typing) if (one.until < now) current.typing.delete(key);
-  const names = [...current.typing.values()].map((one) => one.name);
+  // Nobody knows who is typing without a connection.
+  const names = connection.online ? [...current.typing.values()].map((one) => one.name) : [];
   const who = names.length > 3 ? "Several people" : names.length > 1 ? `${names.slice(0, -1).join(", ")} and ${names.at(-1)}` : names[0];
   byId("typing").textContent = names.length ? `${who} ${names.length > 1 ? "are" : "is"} typing …` : "";
 }
@@ -1375,6 +1376,7 @@ function showState() {
   const state = byId("state");
   state.classList.toggle("online", connection.online);
   state.title = connection.online ? "Connected" : "Not connected";
+  changed("typing");
   if (connection.online || !connection.welcomed || !connection.wanted) return;
   showBanner(navigator.onLine ? "The connection is lost. What you write is kept and sent when it is back." : "You are offline. What you write is kept and sent when you are back.", "Try now", () => {
     connection.pause = FIRST_PAUSE_MS;
