@@ -467,7 +467,7 @@ def _show_comparison(terminalreporter: Any) -> None:
         written = stash[_options].compare_write_baseline
         if written is not None:
             baseline.write(written, table.entries())
-        lines = list(text(table))
+        lines = list(text(table, terminal_columns()))
         terminalreporter.section("servers compared")
         terminalreporter.write(ansi(lines) if terminalreporter.hasmarkup else plain(lines))
 
