@@ -319,18 +319,18 @@ def _audit(options: argparse.Namespace) -> ExitCode:
 
 
 def _explore(options: argparse.Namespace) -> ExitCode:
-    from harness.explore import Exploration, explore_file, report
+    from harness.explore import Exploration, explore_files, report
     from harness.interception.schedule import EVERY
     from harness.report.text import counts
+    from harness.targets.named import Targets, require_targets
 
-    paths, began = _chosen_files(options), time.monotonic()
+    paths, choice, began = _chosen_files(options), target_choice(options), time.monotonic()
+    require_targets(choice, paths)
     seeds = range(options.seed, options.seed + options.runs)
     progress = Progress(len(paths), sys.stderr)
     done: list[Exploration] = []
-    work = partial(
-        explore_file, seeds=seeds, play_options=play_options(options), perturbations=options.only or EVERY
-    )
-    for explored in _run_on(paths, options, work):
+    how, kinds = play_options(options), options.only or EVERY
+    for explored in explore_files(paths, partial(Targets, choice), seeds, how, kinds, options.jobs):
         done.append(explored)
         progress.clear()
         lines = list(report(explored, terminal_columns()))

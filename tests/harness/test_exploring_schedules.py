@@ -7,22 +7,29 @@ import shlex
 import socket
 import subprocess
 import sys
+import threading
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from gevent import _socket3  # type: ignore[attr-defined]
 
 from harness import Address, InProcess, Outcome, parse, play, render
+from harness.batch import workers
 from harness.cli import main
-from harness.explore import Finding, count_actions, explorable, explore, report
+from harness.explore import Finding, count_actions, explorable, explore, explore_files, report
 from harness.interception.interceptor import AcceptedConnection, Interceptor
 from harness.interception.schedule import EVERY, Perturbation, Schedule
 from harness.language.columns import width
 from harness.language.steps import Script
 from harness.options import OPTIONS
 from harness.report.styled_text import plain
-from harness.targets.choice import UsageError
+from harness.targets.choice import TargetChoice, UsageError
+from harness.targets.named import Targets
 from tests.harness.servers.fragile import FAULTS, TALK, serve
+from tests.patience import HANG_S
 
 ROOT = Path(__file__).parents[2]
 APP = ("--app", "tests.harness.servers.fragile:serve")
@@ -161,6 +168,92 @@ def test_two_processes_find_the_same(tmp_path, capsys, monkeypatch) -> None:
     alone = capsys.readouterr().out.rpartition(" in ")[0]
     assert main(["explore", str(tmp_path), *APP, "--runs", "5", "-j", "2"]) == 1
     assert capsys.readouterr().out.rpartition(" in ")[0] == alone
+
+
+@pytest.mark.parametrize(
+    ("fault", "only", "end"),
+    [
+        (
+            "writes",
+            "writes",
+            "1 failed under seeds 1 to 23, 4 runs",
+        ),  # so does 6, which another process plays
+        ("order", "order,reads", "1 failed under seeds 1 to 23, 2 runs"),
+        ("order", "accepts", "1 passed under seeds 1 to 23, 23 runs"),
+    ],
+)
+def test_processes_that_divide_the_schedules_of_one_script_find_the_same(
+    tmp_path, capsys, monkeypatch, fault, only, end
+) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("harness.explore.SEEDS_AT_ONCE", 2)
+    words = ["explore", str(write(tmp_path, fault)), *APP, "--runs", "23", "--only", only]
+    code = main(words)
+    alone = capsys.readouterr().out.rpartition(" in ")[0]
+    assert alone.endswith(end)
+    assert main([*words, "-j", "2"]) == code
+    assert capsys.readouterr().out.rpartition(" in ")[0] == alone
+
+
+def test_in_whatever_order_the_parts_end_the_first_schedule_that_fails_is_found(
+    tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr("harness.explore.SEEDS_AT_ONCE", 2)
+    monkeypatch.setattr("harness.explore.workers", lambda work, make, _: workers(work, make, 1))
+    # The last that was started is the first that ends.
+    monkeypatch.setattr(
+        "concurrent.futures.wait", lambda futures, return_when: SimpleNamespace(done=[[*futures][-1]])
+    )
+    found = explore_files(
+        [write(tmp_path, fault) for fault in ("", "writes", "reads")],
+        partial(Targets, TargetChoice(app=APP[1])),
+        range(1, 24),
+        perturbations=frozenset({Perturbation.WRITES}),
+        processes=3,
+    )
+    assert [(one.runs, one.finding and one.finding.seed) for one in found] == [(23, None), (4, 4), (23, None)]
+
+
+MEETING = """
+import os, socket
+from tests.harness.servers import fragile
+
+def serve(ask):
+    with socket.create_connection(("127.0.0.1", {port}), timeout={limit}) as meeting:
+        meeting.sendall(f"{{os.getpid()}}\\n".encode())
+        meeting.recv(1)  # the end of it: another process has come as well
+    return fragile.serve(ask)
+"""
+
+
+def test_the_schedules_of_one_script_are_played_by_several_processes(tmp_path, capsys, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{ROOT}")
+    path = write(tmp_path, "")
+    came: set[bytes] = set()
+
+    def let_in() -> None:
+        held = []
+        with suppress(OSError):  # it is shut down at the end
+            while True:
+                one, _ = listener.accept()
+                held.append(one)
+                came.add(one.makefile("rb").readline())
+                while len(came) > 1 and held:
+                    held.pop().close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        (tmp_path / "meeting.py").write_text(MEETING.format(port=listener.getsockname()[1], limit=HANG_S))
+        doorman = threading.Thread(target=let_in)
+        doorman.start()
+        try:
+            code = main(["explore", str(path), "--app", "meeting:serve", "--runs", "11", "-j", "2"])
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            doorman.join(HANG_S)
+    assert code == 0
+    assert len(came) == 2
+    assert "1 passed under seeds 1 to 11, 11 runs" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])
