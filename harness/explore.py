@@ -462,11 +462,6 @@ def headline(explored: Exploration) -> str:
     return f"under seed {explored.finding.seed}: {verdict_summary(explored.finding.shortest)}"
 
 
-def kinds(perturbations: Iterable[Perturbation]) -> str:
-    """The perturbations as `--only` takes them."""
-    return ",".join(one.value for one in Perturbation if one in perturbations)
-
-
 def _finding_report(finding: Finding, columns: int | None) -> Iterator[Line]:
     shortest = finding.shortest
     head = [

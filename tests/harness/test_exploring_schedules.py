@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import shlex
 import socket
@@ -24,7 +25,7 @@ from harness.interception.interceptor import AcceptedConnection, Interceptor
 from harness.interception.schedule import EVERY, Perturbation, Schedule
 from harness.language.columns import width
 from harness.language.steps import Script
-from harness.options import OPTIONS
+from harness.options import OPTIONS, add_options, given_words
 from harness.report.styled_text import plain
 from harness.targets.choice import TargetChoice, UsageError
 from harness.targets.named import Targets
@@ -158,6 +159,48 @@ def test_the_command_reports_the_cause_and_how_to_reproduce_it(tmp_path, capsys,
     assert main(shlex.split(again)) == 1
     assert main(["explore", str(write(tmp_path, "")), *APP, "--runs", "3"]) == 0
     assert "1 passed under seeds 1 to 3, 3 runs" in capsys.readouterr().out
+
+
+def test_what_is_printed_fails_again_in_the_same_way_whatever_options_were_given(
+    tmp_path, capsys, monkeypatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    path = tmp_path / "its own words.chat"
+    path.write_text(render(talk("reads")).replace("HELLO", "HI"))
+    (tmp_path / "an.adapter").write_text("receives: HELLO ${name} => HI ${name}\n")
+    words = ["--adapter", str(tmp_path / "an.adapter"), "--within", "9s", "--fence", "-- ${token} -> pong ${token}"]
+    words[-2:] = ["=".join(words[-2:])]
+    assert main(["explore", str(path), *APP, *words, "--seed", "9", "-k", "own", "-j", "2"]) == 1
+    first = capsys.readouterr().out
+    again = first.split("  again: ")[1].splitlines()[0]
+    assert "--fence=-- ${token} -> pong ${token}" in shlex.split(again)
+    assert not {"-k", "-j"} & {*shlex.split(again)}
+    ran = subprocess.run(again.replace("harness", f"{sys.executable} -m harness", 1), shell=True, cwd=ROOT,
+                         capture_output=True, text=True, env={**os.environ, "COLUMNS": "300"})  # fmt: skip
+    assert ran.returncode == 1
+    assert ran.stdout.partition("1 failed under")[0] == first.partition("1 failed under")[0]
+    assert first.startswith(f"FAILED {path} under seed 9 ")
+
+
+def test_every_option_that_decides_what_is_played_is_printed() -> None:
+    parser = argparse.ArgumentParser()
+    add_options(parser, "explore")
+    selecting = ("-k", "--tag", "-j", "--seed", "--runs")
+    rows = [row for row in OPTIONS if "explore" in row.commands.split() and row.flag not in selecting]
+    words: list[str] = []
+    for row in rows:
+        if not row.is_target or row.flag == "--app":
+            value = {"--only": "order,reads"}.get(row.flag, "x y")
+            words += [row.flag] if row.action == "store_true" else [row.flag, value]
+    given = parser.parse_args(
+        [*words, *("--ready", "(?P<port>)"), "--runs", "3", "--tag", "x", "--seed", "0"]
+    )
+    printed = [*given_words("explore", given, selecting)]
+    assert {word for word in printed if word.startswith("--")} == {*words} & {row.flag for row in rows}
+    again = parser.parse_args([*printed, "--runs", "3", "--tag", "x", "--seed", "0"])
+    assert again == given
+    assert [*given_words("explore", parser.parse_args([]), ())] == []
+    assert [*given_words("explore", parser.parse_args(["--seed", "0"]), ())] == ["--seed", "0"]
 
 
 def test_two_processes_find_the_same(tmp_path, capsys, monkeypatch) -> None:
