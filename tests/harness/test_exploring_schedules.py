@@ -168,7 +168,14 @@ def test_what_is_printed_fails_again_in_the_same_way_whatever_options_were_given
     path = tmp_path / "its own words.chat"
     path.write_text(render(talk("reads")).replace("HELLO", "HI"))
     (tmp_path / "an.adapter").write_text("receives: HELLO ${name} => HI ${name}\n")
-    words = ["--adapter", str(tmp_path / "an.adapter"), "--within", "9s", "--fence", "-- ${token} -> pong ${token}"]
+    words = [
+        "--adapter",
+        str(tmp_path / "an.adapter"),
+        "--within",
+        "9s",
+        "--fence",
+        "-- ${token} -> pong ${token}",
+    ]
     words[-2:] = ["=".join(words[-2:])]
     assert main(["explore", str(path), *APP, *words, "--seed", "9", "-k", "own", "-j", "2"]) == 1
     first = capsys.readouterr().out
