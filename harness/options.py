@@ -217,8 +217,12 @@ OPTIONS = (
            pytest="--harness-audit"),
     Option("", "also play each transcript under N schedules (only with an app)", metavar="N", type=_positive,
            pytest="--harness-explore"),
-    Option("", f"play each transcript at this server, and end with a table; {_NAMED}", metavar="NAME=CMD", default=[],
-           action="append", pytest="--harness-compare"),
+    Option("", f"play each transcript at this server, and end with a table; {_NAMED}", metavar="NAME=CMD",
+           dest="harness_compare", type=_of_kind("server"), action="append", pytest="--harness-compare"),
+    Option("", "the same for a server that is already running", metavar="NAME=HOST:PORT",
+           dest="harness_compare", type=_of_kind("connect"), action="append", pytest="--harness-compare-connect"),
+    Option("", "the same for a gevent or asyncio server in this process", metavar="NAME=MODULE:FACTORY",
+           dest="harness_compare", type=_of_kind("app"), action="append", pytest="--harness-compare-app"),
 )  # fmt: skip
 
 
@@ -274,7 +278,8 @@ def add_pytest_options(parser: pytest.Parser) -> None:
     for row in OPTIONS:
         if row.pytest_flag:
             # Without a default: only then is it known what the command line says, and what the ini.
-            group.addoption(row.pytest_flag, **{**row.arguments(), "default": None})
+            dest = {"dest": row.dest} if row.dest and not row.flag else {}
+            group.addoption(row.pytest_flag, **{**row.arguments(), "default": None, **dest})
         if row.ini_key:
             parser.addini(row.ini_key, row.help, _INI_KINDS[row.action])
     parser.addini(

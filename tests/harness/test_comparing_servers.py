@@ -39,6 +39,7 @@ from harness.report.text import report
 from harness.stage.translation import Translation
 from harness.targets.choice import TargetChoice, UsageError
 from tests.harness.servers.talk import FAULTS
+from tests.patience import HANG_S
 
 ROOT = Path(__file__).parents[2]
 THREADED = ROOT / "tests" / "conformance" / "servers" / "threaded.py"
@@ -815,6 +816,34 @@ def test_pytest_plays_each_transcript_at_each_server_and_ends_with_the_table(
     result.stdout.fnmatch_lines(["login.chat*ok*known*", "windows differs*", "*(known)*"])
 
 
+def test_pytest_compares_servers_of_every_kind_in_the_order_in_which_they_are_named(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    pytester.makeini("[pytest]\nharness_files = *.chat\nfilterwarnings = error\n")
+    (pytester.path / "login.chat").write_text(SUITE["login"])
+    talk = "tests.harness.servers.talk"
+    with Command([sys.executable, "-m", talk, "{port}", "none"]).start(ServerSpec(), HANG_S) as running:
+        ((_, port),) = running.addresses.values()
+        words = (
+            "--harness-compare-app", f"here={__name__}:crlf",
+            "--harness-compare", f"started={sys.executable} -m {talk} {{port}} none",
+            "--harness-compare-connect", f"running=127.0.0.1:{port}",
+        )  # fmt: skip
+        result = pytester.runpytest_inprocess(
+            "-p",
+            "no:cacheprovider",
+            "-p",
+            "harness.pytest_plugin",
+            *words,
+            "--harness-compare-features",
+            "here=x",
+        )
+    result.assert_outcomes(passed=2, failed=1)
+    result.stdout.re_match_lines([r" +here +started +running$", r"login\.chat +line 5 +ok +ok$"])
+
+
 def test_a_baseline_fits_a_run_of_other_folders(suite: Path, tmp_path: Path) -> None:
     known = str(tmp_path / "known.txt")
     assert main(["compare", str(suite), *app("drops"), "--write-baseline", known]) == 1
@@ -832,6 +861,23 @@ def test_a_baseline_fits_a_run_of_other_folders(suite: Path, tmp_path: Path) -> 
         (
             ["--harness-compare", "a=./serve {port}", "--harness-compare-baseline", "none"],
             "cannot read the baseline none",
+        ),
+        (["--harness-compare-app", "./serve"], "'./serve' does not name a server"),
+        (
+            ["--harness-compare-app", "a=nowhere:serve"],
+            "--harness-compare: nowhere:serve: No module named 'nowhere'",
+        ),
+        (
+            ["--harness-compare-connect", "a=x"],
+            "--harness-compare: 'x' is not an address; expected HOST:PORT",
+        ),
+        (
+            ["--harness-compare", "a=./serve {port}", "--harness-compare-connect", "a=x:1"],
+            "--harness-compare: duplicate server name a",
+        ),
+        (
+            ["--harness-compare-app", "a=x:y", "--harness-audit"],
+            "use only one of --harness-audit and --harness-compare",
         ),
     ],
 )
