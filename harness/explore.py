@@ -62,6 +62,8 @@ class Finding:
     """Without any of these, the shortest script passes."""
     shortest: Verdict
     """How the shortest script fails."""
+    fails_again: bool = True
+    """False if the schedule is not all that decides, such as with threads; then nothing can be left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,14 +150,18 @@ def _finding(
     def fails(script: Script) -> bool:
         return under(script, perturbations).outcome is Outcome.FAILED
 
-    script = verdict.script
-    if verdict.failures and fails(script):
-        script = Shrinker(target, fails, play_options).shortest(script, verdict.failures[0].turn)
+    again = under(verdict.script, perturbations).outcome
+    if again is not Outcome.FAILED or not verdict.failures:
+        return Finding(verdict, seed, perturbations, verdict, again is verdict.outcome)
+    script = Shrinker(target, fails, play_options).shortest(verdict.script, verdict.failures[0].turn)
     cause = perturbations
     for kind in sorted(perturbations, key=lambda one: one.value):
         if under(script, cause - {kind}).outcome is Outcome.FAILED:
             cause -= {kind}
-    return Finding(verdict, seed, cause, under(script, cause))
+    shortest = under(script, cause)
+    if not shortest.failures:
+        return Finding(verdict, seed, perturbations, verdict, fails_again=False)
+    return Finding(verdict, seed, cause, shortest)
 
 
 # --- many scripts, several processes ------------------------------------------------------------------------
@@ -464,6 +470,11 @@ def headline(explored: Exploration) -> str:
 
 def _finding_report(finding: Finding, columns: int | None) -> Iterator[Line]:
     shortest = finding.shortest
+    if not (finding.fails_again and shortest.failures):
+        once = "" if finding.fails_again else ", but not each time that it was played under that seed"
+        yield from wrapped([Span(f"under seed {finding.seed}{once}:")], columns)
+        yield from verdict_report(finding.verdict, columns)
+        return
     head = [
         failed_line(f"{finding.verdict.file} under seed {finding.seed}", shortest.failures[0]),
         pair("cause", "; ".join(one.description for one in Perturbation if one in finding.cause)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import shlex
 import socket
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import threading
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,10 +19,10 @@ from types import SimpleNamespace
 import pytest
 from gevent import _socket3  # type: ignore[attr-defined]
 
-from harness import Address, InProcess, Outcome, parse, play, render
+from harness import Address, InProcess, Outcome, ServerSpec, parse, play, render
 from harness.batch import workers
 from harness.cli import main
-from harness.explore import Finding, count_actions, explorable, explore, explore_files, report
+from harness.explore import Finding, count_actions, explorable, explore, explore_files, headline, report
 from harness.interception.interceptor import AcceptedConnection, Interceptor
 from harness.interception.schedule import EVERY, Perturbation, Schedule
 from harness.language.columns import width
@@ -131,6 +133,49 @@ def test_the_report_fits_a_narrow_terminal() -> None:
     shown, _, script = text.partition("the shortest script")
     rest = script.partition("   line  ")[2]
     assert max(map(width, [*shown.splitlines(), *rest.splitlines()])) <= 60
+
+
+@pytest.mark.parametrize(
+    ("failing", "head", "summary"),
+    [
+        (
+            [2],
+            "under seed 1, but not each time that it was played under that seed:\nTARGET ERROR",
+            "target error",
+        ),
+        (range(2, 99), "under seed 1:\nTARGET ERROR", "target error"),
+    ],
+)
+def test_a_server_that_does_not_start_under_a_schedule_is_reported(failing, head, summary) -> None:
+    starts = itertools.count(1)
+
+    def start(ask: ServerSpec) -> object:
+        if next(starts) in failing:
+            raise RuntimeError("no licence")
+        return serve(ask)
+
+    explored = explore(talk(), InProcess(start), range(1, 4))
+    assert (explored.outcome, explored.runs) == (Outcome.FAILED, 1)
+    text = plain(report(explored))
+    assert text.startswith(head)
+    assert "no licence" in text
+    assert headline(explored).startswith(f"under seed 1: {summary}: ")
+
+
+@pytest.mark.parametrize("failing", [{2}, {2, 3}])
+def test_a_failure_that_the_schedule_alone_does_not_cause_is_reported_whole(failing) -> None:
+    starts = itertools.count(1)
+
+    def start(ask: ServerSpec) -> object:
+        return serve(replace(ask, options={"fault": "reads"}) if next(starts) in failing else ask)
+
+    explored = explore(talk(), InProcess(start), [1])
+    text = plain(report(explored))
+    assert text.startswith(
+        "under seed 1, but not each time that it was played under that seed:\nFAILED talk.chat:"
+    )
+    assert "the shortest script" not in text
+    assert headline(explored).startswith("under seed 1: talk.chat:")
 
 
 def test_every_faulty_server_passes_without_perturbations() -> None:
