@@ -5,10 +5,13 @@ from __future__ import annotations
 import enum
 import signal
 from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, TypeVar, cast
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from harness.playing.verdict import Outcome
 
 Context = TypeVar("Context")
@@ -89,25 +92,47 @@ def run_jobs(
 ) -> Generator[Result, None, None]:
     """The result of `work(job, context)` for each job, in order; each process makes one context.
 
-    With several processes, everything that is passed or returned must be picklable. Closing the iterator, or an exception
-    such as that of Ctrl-C, ends the processes at once.
+    Closing the iterator ends the processes at once.
     """
+    with workers(work, make_context, processes) as start:
+        if processes < 2:
+            for job in jobs:
+                yield start(job).result()
+            return
+        for future in [start(job) for job in jobs]:
+            yield future.result()
+
+
+@contextmanager
+def workers(
+    work: Callable[[Job, Context], Result], make_context: Callable[[], Context], processes: int
+) -> Iterator[Callable[[Job], Future[Result]]]:
+    """A function that starts `work(job, context)`; each process makes one context. A single process is this one, and works
+    on a job when it is started.
+
+    With several processes, everything that is passed or returned must be picklable. An exception such as that of Ctrl-C
+    ends the processes at once.
+    """
+    from concurrent.futures import Future, ProcessPoolExecutor
+
     if processes < 2:
         context = make_context()
-        for job in jobs:
-            yield work(job, context)
+
+        def work_now(job: Job) -> Future[Result]:
+            future = Future[Result]()
+            future.set_result(work(job, context))
+            return future
+
+        yield work_now
         return
     import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor
 
     # Spawned, not forked: a forked process would share the epoll descriptor of a gevent hub with its parent.
     spawn = multiprocessing.get_context("spawn")
     others = multiprocessing.active_children()
     with ProcessPoolExecutor(processes, spawn, _prepare, (work, make_context)) as pool:
-        futures = [pool.submit(_work_on, job) for job in jobs]
         try:
-            for future in futures:
-                yield cast("Result", future.result())
+            yield lambda job: cast("Future[Result]", pool.submit(_work_on, job))
         except BaseException:
             for worker in multiprocessing.active_children():
                 if worker not in others:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 from harness.batch import ExitCode, Progress, exit_code, has_a_tag, run_jobs, scripts_in
-from harness.options import add_files, add_options, fence_line, play_options, target_choice
+from harness.options import add_files, add_options, fence_line, given_words, play_options, target_choice
 from harness.report.styled_text import Line, Span, Tone, count, for_stream, listed, terminal_columns, wrapped
 
 if TYPE_CHECKING:
@@ -319,18 +319,18 @@ def _audit(options: argparse.Namespace) -> ExitCode:
 
 
 def _explore(options: argparse.Namespace) -> ExitCode:
-    from harness.explore import Exploration, explore_file, report
+    from harness.explore import Exploration, explore_files, report
     from harness.interception.schedule import EVERY
     from harness.report.text import counts
+    from harness.targets.named import Targets, require_targets
 
-    paths, began = _chosen_files(options), time.monotonic()
+    paths, choice, began = _chosen_files(options), target_choice(options), time.monotonic()
+    require_targets(choice, paths)
     seeds = range(options.seed, options.seed + options.runs)
     progress = Progress(len(paths), sys.stderr)
     done: list[Exploration] = []
-    work = partial(
-        explore_file, seeds=seeds, play_options=play_options(options), perturbations=options.only or EVERY
-    )
-    for explored in _run_on(paths, options, work):
+    how, kinds = play_options(options), options.only or EVERY
+    for explored in explore_files(paths, partial(Targets, choice), seeds, how, kinds, options.jobs):
         done.append(explored)
         progress.clear()
         lines = list(report(explored, terminal_columns()))
@@ -348,14 +348,11 @@ def _explore(options: argparse.Namespace) -> ExitCode:
 
 def _again(finding: Finding, options: argparse.Namespace) -> str:
     """The command that plays this schedule again."""
-    from harness.explore import kinds
-
-    words = ["harness", "explore", finding.verdict.file, *(["--app", options.app] if options.app else [])]
-    if options.features:
-        words += ["--features", options.features]
-    if options.only:
-        words += ["--only", kinds(options.only)]
-    return shlex.join([*words, "--seed", str(finding.seed), "--runs", "1"])
+    # Everything but what selects scripts and schedules decides what is played.
+    given = given_words("explore", options, without=("-k", "--tag", "-j", "--seed", "--runs"))
+    return shlex.join(
+        ["harness", "explore", finding.verdict.file, *given, "--seed", str(finding.seed), "--runs", "1"]
+    )
 
 
 def _seeds(seeds: range) -> str:

@@ -9,11 +9,14 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
+from harness.batch import workers
 from harness.interception.schedule import EVERY, Perturbation, Schedule
 from harness.language.loading import check, load
 from harness.language.parser import parse
@@ -42,6 +45,7 @@ from harness.report.text import summary as verdict_summary
 from harness.stage.target import Target
 from harness.targets.application import ApplicationTarget
 from harness.targets.choice import UsageError
+from harness.targets.named import Targets
 
 TRIES = 300
 """The number of shorter scripts that are tried at most."""
@@ -58,6 +62,8 @@ class Finding:
     """Without any of these, the shortest script passes."""
     shortest: Verdict
     """How the shortest script fails."""
+    fails_again: bool = True
+    """False if the schedule is not all that decides, such as with threads; then nothing can be left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +92,7 @@ def explorable(target: Target) -> ApplicationTarget:
 def explore_file(
     path: Path,
     target: Target,
-    seeds: Iterable[int],
+    seeds: Sequence[int],
     play_options: PlayOptions = PlayOptions(),  # noqa: B008  # frozen
     perturbations: frozenset[Perturbation] = EVERY,
 ) -> Exploration:
@@ -101,7 +107,7 @@ def explore_file(
 def explore(
     script: Script,
     target: ApplicationTarget,
-    seeds: Iterable[int],
+    seeds: Sequence[int],
     play_options: PlayOptions = PlayOptions(),  # noqa: B008  # frozen
     perturbations: frozenset[Perturbation] = EVERY,
 ) -> Exploration:
@@ -109,12 +115,26 @@ def explore(
     baseline = play(script, target, play_options)
     if not baseline.passed:
         return Exploration(baseline, 0)
+    runs, failed = _first_failure(script, target, seeds, play_options, perturbations)
+    if failed is None:
+        return Exploration(baseline, runs)
+    return Exploration(baseline, runs, _finding(failed, target, seeds[runs - 1], play_options, perturbations))
+
+
+def _first_failure(
+    script: Script,
+    target: ApplicationTarget,
+    seeds: Iterable[int],
+    play_options: PlayOptions,
+    perturbations: frozenset[Perturbation],
+) -> tuple[int, Verdict | None]:
+    """How many schedules were played, and the failure under the last of them."""
     runs = 0
     for runs, seed in enumerate(seeds, 1):
         verdict = play(script, target.intercepted_by(Schedule(seed, perturbations)), play_options)
         if not verdict.passed:
-            return Exploration(baseline, runs, _finding(verdict, target, seed, play_options, perturbations))
-    return Exploration(baseline, runs)
+            return runs, verdict
+    return runs, None
 
 
 def _finding(
@@ -130,14 +150,143 @@ def _finding(
     def fails(script: Script) -> bool:
         return under(script, perturbations).outcome is Outcome.FAILED
 
-    script = verdict.script
-    if verdict.failures and fails(script):
-        script = Shrinker(target, fails, play_options).shortest(script, verdict.failures[0].turn)
+    again = under(verdict.script, perturbations).outcome
+    if again is not Outcome.FAILED or not verdict.failures:
+        return Finding(verdict, seed, perturbations, verdict, again is verdict.outcome)
+    script = Shrinker(target, fails, play_options).shortest(verdict.script, verdict.failures[0].turn)
     cause = perturbations
     for kind in sorted(perturbations, key=lambda one: one.value):
         if under(script, cause - {kind}).outcome is Outcome.FAILED:
             cause -= {kind}
-    return Finding(verdict, seed, cause, under(script, cause))
+    shortest = under(script, cause)
+    if not shortest.failures:
+        return Finding(verdict, seed, perturbations, verdict, fails_again=False)
+    return Finding(verdict, seed, cause, shortest)
+
+
+# --- many scripts, several processes ------------------------------------------------------------------------
+
+SEEDS_AT_ONCE = 5
+"""The schedules of one script are divided into parts of this size."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """Play a script under some of its schedules."""
+
+    path: Path
+    seeds: range
+    first: bool
+    """Also play it without perturbations."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Searched:
+    baseline: Verdict | None
+    runs: int
+    failed: Verdict | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Reduce:
+    """Reduce the first failure of a script."""
+
+    path: Path
+    seed: int
+    failed: Verdict
+
+
+class _Script:
+    """A script whose schedules are divided. Its first failure is the one that a single process would find."""
+
+    def __init__(self, path: Path, seeds: range) -> None:
+        starts = range(0, max(1, len(seeds)), SEEDS_AT_ONCE)
+        parts = [_Search(path, seeds[at : at + SEEDS_AT_ONCE], not at) for at in starts]
+        self._to_start = deque[_Search | _Reduce](parts)
+        self._in_order = deque(parts)
+        """Those whose results have not yet been read."""
+        self._results: dict[_Search, _Searched] = {}
+        self._baseline: Verdict | None = None
+        self._runs = 0
+        self.exploration: Exploration | None = None
+
+    def next_job(self) -> _Search | _Reduce | None:
+        """What can be started now."""
+        return self._to_start.popleft() if self._to_start else None
+
+    def take(self, job: _Search | _Reduce, result: _Searched | Finding) -> None:
+        """Go on with the result of a job."""
+        if self._baseline is not None and isinstance(result, Finding):
+            self.exploration = Exploration(self._baseline, self._runs, result)
+        elif isinstance(job, _Search) and isinstance(result, _Searched):
+            self._results[job] = result
+            if result.failed is not None or not (result.baseline is None or result.baseline.passed):
+                self._to_start.clear()  # they are all later
+            self._read_in_order()
+
+    def _read_in_order(self) -> None:
+        while self._in_order and self._in_order[0] in self._results:
+            job = self._in_order.popleft()
+            result = self._results.pop(job)
+            self._baseline = self._baseline or result.baseline
+            self._runs += result.runs
+            if result.failed is not None:
+                self._in_order.clear()
+                self._to_start.append(_Reduce(job.path, job.seeds[result.runs - 1], result.failed))
+                return
+            if self._baseline is not None and not (self._baseline.passed and self._in_order):
+                self.exploration = Exploration(self._baseline, self._runs)
+                self._in_order.clear()
+
+
+def explore_files(
+    paths: Iterable[Path],
+    make_targets: Callable[[], Targets],
+    seeds: range,
+    play_options: PlayOptions = PlayOptions(),  # noqa: B008  # frozen
+    perturbations: frozenset[Perturbation] = EVERY,
+    processes: int = 1,
+) -> Iterator[Exploration]:
+    """Explore each file at its target, in order. Several processes divide the schedules of each script between them, and
+    find the same."""
+    from concurrent.futures import FIRST_COMPLETED, Future, wait
+
+    scripts = deque(_Script(path, seeds) for path in paths)
+    work = partial(_work, play_options=play_options, perturbations=perturbations)
+    # One more, so that none has to wait for its next job. Of a script that fails, so many parts are played in vain.
+    most = processes + 1 if processes > 1 else 1
+    with workers(work, make_targets, processes) as start:
+        started: dict[Future[_Searched | Finding], tuple[_Script, _Search | _Reduce]] = {}
+        while scripts:
+            for script in scripts:
+                while len(started) < most and (job := script.next_job()) is not None:
+                    started[start(job)] = script, job
+            for future in wait(started, return_when=FIRST_COMPLETED).done:
+                script, job = started.pop(future)
+                script.take(job, future.result())
+            while scripts and (exploration := scripts[0].exploration) is not None:
+                scripts.popleft()
+                yield exploration
+
+
+def _work(
+    job: _Search | _Reduce,
+    targets: Targets,
+    play_options: PlayOptions,
+    perturbations: frozenset[Perturbation],
+) -> _Searched | Finding:
+    target = targets.of(job.path)
+    if isinstance(job, _Reduce):
+        return _finding(job.failed, explorable(target), job.seed, play_options, perturbations)
+    try:
+        script = load(job.path)
+    except ScriptError:
+        return _Searched(play_file(job.path, target, play_options), 0, None)
+    target = explorable(target)
+    baseline = play(script, target, play_options) if job.first else None
+    if baseline is not None and not baseline.passed:
+        return _Searched(baseline, 0, None)
+    return _Searched(baseline, *_first_failure(script, target, job.seeds, play_options, perturbations))
 
 
 # --- shortening ---------------------------------------------------------------------------------------------
@@ -319,13 +468,13 @@ def headline(explored: Exploration) -> str:
     return f"under seed {explored.finding.seed}: {verdict_summary(explored.finding.shortest)}"
 
 
-def kinds(perturbations: Iterable[Perturbation]) -> str:
-    """The perturbations as `--only` takes them."""
-    return ",".join(one.value for one in Perturbation if one in perturbations)
-
-
 def _finding_report(finding: Finding, columns: int | None) -> Iterator[Line]:
     shortest = finding.shortest
+    if not (finding.fails_again and shortest.failures):
+        once = "" if finding.fails_again else ", but not each time that it was played under that seed"
+        yield from wrapped([Span(f"under seed {finding.seed}{once}:")], columns)
+        yield from verdict_report(finding.verdict, columns)
+        return
     head = [
         failed_line(f"{finding.verdict.file} under seed {finding.seed}", shortest.failures[0]),
         pair("cause", "; ".join(one.description for one in Perturbation if one in finding.cause)),

@@ -9,7 +9,7 @@ Importing this must stay cheap: it happens in every pytest run and for `--help`.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -97,8 +97,12 @@ class Option:
     @property
     def name(self) -> str:
         """Its name among the options of the plugin: that of `play`, or else `audit_most`."""
-        own = self.dest or self.flag.lstrip("-").replace("-", "_")
-        return own if self.of_playing else self.ini_key.removeprefix("harness_")
+        return self.attribute if self.of_playing else self.ini_key.removeprefix("harness_")
+
+    @property
+    def attribute(self) -> str:
+        """Its name among the parsed options of a command."""
+        return self.dest or self.flag.lstrip("-").replace("-", "_")
 
     def arguments(self) -> dict[str, Any]:
         """Arguments for argparse and pytest besides the flag."""
@@ -213,8 +217,12 @@ OPTIONS = (
            pytest="--harness-audit"),
     Option("", "also play each transcript under N schedules (only with an app)", metavar="N", type=_positive,
            pytest="--harness-explore"),
-    Option("", f"play each transcript at this server, and end with a table; {_NAMED}", metavar="NAME=CMD", default=[],
-           action="append", pytest="--harness-compare"),
+    Option("", f"play each transcript at this server, and end with a table; {_NAMED}", metavar="NAME=CMD",
+           dest="harness_compare", type=_of_kind("server"), action="append", pytest="--harness-compare"),
+    Option("", "the same for a server that is already running", metavar="NAME=HOST:PORT",
+           dest="harness_compare", type=_of_kind("connect"), action="append", pytest="--harness-compare-connect"),
+    Option("", "the same for a gevent or asyncio server in this process", metavar="NAME=MODULE:FACTORY",
+           dest="harness_compare", type=_of_kind("app"), action="append", pytest="--harness-compare-app"),
 )  # fmt: skip
 
 
@@ -228,6 +236,26 @@ def add_options(parser: argparse.ArgumentParser, command: str) -> None:
             extra["required"] = True
         owner = targets if targets is not None and row.is_target else parser
         owner.add_argument(row.flag, **row.arguments(), **extra)
+
+
+def given_words(command: str, options: argparse.Namespace, without: Iterable[str]) -> Iterator[str]:
+    """The options of this command that differ from their defaults, as it takes them, but for some of these flags."""
+    for row in OPTIONS:
+        value = getattr(options, row.attribute, None)
+        if command not in row.commands.split() or row.flag in without:
+            continue
+        if value is False or value in (row.default, None, ""):
+            continue
+        for one in value if row.action == "append" else [value]:
+            text = "" if row.action == "store_true" else _as_text(one)
+            # Apart, argparse would take a text that begins like this for another option.
+            yield from [f"{row.flag}={text}"] if text.startswith("-") else filter(None, (row.flag, text))
+
+
+def _as_text(value: object) -> str:
+    from harness.interception.schedule import kinds
+
+    return kinds(value) if isinstance(value, frozenset) else str(value)
 
 
 def add_files(parser: argparse.ArgumentParser) -> None:
@@ -250,7 +278,8 @@ def add_pytest_options(parser: pytest.Parser) -> None:
     for row in OPTIONS:
         if row.pytest_flag:
             # Without a default: only then is it known what the command line says, and what the ini.
-            group.addoption(row.pytest_flag, **{**row.arguments(), "default": None})
+            dest = {"dest": row.dest} if row.dest and not row.flag else {}
+            group.addoption(row.pytest_flag, **{**row.arguments(), "default": None, **dest})
         if row.ini_key:
             parser.addini(row.ini_key, row.help, _INI_KINDS[row.action])
     parser.addini(

@@ -95,15 +95,16 @@ def _prepare_comparison(config: pytest.Config) -> None:
     from harness.targets.choice import UsageError
 
     options = config.stash[_options]
-    named = [("server", text) for text in config.getoption("harness_compare")]
     known: frozenset[Known] = frozenset()
     try:
-        servers = compared_servers(named, options.compare_features, options.compare_adapter)
+        servers = compared_servers(
+            config.getoption("harness_compare"), options.compare_features, options.compare_adapter
+        )
+        config.stash[_compared_targets] = {one.name: one.choice.target() for one in servers}
         if options.compare_baseline is not None:
             known = baseline.read(options.compare_baseline)
     except (UsageError, ScriptError) as error:
         raise pytest.UsageError(f"--harness-compare: {error}") from None
-    config.stash[_compared_targets] = {one.name: one.choice.target() for one in servers}
     config.stash[_compared_adapters] = {one.name: one.adapter for one in servers}
     config.stash[_known_differences] = known
 
@@ -467,7 +468,7 @@ def _show_comparison(terminalreporter: Any) -> None:
         written = stash[_options].compare_write_baseline
         if written is not None:
             baseline.write(written, table.entries())
-        lines = list(text(table))
+        lines = list(text(table, terminal_columns()))
         terminalreporter.section("servers compared")
         terminalreporter.write(ansi(lines) if terminalreporter.hasmarkup else plain(lines))
 

@@ -6,6 +6,7 @@ Mutations are made between what was received and what is judged, so every kind o
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -18,13 +19,13 @@ from harness.language.patterns import Kind as CaptureKind
 from harness.language.problems import ScriptError
 from harness.language.steps import ReceivePattern, ReceiveUntil, Script
 from harness.playing.pipeline import PlayOptions, play, play_file
-from harness.playing.verdict import Outcome, Verdict
+from harness.playing.verdict import Outcome, Tolerated, Verdict
 from harness.report.lanes import received_text
 from harness.report.styled_text import Line, Span, Tone, count, wrapped
+from harness.report.text import counted
 from harness.report.text import report as verdict_report
 from harness.report.text import summary as verdict_summary
-from harness.report.text import tolerated_text
-from harness.stage.fence import Grade
+from harness.stage.fence import SETTLE_S, Grade
 from harness.stage.target import Target
 
 SHOWN = 3
@@ -247,7 +248,9 @@ def _summary(audits: Sequence[Audit], took_s: float) -> Iterator[Line]:
     skipped = sum(one.possible - one.played for one in conclusive)
     if skipped:
         yield [Span(f"skipped because of --most: {skipped} of {skipped + played} mutations", Tone.WARNING)]
-    tolerated = tolerated_text(one.unchanged for one in conclusive)
+    found = sum((one.unchanged.tolerated for one in conclusive), Counter[Tolerated]())
+    hurried = found.pop(Tolerated.HURRIED, 0)
+    tolerated = counted(found)
     optional = sum(optional_lines(one.unchanged) for one in conclusive)
     if optional:
         tolerated += f"{', ' if tolerated else ''}{count(optional, 'optional line')} that can be missing"
@@ -262,6 +265,14 @@ def _summary(audits: Sequence[Audit], took_s: float) -> Iterator[Line]:
             Span(
                 f"silence is not proven in {count(settled, 'script')}: a line that comes after the quiet moment at the end "
                 "of its turn counts for a later one",
+                Tone.WARNING,
+            )
+        ]
+    if hurried:
+        yield [
+            Span(
+                f"quiet is awaited for less than {SETTLE_S * 1000:g} ms in {count(hurried, 'script')}: what a server sends "
+                "later counts for a later turn, or for none",
                 Tone.WARNING,
             )
         ]

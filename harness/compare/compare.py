@@ -19,13 +19,14 @@ from typing import Any
 from harness.batch import run_jobs
 from harness.compare.baseline import Known
 from harness.language.adapter import Adapter, load_adapter
+from harness.language.columns import cut, windowed
 from harness.language.loading import check
 from harness.language.problems import ScriptError
 from harness.language.steps import Comment, Include, Script
 from harness.playing.pipeline import PlayOptions, play_file
 from harness.playing.verdict import Failure, FailureKind, Outcome, Tolerated, Verdict
-from harness.report.lanes import END_WORDS, received_text, with_detail
-from harness.report.text import headline, place, summary
+from harness.report.lanes import END_WORDS, WIDEST, received_text, with_detail
+from harness.report.text import first_difference, headline, place, summary
 from harness.stage.connection import End
 from harness.stage.target import Target
 from harness.targets.choice import TargetChoice, UsageError
@@ -143,6 +144,9 @@ def cause_of(failure: Failure, verdict: Verdict) -> str:
         heard = _general(received_text(failure.received, verdict.eol), failure, verdict)
     if failure.expected is not None:
         expected = _general(failure.expected.text, failure, verdict)
+    # Around the place where they begin to differ, because another such line is another cause.
+    differs = first_difference(heard or "", expected or "")
+    heard, expected = (one and windowed(one, differs, WIDEST)[0] for one in (heard, expected))
     if failure.kind in (FailureKind.EXTRA, FailureKind.DIFFERENT) and _is_greeting(failure, verdict):
         cause = f"a greeting: `{heard}`"
     elif failure.kind is FailureKind.TOO_LATE:
@@ -163,7 +167,7 @@ def cause_of(failure: Failure, verdict: Verdict) -> str:
     else:
         cause = _event(failure, verdict)
     # One line, of one column, in a baseline.
-    return re.sub(r"[\t\r\n]+", " ", cause)
+    return re.sub(r"[\t\r\n]+", " ", cut(cause, 3 * WIDEST))
 
 
 def _event(failure: Failure, verdict: Verdict) -> str:

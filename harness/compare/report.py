@@ -11,13 +11,13 @@ from dataclasses import dataclass
 
 from harness.compare.baseline import Known
 from harness.compare.compare import Cell, Difference
-from harness.language.columns import width
+from harness.language.columns import cut, width, windowed
 from harness.language.exhaustive import assert_never
 from harness.playing.verdict import Outcome, Tolerated
 from harness.report.html import TONES, details, page
 from harness.report.junit import attribute, cleaned, suite
 from harness.report.styled_text import Line, Span, Tone, count, padded, plain, wrapped
-from harness.report.text import counted, report
+from harness.report.text import counted, first_difference, report
 
 _ERRORS = (Outcome.SCRIPT_ERROR, Outcome.TARGET_ERROR)
 _PASSED_ROW = "passed"
@@ -219,9 +219,14 @@ def _tags_of(group: Group) -> str:
 
 def text(table: Table, columns: int | None = None) -> Iterator[Line]:
     """The table, and for each server the causes of its differences with the scripts that have them."""
-    yield from _grid(table)
+    for line in _text(table, columns):
+        yield from wrapped(line, columns)
+
+
+def _text(table: Table, columns: int | None) -> Iterator[Line]:
+    yield from _grid(table, columns)
     for tolerance in table.tolerances():
-        yield from wrapped([Span(tolerance, Tone.WARNING)], columns)
+        yield [Span(tolerance, Tone.WARNING)]
     for server in table.servers:
         groups = table.groups(server)
         if groups:
@@ -231,38 +236,85 @@ def text(table: Table, columns: int | None = None) -> Iterator[Line]:
                 known = all(one.cause in cell.known_causes(table.known) for cell, one in group.places)
                 yield [
                     Span(f"{group.scripts:>4}x  ", Tone.STRONG),
-                    Span(group.cause, Tone.DIM if known else Tone.BAD),
+                    Span(_shortened(group.cause, columns), Tone.DIM if known else Tone.BAD),
                     Span("  (known)" if known else "", Tone.DIM),
                     Span(f"  {_tags_of(group)}".rstrip(), Tone.DIM),
                 ]
-                yield from wrapped([Span("       "), Span(" ".join(_places(table, group)))], columns)
+                yield [Span("       "), Span(" ".join(_places(table, group)))]
     gone = table.gone()
     if gone:
         yield []
         yield [Span("known, and no longer found: remove these from the baseline", Tone.WARNING)]
         for one in gone:
-            yield [Span(f"  {one.server}  {one.script}  {one.cause}")]
+            yield [Span("  "), Span(f"{one.server}  {one.script}  {_shortened(one.cause, columns)}")]
 
 
-def _grid(table: Table) -> Iterator[Line]:
+# A line between the quotes can itself contain these, so what is cut can only be a part of it.
+_BETWEEN_TEXTS = re.compile(r"(`(?: instead of `| before `|, and nothing was expected$| too late$|$))")
+_TEXT_ROWS = 4
+"""In a terminal, each of the two lines of a cause is cut to so many rows."""
+
+
+def _shortened(cause: str, columns: int | None) -> str:
+    """The cause, with long lines in it cut around the place where they begin to differ."""
+    if columns is None:
+        return cause
+    parts = _BETWEEN_TEXTS.split(cause, maxsplit=2)
+    head, quote, heard = parts[0].partition("`")
+    expected = parts[2] if len(parts) > 2 else ""
+    differs = first_difference(heard, expected)
+    room = columns * _TEXT_ROWS
+    parts[0] = head + quote + windowed(heard, differs, room)[0]
+    parts[2:] = [windowed(part, min(differs, len(part)), room)[0] for part in parts[2:]]
+    return cut("".join(parts), 3 * room)
+
+
+def _grid(table: Table, columns: int | None) -> Iterator[Line]:
+    """The scripts and totals of all servers, or of as many as are beside each other in this width, then of the next."""
     rows = [(table.short_name(file), table.row(file)) for file in table.files]
     totals = list(table.total_rows())
-    first = max(width(label) for label, _ in (*rows, *totals)) + 2
-    columns = [
-        max(width(server), *(width(_mark(table, row[at])) for _, row in rows), len("00 of 00")) + 2
+    first = max(width(label) for label, _ in (*rows, *totals))
+    sizes = [
+        max(width(server), *(width(_mark(table, row[at])) for _, row in rows), len("00 of 00"))
         for at, server in enumerate(table.servers)
     ]
-    heads = zip(table.servers, columns, strict=True)
-    yield [Span(" " * first), *(Span(padded(server, size), Tone.STRONG) for server, size in heads)]
-    for label, row in rows:
-        marks = zip(row, columns, strict=True)
-        yield [
-            Span(padded(label, first)),
-            *(Span(padded(_mark(table, cell), size), _tone(table, cell)) for cell, size in marks),
-        ]
-    for label, values in totals:
-        cells = zip((label, *values), (first, *columns), strict=True)
-        yield [Span(padded(value, size), Tone.DIM) for value, size in cells]
+    if columns is not None:
+        first = min(first, columns // 2)
+        sizes = [min(size, columns - first - len(_GAP)) for size in sizes]
+    for number, shown in enumerate(_blocks(first, sizes, columns)):
+        if number:
+            yield []
+        heads = (Span(_GAP + _filled(table.servers[at], sizes[at]), Tone.STRONG) for at in shown)
+        yield [Span(" " * first), *heads]
+        for label, row in rows:
+            marks = (
+                Span(_GAP + _filled(_mark(table, row[at]), sizes[at]), _tone(table, row[at])) for at in shown
+            )
+            # The end of a path says more than its beginning.
+            yield [Span(padded(cut(label[::-1], first)[::-1], first)), *marks]
+        for label, values in totals:
+            cells = (Span(_GAP + _filled(values[at], sizes[at]), Tone.DIM) for at in shown)
+            yield [Span(_filled(label, first), Tone.DIM), *cells]
+
+
+_GAP = "  "
+"""Before each server of the table."""
+
+
+def _blocks(first: int, sizes: Sequence[int], columns: int | None) -> list[list[int]]:
+    """The numbers of the servers, divided so that each part fits beside the names of the scripts."""
+    blocks, filled = list[list[int]](), 0
+    for at, size in enumerate(sizes):
+        if not blocks or (columns is not None and filled + len(_GAP) + size > columns):
+            blocks.append([])
+            filled = first
+        blocks[-1].append(at)
+        filled += len(_GAP) + size
+    return blocks
+
+
+def _filled(text: str, columns: int) -> str:
+    return padded(cut(text, columns), columns)
 
 
 def _mark(table: Table, cell: Cell | None) -> str:

@@ -148,3 +148,8 @@ class Schedule(Interceptor):
 def perturbations(words: str) -> frozenset[Perturbation]:
     """The kinds named in a list such as `reads,order`; ValueError names an unknown one."""
     return frozenset(Perturbation(word.strip()) for word in words.split(","))
+
+
+def kinds(perturbations: Iterable[Perturbation]) -> str:
+    """The list that names these kinds."""
+    return ",".join(one.value for one in Perturbation if one in perturbations)

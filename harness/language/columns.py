@@ -37,8 +37,8 @@ def windowed(text: str, at: int, columns: int) -> tuple[str, int]:
     that character in it."""
     start = 0
     if width(text) > columns and width(text[:at]) >= columns * 2 // 3:
-        start = at
-        while start > 0 and width(text[start - 1 : at]) < columns // 3:
+        start, before = at, 0
+        while start > 0 and (before := before + columns_of(text[start - 1])) < columns // 3:
             start -= 1
     shown = cut(f"{ELLIPSIS}{text[start:]}" if start else text, columns)
     return shown, width(text[start:at]) + (1 if start else 0)

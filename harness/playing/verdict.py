@@ -88,6 +88,8 @@ class Tolerated(enum.Enum):
     ANY = "line of any text", "lines of any text"
     UNREAD = "body of any bytes", "bodies of any bytes"
     CHOSEN = "choice between several ways", "choices between several ways"
+    HURRIED = f"settle below {SETTLE_S * 1000:g} ms", f"settles below {SETTLE_S * 1000:g} ms"
+    """Quiet decides that nothing comes, and less of it decides less. Counted once for a script."""
 
 
 _TAKEN_BY: Mapping[type, Tolerated] = {
@@ -356,7 +358,8 @@ class Verdict:
 
     @property
     def tolerated(self) -> Counter[Tolerated]:
-        """Counts of lines that were not compared: a pass proves less because of them, whatever its grade."""
+        """Counts of lines that were not compared, and whether quiet was awaited for less time than usual: a pass proves less
+        because of them, whatever its grade."""
         found: Counter[Tolerated] = Counter()
         for turn in self.turns:
             entries = [entry for one in turn.client_turns for entry in one.entries]
@@ -365,6 +368,8 @@ class Verdict:
             found[Tolerated.ANY] += sum(entry.passed_over for entry in entries)
             found[Tolerated.UNREAD] += sum(entry.unread for entry in entries)
             found[Tolerated.CHOSEN] += len(turn.choices)
+        if self.grade not in (None, Grade.EXACT):
+            found[Tolerated.HURRIED] += self.settle_s < SETTLE_S
         return +found
 
 

@@ -511,7 +511,7 @@ def _line_details(failure: Failure, verdict: Verdict, columns: int | None) -> It
         expected = f"<< {render_bytes(_wire(failure.expected, verdict.eol))}"
     at = f"after {failure.at_s:g} s" if verdict.virtual_time and failure.at_s and received else ""
     one, other = _bare(received), _bare(expected)
-    differs = _first_difference(one, other) if comparable else 0
+    differs = first_difference(one, other) if comparable else 0
     limit = WIDEST if columns is None else columns
     room = limit - _LABEL_COLUMNS
     start = _window_start(one, other, differs, room)
@@ -618,7 +618,7 @@ def _wire(expected: Expectation | None, eol: bytes) -> bytes:
             return b""
 
 
-def _first_difference(one: str, other: str) -> int:
+def first_difference(one: str, other: str) -> int:
     """The number of characters at their beginning that are the same."""
     same = (at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
     return next(same, min(len(one), len(other)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import pty
 import re
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from harness.cli import main
+from harness.cli import _parser, main
 from tests.patience import HANG_S
 
 ROOT = Path(__file__).parents[2]
@@ -285,22 +286,29 @@ def harness(*arguments: str, folder: Path, **streams: Any) -> subprocess.Popen[b
     )
 
 
+(_COMMANDS,) = (one for one in _parser()._actions if isinstance(one, argparse._SubParsersAction))
+# For each command, what it writes without reading anything that is missing here.
+WRITING = {
+    "play": [[".", "-v", *CORRECT], [".", "-j", "2", "-v", *CORRECT]],
+    "update": [[".", *CORRECT]],
+    "record": [["--connect", "127.0.0.1:9", "--listen", "0", "-o", "out.chat"]],
+    "check": [["."]],
+    "audit": [[".", *CORRECT]],
+    "explore": [[".", "--runs", "1", *CORRECT]],
+    "generate": [["--model", "tests.harness.servers.talkers:Talkers", "--runs", "1", *CORRECT]],
+    "laws": [["--model", "tests.harness.servers.lawless:LineChat", "--clients", "3", "--seconds", "1",
+              "--app", "tests.harness.servers.lawless:serve"]],
+    "compare": [[".", "--app", "talk=tests.harness.servers.talk:serve"]],
+}  # fmt: skip
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
         [],
         ["--help"],
         ["--version"],
-        ["play", "--help"],
-        ["play", ".", "-v", *CORRECT],
-        ["play", ".", "-j", "2", "-v", *CORRECT],
-        ["update", ".", *CORRECT],
-        ["check", "."],
-        ["record", "--connect", "127.0.0.1:9", "--listen", "0", "-o", "out.chat"],
-        ["audit", ".", *CORRECT],
-        ["explore", ".", "--runs", "1", *CORRECT],
-        ["generate", "--model", "tests.harness.servers.talkers:Talkers", "--runs", "1", *CORRECT],
-        ["compare", ".", "--app", "talk=tests.harness.servers.talk:serve"],
+        *([name, *words] for name in _COMMANDS.choices for words in (["--help"], *WRITING[name])),
     ],
     ids=" ".join,
 )

@@ -15,18 +15,31 @@ from gevent.server import StreamServer
 
 from harness import Command, InProcess, ScriptError, ServerSpec, Stage, parse, play
 from harness.cli import main
-from harness.compare.compare import Cell, ComparedServer, Tags, cell_of, compare, compared_servers, split_name
+from harness.compare.baseline import Known
+from harness.compare.compare import (
+    Cell,
+    ComparedServer,
+    Difference,
+    Tags,
+    cell_of,
+    compare,
+    compared_servers,
+    split_name,
+)
 from harness.compare.report import Table, document, mark, markdown, text
 from harness.interception.interceptor import Interceptor
 from harness.language.adapter import parse_adapter
+from harness.language.columns import width
 from harness.language.loading import load
 from harness.playing.pipeline import PlayOptions
 from harness.playing.verdict import Outcome, Tolerated
+from harness.report.lanes import WIDEST
 from harness.report.styled_text import plain
 from harness.report.text import report
 from harness.stage.translation import Translation
 from harness.targets.choice import TargetChoice, UsageError
 from tests.harness.servers.talk import FAULTS
+from tests.patience import HANG_S
 
 ROOT = Path(__file__).parents[2]
 THREADED = ROOT / "tests" / "conformance" / "servers" / "threaded.py"
@@ -187,6 +200,94 @@ def test_files_are_named_without_the_folders_that_all_share() -> None:
     assert table_of("a/b/x.chat", "a/b/y.chat").short_name("a/b/x.chat") == "x.chat"
     assert table_of("a/b/x.chat", "a/c/y.chat").short_name("a/c/y.chat") == "c/y.chat"
     assert table_of("x.chat", "a/y.chat").short_name("a/y.chat") == "a/y.chat"
+
+
+# --- the width of a terminal --------------------------------------------------------------------------------
+
+THIRTEEN = tuple(f"server-{number:02}" for number in range(1, 14))
+
+
+def a_long_line(spec: ServerSpec) -> object:
+    def converse(sock: Any, _address: object) -> None:
+        for line in sock.makefile("rb"):
+            start, end = (b"x" * 15_000, b"y" * 5_000) if line.startswith(b"LOGIN") else (b"", b"")
+            sock.sendall(start + line.rstrip() + end + b"\n")
+
+    return StreamServer(("127.0.0.1", 0), converse)
+
+
+def wide_table(known: frozenset[Known] = frozenset()) -> Table:
+    cells = [
+        Cell(
+            f"{name}.chat",
+            "",
+            server,
+            Outcome.PASSED if server in THIRTEEN[1:12] else Outcome.FAILED,
+            own_line=at,
+            differences=() if server in THIRTEEN[1:12] else (Difference(at, f"heard `{'no ' * 40}`"),),
+        )
+        for at, name in enumerate(("login", "/".join(f"folder-{number}" for number in range(20))), 1)
+        for server in (*THIRTEEN, "s" * 90)
+    ]
+    return Table(tuple(cells), known)
+
+
+def test_a_table_of_many_servers_fits_the_width_in_several_parts() -> None:
+    gone = frozenset({Known("server-02", "login.chat", "heard `" + "z" * 20_000 + "`")})
+    lines = plain(text(wide_table(gone), 80)).splitlines()
+    assert max(map(width, lines)) <= 80
+    parts = [part.splitlines() for part in "\n".join(lines).split("\n\n")]
+    tables = [part for part in parts if part[0].startswith(" " * 42)]
+    assert [name for part in tables for name in part[0].split()][:-1] == list(THIRTEEN)
+    assert all(len(part) == 4 and part[1].startswith("login.chat ") for part in tables)
+    assert all(part[2].startswith("\N{HORIZONTAL ELLIPSIS}") for part in tables)
+    assert all(part[2][:40].rstrip().endswith("/folder-19.chat") for part in tables)
+    assert [mark for part in tables for mark in part[1].split()[1:]][:4] == ["line", "1", "ok", "ok"]
+    assert any(line.startswith("  server-02  login.chat  heard `zz") for line in lines)
+    # Without a width it is one table.
+    assert [*THIRTEEN] == plain(text(wide_table())).splitlines()[0].split()[:-1]
+
+
+def test_a_very_long_line_is_cut_in_the_cause_and_in_everything_that_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    script = tmp_path / "x.chat"
+    script.write_text(f"a> LOGIN a\na< {'x' * 15_000} and no more\na> b\na< c\n")
+    written = {name: tmp_path / name for name in ("junit", "html", "markdown", "write-baseline")}
+    words = [word for name, path in written.items() for word in (f"--{name}", str(path))]
+    assert main(["compare", str(script), *app("a_long_line"), *words]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(width, lines)) <= 80
+    assert len(lines) < 30
+    shown = "".join(line.strip() for line in lines)
+    assert re.search(r"heard `…x{50,}LOGIN ay+…` ?instead of `…x{50,} and no more`", shown)
+    assert "heard `< b` instead of `< c`" in shown
+    causes = [line.split("\t")[2] for line in written["write-baseline"].read_text().splitlines()[1:]]
+    assert [cause[:12] for cause in causes] == ["heard `< b` ", "heard `…xxxx"]
+    assert len(causes[1]) < 2 * WIDEST + 100
+    assert re.search("x{3000,}LOGIN a", causes[1])
+    assert all(path.stat().st_size < 10 * WIDEST for path in written.values())
+    assert all("x" * 3_000 in path.read_text() for path in written.values())
+    # The baseline is of what is compared, so it fits.
+    assert (
+        main(["compare", str(script), *app("a_long_line"), "--baseline", str(written["write-baseline"])]) == 0
+    )
+
+
+def test_long_lines_of_a_cause_are_shown_around_the_place_where_they_begin_to_differ() -> None:
+    def shown(cause: str) -> str:
+        cell = Cell("x.chat", "", "s", Outcome.FAILED, differences=(Difference(1, cause),))
+        return "".join(line.strip() for line in plain(text(Table((cell,)), 80)).split("\n"))
+
+    long = "x" * 3_000
+    found = shown(f"heard `< {long} one {long}` instead of `< {long} other {long}`")
+    assert re.search(r"heard `…x{50,} one x{50,}…` ?instead of `…x{50,} other x{50,}…`", found)
+    assert len(found) < 1_000
+    # What the server wrote can look like a cause.
+    assert len(shown("heard `" + "` instead of `" * 2_000 + "`")) < 1_200
+    assert len(shown("target error: " + "why " * 2_000)) < 1_200
+    assert "heard `< short`, and nothing was expected" in shown("heard `< short`, and nothing was expected")
 
 
 # --- causes -------------------------------------------------------------------------------------------------
@@ -715,6 +816,34 @@ def test_pytest_plays_each_transcript_at_each_server_and_ends_with_the_table(
     result.stdout.fnmatch_lines(["login.chat*ok*known*", "windows differs*", "*(known)*"])
 
 
+def test_pytest_compares_servers_of_every_kind_in_the_order_in_which_they_are_named(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    pytester.makeini("[pytest]\nharness_files = *.chat\nfilterwarnings = error\n")
+    (pytester.path / "login.chat").write_text(SUITE["login"])
+    talk = "tests.harness.servers.talk"
+    with Command([sys.executable, "-m", talk, "{port}", "none"]).start(ServerSpec(), HANG_S) as running:
+        ((_, port),) = running.addresses.values()
+        words = (
+            "--harness-compare-app", f"here={__name__}:crlf",
+            "--harness-compare", f"started={sys.executable} -m {talk} {{port}} none",
+            "--harness-compare-connect", f"running=127.0.0.1:{port}",
+        )  # fmt: skip
+        result = pytester.runpytest_inprocess(
+            "-p",
+            "no:cacheprovider",
+            "-p",
+            "harness.pytest_plugin",
+            *words,
+            "--harness-compare-features",
+            "here=x",
+        )
+    result.assert_outcomes(passed=2, failed=1)
+    result.stdout.re_match_lines([r" +here +started +running$", r"login\.chat +line 5 +ok +ok$"])
+
+
 def test_a_baseline_fits_a_run_of_other_folders(suite: Path, tmp_path: Path) -> None:
     known = str(tmp_path / "known.txt")
     assert main(["compare", str(suite), *app("drops"), "--write-baseline", known]) == 1
@@ -732,6 +861,23 @@ def test_a_baseline_fits_a_run_of_other_folders(suite: Path, tmp_path: Path) -> 
         (
             ["--harness-compare", "a=./serve {port}", "--harness-compare-baseline", "none"],
             "cannot read the baseline none",
+        ),
+        (["--harness-compare-app", "./serve"], "'./serve' does not name a server"),
+        (
+            ["--harness-compare-app", "a=nowhere:serve"],
+            "--harness-compare: nowhere:serve: No module named 'nowhere'",
+        ),
+        (
+            ["--harness-compare-connect", "a=x"],
+            "--harness-compare: 'x' is not an address; expected HOST:PORT",
+        ),
+        (
+            ["--harness-compare", "a=./serve {port}", "--harness-compare-connect", "a=x:1"],
+            "--harness-compare: duplicate server name a",
+        ),
+        (
+            ["--harness-compare-app", "a=x:y", "--harness-audit"],
+            "use only one of --harness-audit and --harness-compare",
         ),
     ],
 )

@@ -30,7 +30,7 @@ from harness.report.styled_text import plain
 from harness.report.text import report, run_summary
 from harness.stage.target import address_of
 from tests.app import serve
-from tests.foreign.installed import program
+from tests.foreign.installed import module, program
 from tests.harness.zoo import SERVERS
 from tests.harness.zoo.__main__ import _options as zoo_options
 from tests.independent.__main__ import SUITES
@@ -286,6 +286,33 @@ def test_the_sized_value_passes():
     assert verdict.passed, plain(report(verdict))
 
 
+def test_what_a_script_says_of_itself_is_shown(shell):
+    command, shown = command_and_output(TRANSCRIPTS, "$ harness play taken.chat rooms.chat")
+    files = {
+        "chat_py": block(TRANSCRIPTS, *CHAT),
+        "taken_chat": block(TRANSCRIPTS, "xfail: chat.py"),
+        "rooms_chat": block(TRANSCRIPTS, "skip: chat.py"),
+    }
+    assert shell(command, **files) == shown
+    alone = shell(f"{command} --tag smoke", **files)
+    assert alone.splitlines()[-1].startswith("1 failed as expected in")
+
+
+def test_only_the_clients_that_can_be_asked_are_asked(shell):
+    command, shown = command_and_output(TRANSCRIPTS, "$ harness play -v after.chat")
+    after = block(TRANSCRIPTS, "title: alice is asked once")
+    # This one disconnects those who ask before they have logged in, and bob in any case.
+    strict = block(TRANSCRIPTS, *CHAT).replace(
+        'elif verb == "PING":', 'elif verb == "PING" and name != "alice":\n return\n elif verb == "PING":'
+    )
+    strict = strict.replace("\n return", f"\n{' ' * 20}return").replace("\n elif", f"\n{' ' * 16}elif")
+    assert shell(command, chat_py=strict, after_chat=after) == shown
+    for header in ("fence-after: LOGIN\n", "unfenced: bob\n"):
+        assert header in after
+        said = shell(f"{command} --within 1s || true", chat_py=strict, after_chat=after.replace(header, ""))
+        assert "1 failed" in said
+
+
 def test_many_clients_pass(server):
     verdict = played(block(TRANSCRIPTS, "c1..c20 joins"), server)
     assert verdict.passed, plain(report(verdict))
@@ -465,6 +492,18 @@ def test_the_adapted_server_has_the_report_that_is_shown(tmp_path: Path):
     assert output(tmp_path, f"{python} --within 1s") == shown
 
 
+def test_the_known_differences_are_those_that_are_shown(shell):
+    command, shown = command_and_output(AUDIT, "--baseline known.txt\n")
+    files = {
+        "other_py": block(AUDIT, "/nick", "socketserver"),
+        "other_adapter": block(AUDIT, "greets: Welcome to chat\n"),
+    }
+    known = block(AUDIT, "# server\tscript\tcause\n")
+    write = command.replace("--baseline", "--write-baseline")
+    assert shell(f"{write} --within 1s >/dev/null; cat known.txt", **files) == known
+    assert shell(f"{command} --within 1s && echo known", known_txt=known) == f"{shown}known\n"
+
+
 def test_what_an_adapter_changed_is_counted_as_shown(tmp_path: Path):
     (tmp_path / "other.py").write_text(block(AUDIT, "/nick", "socketserver"))
     (tmp_path / "other.adapter").write_text(block(AUDIT, "greets: Welcome to chat\n"))
@@ -570,13 +609,22 @@ def output(folder: Path, command: str) -> str:
     return without_times(ran.stdout)
 
 
-COMMANDS = ("explore relay.chat", "generate --model", "laws --model")
+COMMANDS = ("explore relay.chat --app relay", "generate --model", "laws --model")
 
 
 @pytest.mark.parametrize("which", COMMANDS)
 def test_a_command_prints_the_documented_output(explored: Path, which: str) -> None:
     command, shown = block(EXPLORE, f"$ harness {which}").split("\n", 1)
     assert output(explored, command.removeprefix("$ ")) == without_times(shown)
+
+
+def test_the_mistake_of_a_server_on_asyncio_is_found_as_shown(explored: Path) -> None:
+    (explored / "lines.py").write_text(block(EXPLORE, "import asyncio", "reader.read(4096)"))
+    command, shown = command_and_output(EXPLORE, "$ harness explore relay.chat --app lines:serve")
+    assert output(explored, command).startswith(shown)
+    server = explored / "lines.py"
+    server.write_text(server.read_text().replace("reader.read(4096)", "reader.readline()"))
+    assert output(explored, command).startswith("1 passed under seeds 1 to 20")
 
 
 def test_every_law_is_documented() -> None:
@@ -643,7 +691,7 @@ def test_the_minute_passes_in_a_second(shell) -> None:
 
 
 def test_the_asyncio_server_passes_its_transcript(tmp_path: Path) -> None:
-    (tmp_path / "idle.py").write_text(block(TARGETS, "async def serve"))
+    (tmp_path / "idle.py").write_text(block(TARGETS, "IDLE_S = 60"))
     (tmp_path / "idle.chat").write_text(block(TARGETS, "title: after a minute of silence"))
     command = re.search(r"`harness (play idle\.chat[^`]*)`", page(TARGETS))
     assert command is not None
@@ -683,6 +731,44 @@ def test_a_server_with_two_ports_names_them(shell) -> None:
     command, _ = command_and_output(TARGETS, "$ harness play admin.chat --server './serve'")
     script = "alice> hi\nalice< chat: hi\nbob connects to admin\nbob> hi\nbob< admin: hi\n"
     assert "1 passed" in shell(f"chmod +x serve && {command}", serve=ADMIN, admin_chat=script)
+
+
+def test_the_lines_of_a_far_client_arrive_although_they_are_late_in_pieces_or_held_back(shell) -> None:
+    command, shown = command_and_output(TARGETS, "$ harness play far.chat")
+    far = block(TARGETS, "title: lines that are late", "is stopped")
+    chat = block(TRANSCRIPTS, *CHAT)
+    assert shell(command, chat_py=chat, far_chat=far) == shown
+    alone = shell(f"{command.replace('--node chat=', '--server ')} || true", chat_py=chat, far_chat=far)
+    assert "has no nodes" in alone
+
+
+def test_the_echo_comes_over_a_unix_socket(shell) -> None:
+    command, shown = command_and_output(TARGETS, "$ harness play echo.chat --server")
+    echo = block(TARGETS, "title: what alice says comes back")
+    assert shell(command, unix_py=block(TARGETS, "ThreadingUnixStreamServer"), echo_chat=echo) == shown
+
+
+def test_the_echo_comes_over_tls_from_a_server_whose_certificate_is_known(shell) -> None:
+    program("openssl", "openssl")
+    shell(f"{block(TARGETS, '$ openssl req').strip()} 2>openssl.log")
+    command, shown = command_and_output(TARGETS, "$ harness play echo.chat --app secure:serve")
+    files = {
+        "secure_py": block(TARGETS, "load_cert_chain"),
+        "echo_chat": block(TARGETS, "title: what alice says comes back"),
+    }
+    assert shell(command, **files) == shown
+    unknown = shell(f"{command.partition(' --tls-ca')[0]} || true", **files)
+    assert "the server's certificate is not accepted" in unknown
+
+
+def test_the_messages_come_over_a_websocket(shell) -> None:
+    module("websockets")
+    command, shown = command_and_output(TARGETS, "$ harness play web.chat")
+    files = {
+        "web_py": block(TARGETS, "from websockets.asyncio.server"),
+        "web_chat": block(TARGETS, "transport: websocket /chat\n"),
+    }
+    assert shell(command, **files) == shown
 
 
 # --- verdicts.md --------------------------------------------------------------------------------------------

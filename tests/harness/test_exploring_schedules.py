@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+import argparse
+import itertools
 import os
 import shlex
 import socket
 import subprocess
 import sys
+import threading
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from gevent import _socket3  # type: ignore[attr-defined]
 
-from harness import Address, InProcess, Outcome, parse, play, render
+from harness import Address, InProcess, Outcome, ServerSpec, parse, play, render
+from harness.batch import workers
 from harness.cli import main
-from harness.explore import Finding, count_actions, explorable, explore, report
+from harness.explore import Finding, count_actions, explorable, explore, explore_files, headline, report
 from harness.interception.interceptor import AcceptedConnection, Interceptor
 from harness.interception.schedule import EVERY, Perturbation, Schedule
 from harness.language.columns import width
 from harness.language.steps import Script
-from harness.options import OPTIONS
+from harness.options import OPTIONS, add_options, given_words
 from harness.report.styled_text import plain
-from harness.targets.choice import UsageError
+from harness.targets.choice import TargetChoice, UsageError
+from harness.targets.named import Targets
 from tests.harness.servers.fragile import FAULTS, TALK, serve
+from tests.patience import HANG_S
 
 ROOT = Path(__file__).parents[2]
 APP = ("--app", "tests.harness.servers.fragile:serve")
@@ -125,6 +135,49 @@ def test_the_report_fits_a_narrow_terminal() -> None:
     assert max(map(width, [*shown.splitlines(), *rest.splitlines()])) <= 60
 
 
+@pytest.mark.parametrize(
+    ("failing", "head", "summary"),
+    [
+        (
+            [2],
+            "under seed 1, but not each time that it was played under that seed:\nTARGET ERROR",
+            "target error",
+        ),
+        (range(2, 99), "under seed 1:\nTARGET ERROR", "target error"),
+    ],
+)
+def test_a_server_that_does_not_start_under_a_schedule_is_reported(failing, head, summary) -> None:
+    starts = itertools.count(1)
+
+    def start(ask: ServerSpec) -> object:
+        if next(starts) in failing:
+            raise RuntimeError("no licence")
+        return serve(ask)
+
+    explored = explore(talk(), InProcess(start), range(1, 4))
+    assert (explored.outcome, explored.runs) == (Outcome.FAILED, 1)
+    text = plain(report(explored))
+    assert text.startswith(head)
+    assert "no licence" in text
+    assert headline(explored).startswith(f"under seed 1: {summary}: ")
+
+
+@pytest.mark.parametrize("failing", [{2}, {2, 3}])
+def test_a_failure_that_the_schedule_alone_does_not_cause_is_reported_whole(failing) -> None:
+    starts = itertools.count(1)
+
+    def start(ask: ServerSpec) -> object:
+        return serve(replace(ask, options={"fault": "reads"}) if next(starts) in failing else ask)
+
+    explored = explore(talk(), InProcess(start), [1])
+    text = plain(report(explored))
+    assert text.startswith(
+        "under seed 1, but not each time that it was played under that seed:\nFAILED talk.chat:"
+    )
+    assert "the shortest script" not in text
+    assert headline(explored).startswith("under seed 1: talk.chat:")
+
+
 def test_every_faulty_server_passes_without_perturbations() -> None:
     for fault in FAULTS:
         assert play(talk(fault), InProcess(serve)).passed, fault
@@ -153,6 +206,55 @@ def test_the_command_reports_the_cause_and_how_to_reproduce_it(tmp_path, capsys,
     assert "1 passed under seeds 1 to 3, 3 runs" in capsys.readouterr().out
 
 
+def test_what_is_printed_fails_again_in_the_same_way_whatever_options_were_given(
+    tmp_path, capsys, monkeypatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    path = tmp_path / "its own words.chat"
+    path.write_text(render(talk("reads")).replace("HELLO", "HI"))
+    (tmp_path / "an.adapter").write_text("receives: HELLO ${name} => HI ${name}\n")
+    words = [
+        "--adapter",
+        str(tmp_path / "an.adapter"),
+        "--within",
+        "9s",
+        "--fence",
+        "-- ${token} -> pong ${token}",
+    ]
+    words[-2:] = ["=".join(words[-2:])]
+    assert main(["explore", str(path), *APP, *words, "--seed", "9", "-k", "own", "-j", "2"]) == 1
+    first = capsys.readouterr().out
+    again = first.split("  again: ")[1].splitlines()[0]
+    assert "--fence=-- ${token} -> pong ${token}" in shlex.split(again)
+    assert not {"-k", "-j"} & {*shlex.split(again)}
+    ran = subprocess.run(again.replace("harness", f"{sys.executable} -m harness", 1), shell=True, cwd=ROOT,
+                         capture_output=True, text=True, env={**os.environ, "COLUMNS": "300"})  # fmt: skip
+    assert ran.returncode == 1
+    assert ran.stdout.partition("1 failed under")[0] == first.partition("1 failed under")[0]
+    assert first.startswith(f"FAILED {path} under seed 9 ")
+
+
+def test_every_option_that_decides_what_is_played_is_printed() -> None:
+    parser = argparse.ArgumentParser()
+    add_options(parser, "explore")
+    selecting = ("-k", "--tag", "-j", "--seed", "--runs")
+    rows = [row for row in OPTIONS if "explore" in row.commands.split() and row.flag not in selecting]
+    words: list[str] = []
+    for row in rows:
+        if not row.is_target or row.flag == "--app":
+            value = {"--only": "order,reads"}.get(row.flag, "x y")
+            words += [row.flag] if row.action == "store_true" else [row.flag, value]
+    given = parser.parse_args(
+        [*words, *("--ready", "(?P<port>)"), "--runs", "3", "--tag", "x", "--seed", "0"]
+    )
+    printed = [*given_words("explore", given, selecting)]
+    assert {word for word in printed if word.startswith("--")} == {*words} & {row.flag for row in rows}
+    again = parser.parse_args([*printed, "--runs", "3", "--tag", "x", "--seed", "0"])
+    assert again == given
+    assert [*given_words("explore", parser.parse_args([]), ())] == []
+    assert [*given_words("explore", parser.parse_args(["--seed", "0"]), ())] == ["--seed", "0"]
+
+
 def test_two_processes_find_the_same(tmp_path, capsys, monkeypatch) -> None:
     monkeypatch.chdir(ROOT)
     for fault in ("", "reads"):
@@ -161,6 +263,92 @@ def test_two_processes_find_the_same(tmp_path, capsys, monkeypatch) -> None:
     alone = capsys.readouterr().out.rpartition(" in ")[0]
     assert main(["explore", str(tmp_path), *APP, "--runs", "5", "-j", "2"]) == 1
     assert capsys.readouterr().out.rpartition(" in ")[0] == alone
+
+
+@pytest.mark.parametrize(
+    ("fault", "only", "end"),
+    [
+        (
+            "writes",
+            "writes",
+            "1 failed under seeds 1 to 23, 4 runs",
+        ),  # so does 6, which another process plays
+        ("order", "order,reads", "1 failed under seeds 1 to 23, 2 runs"),
+        ("order", "accepts", "1 passed under seeds 1 to 23, 23 runs"),
+    ],
+)
+def test_processes_that_divide_the_schedules_of_one_script_find_the_same(
+    tmp_path, capsys, monkeypatch, fault, only, end
+) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("harness.explore.SEEDS_AT_ONCE", 2)
+    words = ["explore", str(write(tmp_path, fault)), *APP, "--runs", "23", "--only", only]
+    code = main(words)
+    alone = capsys.readouterr().out.rpartition(" in ")[0]
+    assert alone.endswith(end)
+    assert main([*words, "-j", "2"]) == code
+    assert capsys.readouterr().out.rpartition(" in ")[0] == alone
+
+
+def test_in_whatever_order_the_parts_end_the_first_schedule_that_fails_is_found(
+    tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr("harness.explore.SEEDS_AT_ONCE", 2)
+    monkeypatch.setattr("harness.explore.workers", lambda work, make, _: workers(work, make, 1))
+    # The last that was started is the first that ends.
+    monkeypatch.setattr(
+        "concurrent.futures.wait", lambda futures, return_when: SimpleNamespace(done=[[*futures][-1]])
+    )
+    found = explore_files(
+        [write(tmp_path, fault) for fault in ("", "writes", "reads")],
+        partial(Targets, TargetChoice(app=APP[1])),
+        range(1, 24),
+        perturbations=frozenset({Perturbation.WRITES}),
+        processes=3,
+    )
+    assert [(one.runs, one.finding and one.finding.seed) for one in found] == [(23, None), (4, 4), (23, None)]
+
+
+MEETING = """
+import os, socket
+from tests.harness.servers import fragile
+
+def serve(ask):
+    with socket.create_connection(("127.0.0.1", {port}), timeout={limit}) as meeting:
+        meeting.sendall(f"{{os.getpid()}}\\n".encode())
+        meeting.recv(1)  # the end of it: another process has come as well
+    return fragile.serve(ask)
+"""
+
+
+def test_the_schedules_of_one_script_are_played_by_several_processes(tmp_path, capsys, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{ROOT}")
+    path = write(tmp_path, "")
+    came: set[bytes] = set()
+
+    def let_in() -> None:
+        held = []
+        with suppress(OSError):  # it is shut down at the end
+            while True:
+                one, _ = listener.accept()
+                held.append(one)
+                came.add(one.makefile("rb").readline())
+                while len(came) > 1 and held:
+                    held.pop().close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        (tmp_path / "meeting.py").write_text(MEETING.format(port=listener.getsockname()[1], limit=HANG_S))
+        doorman = threading.Thread(target=let_in)
+        doorman.start()
+        try:
+            code = main(["explore", str(path), "--app", "meeting:serve", "--runs", "11", "-j", "2"])
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            doorman.join(HANG_S)
+    assert code == 0
+    assert len(came) == 2
+    assert "1 passed under seeds 1 to 11, 11 runs" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])

@@ -66,6 +66,42 @@ def audited(steps: str, header: str = "") -> str:
     return plain(audit_summary([found], 0.0))
 
 
+# --- less quiet ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("header", "note"),
+    [("settle: 99ms\n", ", 1 settle below 100 ms"), ("settle: 100ms\n", ""), ("settle: 1s\n", ""), ("", "")],
+)
+def test_less_quiet_than_usual_is_a_tolerance_where_quiet_proves_something(header: str, note: str) -> None:
+    text = passed("ann> bob: hello\nbob< hello\n", header, ELSEWHERE)
+    assert text.startswith(f"passed <script>{note}  (settled: ")
+    assert passed("ann> bob: hello\nbob< hello\n", header) == "passed <script>"  # exact
+
+
+def test_less_quiet_is_counted_beside_answers_and_however_it_was_chosen() -> None:
+    script = parse(f"fence: PING -> PONG\n\n{NAMES}ann> bob: hello\nbob< hello\n")
+    for settle_s, expected in ((0.02, 1), (0.1, 0)):
+        verdict = play(script, ELSEWHERE, PlayOptions(settle_s=settle_s))
+        assert (verdict.passed, verdict.grade) == (True, Grade.ANSWERED)
+        assert verdict.tolerated[Tolerated.HURRIED] == expected
+    hurried = play(script, ELSEWHERE, PlayOptions(settle_s=0.02))
+    assert run_summary([hurried, hurried], 1).endswith("(answered); 2 settles below 100 ms")
+    assert "1 settle below 100 ms" in html.document([hurried], 1)
+    assert "1 settle below 100 ms" in junit.document([hurried], 1)
+
+
+def test_an_audit_says_that_quiet_was_awaited_for_less_time() -> None:
+    script = parse(f"settle: 30ms\n\n{NAMES}ann> bob: hello\nbob< hello\n")
+    shown = plain(audit_summary([audit(script, ELSEWHERE)] * 2, 0.0))
+    assert (
+        "quiet is awaited for less than 100 ms in 2 scripts: what a server sends later counts for a later turn"
+        in shown
+    )
+    assert "not audited, because" not in shown
+    assert "less than 100 ms" not in plain(audit_summary([audit(script, HERE)], 0.0))
+
+
 # --- ignore -------------------------------------------------------------------------------------------------
 
 
