@@ -32,7 +32,7 @@ DISTURBED = metrics.DISTURBED
 
 
 class TooBusy(Exception):
-    """No pair could be measured: no period delivered a message."""
+    """No pair could be measured: no period delivered a message, or used a tick of the processor."""
 
 
 Costs = tuple[float, float]
@@ -112,7 +112,7 @@ class Traffic(Experiment):
         for session in (this, other):
             session.request("fence")
         if not calm and not disturbed:
-            raise TooBusy("the machine is too busy: no period delivered a message")
+            raise TooBusy("the machine is too busy: no pair could be measured")
         return {"cpu": round_of(calm, disturbed, self.pairs)}
 
 

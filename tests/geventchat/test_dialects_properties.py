@@ -211,6 +211,22 @@ def test_plain_messages_are_read_together_like_each_alone(head: str, text: str, 
         assert texts is None or texts == [read("json", line) for line in together]
 
 
+@given(
+    texts=st.lists(
+        st.text(
+            alphabet=st.characters(min_codepoint=32, max_codepoint=126, exclude_characters='"\\'), max_size=8
+        ),
+        min_size=1,
+        max_size=4,
+    ),
+    separators=st.sampled_from([(", ", ": "), (",", ":")]),
+)
+def test_plain_messages_are_those_of_printable_ascii(texts: list[str], separators: tuple[str, str]):
+    lines = [json.dumps({"type": "chat", "message": text}, separators=separators).encode() for text in texts]
+    plain = all(text.strip() == text != "" for text in texts)
+    assert DIALECTS["json"].read_texts(lines) == (texts if plain else None)
+
+
 @given(st.text(alphabet='\\",[{a', min_size=1, max_size=12))
 def test_no_escape_makes_a_text_look_like_values(text: str):
     text *= 210
