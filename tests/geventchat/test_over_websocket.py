@@ -1,4 +1,4 @@
-"""A sample of the transcripts over WebSockets; `python -m tests.over_websocket` plays them all."""
+"""The transcripts of `json` over WebSockets."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import websockets  # noqa: F401 - without it the module is skipped
 from tests import over_websocket
 
 
-def test_a_sample_of_the_transcripts_is_the_same_over_websockets(capfd: pytest.CaptureFixture[str]):
-    sample = over_websocket.scripts()[::6]
-    assert len(sample) > 8
-    code = over_websocket.play(sample)
+def test_the_transcripts_are_the_same_over_websockets(capfd: pytest.CaptureFixture[str]):
+    scripts = over_websocket.scripts()
+    assert len(scripts) > 50
+    code = over_websocket.play(scripts)
     assert code == 0, capfd.readouterr().out
 
 
