@@ -300,7 +300,7 @@ class Process:
             successor = Successor(python or sys.executable, self._words, gevent.sleep, self._clock)
             self._log(LogEvent.UPGRADING, pid=successor.pid, python=python or sys.executable)
             self._check(successor.hello())
-            successor.prepare(chat.ahead())
+            successor.prepare(self._server.state.ahead())
             self._wait_for_moment()
             if self._reloads != reloads:
                 raise HandoverFailed("the settings have been read again meanwhile; try again")

@@ -109,6 +109,12 @@ class ServerState:
         """False while something is being done that can be neither interrupted nor done again."""
         return self.context.chat.can_be_handed_over
 
+    def ahead(self) -> Iterator[State]:
+        """What can be handed over while clients are served: where the sockets of systemd listen, then the state of the chat."""
+        opened = _addresses(self.listeners)
+        yield {"inherited": opened[len(opened) - self.inherited :]}
+        yield from self.context.chat.ahead()
+
     def to_parts(self, keep: Callable[[Buffer], Any], admin: int | None = None) -> Iterator[Part]:
         """The whole state with its descriptors, to be handed over. No other greenlet may run until that succeeds or fails.
 
@@ -117,16 +123,12 @@ class ServerState:
         """
         context = self.context
         context.delivery.flush_everything()
-        listeners = [
-            {"scheme": listen.scheme, "host": listen.host, "port": listen.port, "path": listen.path}
-            for listen, _ in self.listeners
-        ]
         lock = self.storage.lock
         counts = context.counts
         first: State = {
             "has_admin": admin is not None,
             "has_lock": lock is not None,
-            "listeners": listeners,
+            "listeners": _addresses(self.listeners),
             "inherited": self.inherited,
             "numbers": self.connections.last_number,
             "admission": context.admission.to_state(),
@@ -259,6 +261,13 @@ def _divided(many: Iterable[T], size: int) -> Iterator[list[T]]:
     rest = iter(many)
     while some := list(islice(rest, size)):
         yield some
+
+
+def _addresses(listeners: Iterable[tuple[Listen, Listener]]) -> list[State]:
+    return [
+        {"scheme": listen.scheme, "host": listen.host, "port": listen.port, "path": listen.path}
+        for listen, _ in listeners
+    ]
 
 
 def _place(*parts: object) -> tuple[object, ...]:

@@ -201,11 +201,15 @@ class Server:
     def prepare(self, ahead: Iterable[Any]) -> None:
         """Do what takes time and needs no clients, before `start` takes over what another process has.
 
-        `ahead` is what that one hands over before the rest.
+        `ahead` is what that one hands over before the rest: `ServerState.ahead`.
         """
-        self._logs = logs_of(ahead)
+        first, *logs = ahead
+        self._logs = logs_of(logs)
         import_storage(self.config.data)
-        for listen in self.config.listen:
+        schemes = {listen.scheme for listen in self.config.listen}
+        # An address in the settings says which certificate the socket has that takes its place.
+        inherited = [Listen(**one) for one in first["inherited"] if one["scheme"] not in schemes]
+        for listen in (*self.config.listen, *inherited):
             self._certificate_of(listen)
             _import_service(listen.service)
 

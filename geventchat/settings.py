@@ -588,7 +588,11 @@ class Limits(_Checked):
 
     clients: int = setting("max-clients", 10_000, integer(1), Group.SIZES, "connections allowed at one time")
     clients_per_address: int = setting(
-        "max-per-address", 1_000, integer(1), Group.SIZES, "connections allowed per address"
+        "max-per-address",
+        1_000,
+        integer(1),
+        Group.SIZES,
+        "connections allowed per address; all of them also count for its network",
     )
     clients_per_network: int = setting(
         "max-per-network",

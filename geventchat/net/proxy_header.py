@@ -52,7 +52,8 @@ class HeaderReader:
         head = self._head
         if head.startswith(_SIGNATURE):
             self._read_version_2(head)
-        elif head.startswith(_START) and len(head) >= _FIRST_BYTES:
+        elif head.startswith(_START) and (len(head) >= _FIRST_BYTES or b"\n" in head):
+            # A line that ends so early is refused at once, since nothing more has to come.
             self._read_version_1(head)
         elif _SIGNATURE.startswith(head) or (_START + head[len(_START) :])[: len(head)] == head:
             self.wanted = _FIRST_BYTES - len(head)

@@ -50,7 +50,7 @@ class Message:
     text: str
 
 
-class Spoken(Protocol):
+class Dialect(Protocol):
     """What clients say, and what they receive."""
 
     def login(self, name: str, /) -> str:
@@ -66,11 +66,11 @@ class Spoken(Protocol):
         ...
 
 
-class LawModel(Spoken, Protocol):
+class LawModel(Dialect, Protocol):
     """A protocol, as far as its laws need it.
 
     `laws`, a set of `Law`, is optional: without it all of them hold. So is `dialects`, pairs of the name of an endpoint and a
-    `Spoken`: the clients are then spread over these. Without it all of them speak as the model says, at the first endpoint.
+    `Dialect`: the clients are then spread over these. Without it all of them speak as the model says, at the first endpoint.
     """
 
     @property
@@ -121,10 +121,10 @@ def check_laws(
 class _Slot:
     """One of the clients, over its connections."""
 
-    def __init__(self, number: int, endpoint: str | None, spoken: Spoken) -> None:
+    def __init__(self, number: int, endpoint: str | None, dialect: Dialect) -> None:
         self.number = number
         self.endpoint = endpoint
-        self.spoken = spoken
+        self.dialect = dialect
         self.client: Client | None = None
         self.session: Session | None = None
         self.asked = ""
@@ -137,7 +137,7 @@ class _Traffic:
         self._random = random
         self._rate = rate
         self._history = History()
-        dialects: Sequence[tuple[str | None, Spoken]] = getattr(model, "dialects", ()) or [(None, model)]
+        dialects: Sequence[tuple[str | None, Dialect]] = getattr(model, "dialects", ()) or [(None, model)]
         self._slots = [_Slot(number, *dialects[number % len(dialects)]) for number in range(clients)]
         self._due = 0.0
 
@@ -187,7 +187,7 @@ class _Traffic:
                 self._leave(slot)
                 return
             slot.asked, slot.asked_s = self._name(slot), now
-            self._post(slot, slot.spoken.login(slot.asked))
+            self._post(slot, slot.dialect.login(slot.asked))
 
     def _name(self, slot: _Slot) -> str:
         if self._random.randrange(4) == 0:
@@ -215,7 +215,7 @@ class _Traffic:
         session = slot.session
         assert session is not None
         words = " x" * self._random.randrange(4)
-        line = slot.spoken.say(f"{session.number}.{len(session.said)}{words}")
+        line = slot.dialect.say(f"{session.number}.{len(session.said)}{words}")
         session.said.append((self._stage.now(), line))
         return line
 
@@ -253,7 +253,7 @@ class _Traffic:
             slot.client = slot.session = None
 
     def _understand(self, slot: _Slot, session: Session, line: str) -> None:
-        match slot.spoken.read(line):
+        match slot.dialect.read(line):
             case Granted() if slot.asked and session.granted is None:
                 session.granted, session.grant_line = (session.last_s, slot.asked), line
             case Refused() if session.granted is None:

@@ -121,7 +121,7 @@ def _soak(args: argparse.Namespace) -> Figures:
 
 
 def _laws(args: argparse.Namespace) -> Figures:
-    return asdict(laws.lawful(args.clients, args.minutes * 60, args.rate, args.seed))
+    return asdict(laws.traffic(args.clients, args.minutes * 60, args.rate, args.seed))
 
 
 def _disconnects(args: argparse.Namespace) -> Figures:

@@ -18,7 +18,7 @@ from tests.geventchat.model.laws import RunningServer
 
 
 @dataclass(frozen=True, slots=True)
-class Lawful:
+class Traffic:
     """What one run was, in which no law was broken."""
 
     seconds: float
@@ -30,9 +30,9 @@ class Lawful:
     resident_mb_after: float
 
 
-def lawful(
+def traffic(
     clients: int, seconds: float, rate: float, seed: int, make_model: Callable[[], LawModel] = RunningServer
-) -> Lawful:
+) -> Traffic:
     """Let them talk for this long; no law is broken, and the server has nothing left of them and logged no error."""
     options = (
         "--rate=0",
@@ -53,7 +53,7 @@ def lawful(
         server.signal(signal.SIGTERM)
         assert server.exit_code() == 0
         assert "Traceback" not in server.log(), server.log()
-    return Lawful(
+    return Traffic(
         seconds=round(history.ended_s, 1),
         clients=clients,
         connections=len(history.sessions),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from tests.fire.attacks.honest import HonestPair, Latency
 from tests.fire.attacks.target import Target
 from tests.fire.clients import Client, ClientPool, State, log_in
-from tests.fire.process import NO_ADDRESS_RATES, ServerProcess
+from tests.fire.process import NO_ADDRESS_RATES, ServerProcess, wait_for
 
 _PARTS = 20
 _INTERVAL_S = 0.005
@@ -83,10 +83,11 @@ def reconnects(clients: int, times: int) -> Logins:
 
 @dataclass(frozen=True, slots=True)
 class Storm:
-    """How long the logins of each round took, and the latency of an honest pair meanwhile, in milliseconds."""
+    """How long the logins of each round took, what they cost the server, and the latency of an honest pair meanwhile."""
 
     logins: int
     took_s: tuple[float, ...]
+    cpu_ms_each: float
     latency: tuple[Latency, ...]
 
     @property
@@ -101,12 +102,20 @@ class Storm:
 
 
 def storm(clients: int, rounds: int) -> Storm:
-    """In each round this many clients, each from another network, log in at the same moment, and all of them get in."""
-    took, latency = [], []
+    """In each round this many clients, each from another network, log in at the same moment, and all of them get in.
+
+    The pair loses none of its messages.
+    """
+    windows: list[tuple[float, float]] = []
+    cpu_s = 0.0
     with (
         Target(f"--proxy-from={_PROXY}", *_FAST_PAIR) as target,
         HonestPair(target.address(), target.pid, interval_s=_INTERVAL_S) as pair,
     ):
+
+        def seen() -> tuple[Latency, ...]:
+            return tuple(pair.latency(*window) for window in windows)
+
         for round in range(rounds):
             with ClientPool() as pool:
                 came = [_come_from(pool, target, _network(number)) for number in range(clients)]
@@ -114,21 +123,23 @@ def storm(clients: int, rounds: int) -> Storm:
                     "everyone is connected",
                     lambda wanted=2 + clients * (round + 1): target.logged("connected") == wanted,  # type: ignore[misc]
                 )
-                began = time.monotonic()
+                began, cpu_before_s = time.monotonic(), target.cpu_s
                 for number, client in enumerate(came):
                     client.send_lines(f"LOGIN p{round}-{number}")
                 pool.wait_for("everyone is answered", lambda came=came: all(one.received for one in came))  # type: ignore[misc]
-                ended = time.monotonic()
+                windows.append((began, time.monotonic()))
+                cpu_s += target.cpu_s - cpu_before_s
                 refused = [bytes(one.received) for one in came if not one.received.startswith(b"OK\n")]
                 assert not refused, refused[0]
-                took.append(ended - began)
                 came[0].send_lines("WHO", "PING done")
                 pool.wait_until_found(came[:1], b"PONG done\n")
                 # With the pair.
                 assert came[0].received.count(b"USER ") == clients + 2
-                latency.append(pair.latency(began, ended))
+        # What was sent at the end of a round can arrive later.
+        wait_for("the pair has received everything", lambda: not any(one.missing for one in seen()))
         assert pair.connected, "the honest pair was disconnected"
-    return Storm(clients, tuple(took), tuple(latency))
+        took = tuple(ended - began for began, ended in windows)
+        return Storm(clients, took, 1000 * cpu_s / (clients * rounds), seen())
 
 
 def _network(number: int) -> str:

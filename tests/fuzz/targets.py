@@ -155,8 +155,6 @@ def proxy_header_of(wire: bytes) -> tuple[str | None, int] | Literal[False] | No
         return None
     if not wire.startswith(b"PROXY "[: len(wire)]):
         return False
-    if len(wire) < 12:
-        return None
     line, newline, _ = wire[:107].partition(b"\n")
     if not newline:
         return None if len(wire) < 107 else False

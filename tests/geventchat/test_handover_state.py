@@ -104,7 +104,7 @@ class World:
         `meanwhile` is called after the state that goes ahead has been taken.
         """
         old = self.server
-        ahead = [through_json(one) for one in old.context.chat.ahead()]
+        ahead = [through_json(one) for one in old.state.ahead()]
         meanwhile()
         gevent.sleep(0)
         self.server = make(**self.limits)
@@ -394,7 +394,7 @@ def shape_now() -> dict[str, Any]:
     """The shape of the state that this program hands over."""
     with world_of(hasher=lambda: Hasher(Cost(4, 1, 1), derive=derive_here)) as world:
         fill(world)
-        ahead = [through_json(one) for one in world.server.context.chat.ahead()]
+        ahead = [through_json(one) for one in world.server.state.ahead()]
         whole = list(handed(world.server).parts)
         for _, descriptors in whole:
             for one in descriptors:

@@ -47,7 +47,7 @@ def _dialect(line: str) -> str:
     return next(name for name, beginning in SAID.items() if line.startswith(beginning))
 
 
-class HardOfHearing(SlashChat):
+class LossySlashChat(SlashChat):
     """Misses one message in a hundred."""
 
     def __init__(self) -> None:
@@ -61,7 +61,7 @@ class HardOfHearing(SlashChat):
 
 def test_what_is_lost_in_one_dialect_is_found() -> None:
     class Model(EveryDialect):
-        dialects = (("line", LineChat()), ("slash", HardOfHearing()))
+        dialects = (("line", LineChat()), ("slash", LossySlashChat()))
 
     judged = check_laws(Model, InProcess(serve), clients=20, seconds=2, rate=200)
     assert set(judged.broken) == {Law.LOST}

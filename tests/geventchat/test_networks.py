@@ -1,4 +1,4 @@
-"""The addresses of one network share its limits, and another network does not notice; in virtual time, behind a proxy."""
+"""The addresses of one network share its limits, and other networks are not affected; in virtual time, behind a proxy."""
 
 from __future__ import annotations
 

@@ -85,6 +85,10 @@ def test_half_a_header_is_not_one(header: bytes, source: str | None):
         # A newline that is not read as the last byte of two.
         (b"PROXY UNKNOW\nL", r"its header is 'PROXY UNKNOW\n'"),
         (b"PROXY \nLOGIN alice", r"its header is 'PROXY \n'"),
+        # A line that ends before the shortest header could.
+        (b"PROXY \n", r"its header is 'PROXY \n'"),
+        (b"PROXY x\n", r"its header is 'PROXY x\n'"),
+        (b"PROXY x\r\n", r"its header is 'PROXY x\r\n'"),
         (b"PROXY UNKNOWN " + b"x" * 200, "its header has more than 107 bytes"),
         (second(0x31, 0x11, V4), "its header has version and command 0x31, which is not 0x20 or 0x21"),
         (second(0x22, 0x11, V4), "its header has version and command 0x22"),

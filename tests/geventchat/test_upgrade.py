@@ -9,6 +9,7 @@ import os
 import re
 import select
 import shlex
+import shutil
 import signal
 import socket
 import ssl
@@ -16,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from threading import Event, Thread
 from types import SimpleNamespace
@@ -372,6 +373,41 @@ def test_the_sockets_that_systemd_has_passed_go_on_from_one_program_to_the_next(
         assert path.is_socket()
 
 
+# A program without a package, which ends as soon as it takes over clients.
+WITHOUT = """
+import os, sys
+sys.modules["{package}"] = None
+import geventchat.server as one
+one.Server.start = lambda *handed_over: os._exit(9)
+{start}
+"""
+
+
+def test_what_the_sockets_of_systemd_need_is_looked_for_while_clients_are_still_served(tmp_path: Path):
+    packages = {"web": "websockets", "metrics": "prometheus_client"}
+    for package in packages.values():
+        pytest.importorskip(package)
+    cert, key = (shutil.copy(file, tmp_path) for file in made_certificate())
+    with ExitStack() as stack:
+        # None of these has an address in the settings.
+        sockets = {
+            scheme: stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            for scheme in (*packages, "line+tls")
+        }
+        world = stack.enter_context(activated(tmp_path, sockets, "--tls-cert", cert, "--tls-key", key))
+        for scheme, package in packages.items():
+            without = program(tmp_path, WITHOUT.format(package=package, start=START))
+            assert world.fail_to_upgrade(without).startswith(
+                f"the new program cannot take over: listen: {scheme}:// needs the package {package}: "
+            )
+        whole = program(tmp_path, WITHOUT.format(package="a package that nothing needs", start=START))
+        assert "exit code 9" in world.fail_to_upgrade(whole)
+        Path(cert).unlink()
+        assert cert in world.fail_to_upgrade(whole)
+        # They are still open, and so is the server.
+        assert world.connect().ask("PING") == "ERR must-login-first"
+
+
 def is_refused(port: int) -> bool:
     with socket.socket() as asking:
         return asking.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
@@ -569,7 +605,7 @@ def test_the_word_to_go_decides_which_program_serves_when_the_old_one_is_killed(
         try:
             for successor in (ends, serves):
                 successor.hello()
-                successor.prepare([])
+                successor.prepare(server.state.ahead())
                 buffers = Buffers()
                 successor.hand_over(server.state.to_parts(buffers.keep), buffers)
             serves._send({"go": True})

@@ -1360,7 +1360,7 @@ function personItem(name) {
 function showTyping() {
   const now = Date.now();
   for (const [key, one] of current.typing) if (one.until < now) current.typing.delete(key);
-  // Nobody knows who is typing without a connection.
+  // Without a connection, what the page knows of typing is out of date.
   const names = connection.online ? [...current.typing.values()].map((one) => one.name) : [];
   const who = names.length > 3 ? "Several people" : names.length > 1 ? `${names.slice(0, -1).join(", ")} and ${names.at(-1)}` : names[0];
   byId("typing").textContent = names.length ? `${who} ${names.length > 1 ? "are" : "is"} typing …` : "";
