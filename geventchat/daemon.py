@@ -368,6 +368,8 @@ class Process:
             for connection in left:
                 connection.send_away()
             _read_to_the_end([connection.fileno for connection in left], self._clock)
+            # The new program does not know what was dropped here.
+            self._server.context.log.close()
             self._log.close(_MOST_FLUSH_S)
             self._output.close(_LEAST_FLUSH_S)
             self._signals.wait_until_passed_on(_PASS_ON_S)

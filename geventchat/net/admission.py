@@ -196,7 +196,7 @@ class Address(Quota):
     def __init__(self, origin: str, network: Network, hub: Hub, clock: Clock, rates: Rates) -> None:
         super().__init__(origin, hub, clock, rates)
         self.network = network
-        # Clients that have passed the gate of this address and wait at that of its network. They are charged once both are open.
+        # Clients that have passed the gate of this address and wait at that of its network. They are charged later.
         self.reserved_logins = 0
 
     TRANSIENT = Quota.TRANSIENT | {"network", "reserved_logins"}
