@@ -815,7 +815,8 @@ class Limits(_Checked):
     )
     network_burst_log_lines: int = setting(
         "network-log-burst",
-        12_000,
+        # Well below what can wait for a log that is not read, so that the lines of others still fit.
+        4_000,
         integer(1, unit="log lines"),
         Group.NETWORK_RATES,
         "lines in the server's log that can come at once",
