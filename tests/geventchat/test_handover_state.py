@@ -493,6 +493,22 @@ def test_a_foreign_protocol_is_recognised_across_the_change(world: World, part: 
         assert client.socket.recv(10) == b""
 
 
+def test_a_request_longer_than_a_line_is_recognised_across_the_change(world: World):
+    client = world.connect()
+    client.send("M" * (world.server.context.limits.line_bytes + 1))
+    while not (world.server.connections and knows_that_it_is_too_long(world.server.connections[0])):
+        gevent.sleep(0)
+    for _ in range(2):
+        world.replace()
+    client.send(" /\r\nLOGIN x\r\n")
+    with suppress(ConnectionResetError):
+        assert client.socket.recv(10) == b""
+
+
+def knows_that_it_is_too_long(connection: Connection) -> bool:
+    return connection._sniffer is not None and connection._sniffer._too_long
+
+
 def test_what_a_client_has_not_read_moves_in_order(world: World):
     alice, bob = world.login("alice"), world.login("bob")
     text = "x" * 3000
