@@ -54,7 +54,7 @@ _LOOK_S = 0.005
 _LEAVE_S = 1.0
 # The author, in the audit log, of what the program that has taken over notes about that. No client can have this name.
 _NEW_PROGRAM = "geventchat upgrade"
-# How much of the interpreter of an upgrade, and of the reason for which it has failed, is in the audit log, which keeps it for ever.
+# How much of the interpreter of an upgrade, and of the reason for its failure, is in the audit log, which keeps it for ever.
 _AUDITED_CHARACTERS = 300
 # How often the server tells systemd that it is alive, and looks for orphans.
 _TEND_S = 5.0

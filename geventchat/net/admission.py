@@ -60,15 +60,11 @@ def network_of(origin: str) -> str:
 
 
 class Rates:
-    """The limits of each address or each network. Those of this machine are none."""
+    """The limits of each address or each network. Unlimited until a subclass sets them, and always for this machine."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self) -> None:
         self.connections: float = math.inf
         self.connects, self.logins, self.traffic, self.accounts, self.rooms = (Rate(0, 0) for _ in range(5))
-        self.change(limits)
-
-    def change(self, limits: Limits) -> None:
-        """Allow this much from now on."""
 
 
 class AddressRates(Rates):
@@ -264,15 +260,21 @@ class Admission:
         self._hub = hub
         self._clock = clock
         self._limits = limits
-        self.rates = AddressRates(limits)
+        self.rates = AddressRates()
         self._addresses: dict[str, Address] = {}
         self._departed: dict[str, Address] = {}
-        self.network_rates = NetworkRates(limits)
+        self.network_rates = NetworkRates()
         self._networks: dict[str, Network] = {}
         self._departed_networks: dict[str, Network] = {}
-        self._this_machine = Network("", hub, clock, Rates(limits))
+        self._this_machine = Network("", hub, clock, Rates())
         self.connected = 0
         self.lingering = 0
+        self.change_rates(limits)
+
+    def change_rates(self, limits: Limits) -> None:
+        """Allow each address and each network this much from now on."""
+        self.rates.change(limits)
+        self.network_rates.change(limits)
 
     @property
     def addresses(self) -> int:

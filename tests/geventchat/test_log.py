@@ -447,6 +447,24 @@ def test_events_that_the_log_does_not_want_count_for_nothing():
     assert (log.suppressed, log.lost) == (1, 0)
 
 
+def test_a_function_is_a_log_that_wants_every_event_and_loses_none():
+    events: list[LogEvent] = []
+    log = AddressLog(
+        lambda event, /, **fields: events.append(event), Rate(20, 2), Rate(0, 0), network_of, ManualClock()
+    )
+    connected(log, "192.0.2.1", 3)
+    assert events == [LogEvent.CONNECTED] * 2
+    assert (log.suppressed, log.lost) == (1, 0)
+
+
+def test_what_the_log_has_lost_is_known_to_those_who_log(pipe: Pipe):
+    writer = LogWriter(pipe.write, "text", "info", FixedClock())
+    log = AddressLog(writer, Rate(0, 0), Rate(0, 0), network_of, ManualClock())
+    connected(log, "192.0.2.1", 30_000)
+    assert log.lost == writer.lost > 0
+    writer.close(0)
+
+
 def test_a_rate_of_zero_means_no_limit():
     recorded = Recorded()
     log = limited(recorded, Rate(0.0, 1))
