@@ -64,6 +64,7 @@ class LogEvent(Enum):
     RELOADED = "reloaded"
     RELOAD_REFUSED = "reload-refused", logging.ERROR
     CLIENT_LIMIT_LOWERED = "client-limit-lowered", logging.WARNING
+    LIMITS_ABOVE_NETWORK = "limits-above-network", logging.WARNING
     PASSWORDS_IN_CLEAR = "passwords-in-clear", logging.WARNING
     CERTIFICATE_LOADED = "certificate-loaded"
     CERTIFICATE_REFUSED = "certificate-refused", logging.ERROR
