@@ -243,6 +243,7 @@ def effective(settings: Settings) -> str:
     off = {
         row.key for row in settings_of(Limits) if row.key and getattr(limits, row.field) != settings[row.key]
     }
+    above = settings.config.limits.above_network
     lines = []
     for key, resolved in settings.resolved.items():
         source = "(default)" if resolved.source == DEFAULT else resolved.source
@@ -252,6 +253,8 @@ def effective(settings: Settings) -> str:
             first, more, source = "0", [], "(because rate is 0)"
         else:
             first, more = SETTINGS[key].kind.show(resolved.value), []
+        if key in above:
+            source += f" (above {above[key]}, which applies)"
         lines.append(f"{key:<{width}} {first:<28} {source}")
         lines.extend(f"{'':<{width}} {one}" for one in more)
     return "\n".join(lines) + "\n"

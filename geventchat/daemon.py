@@ -54,8 +54,8 @@ _LOOK_S = 0.005
 _LEAVE_S = 1.0
 # The author, in the audit log, of what the program that has taken over notes about that. No client can have this name.
 _NEW_PROGRAM = "geventchat upgrade"
-# How much of the reason for which an upgrade has failed is in the audit log, which keeps it for ever.
-_WHY_CHARACTERS = 300
+# How much of the interpreter of an upgrade, and of the reason for its failure, is in the audit log, which keeps it for ever.
+_AUDITED_CHARACTERS = 300
 # How often the server tells systemd that it is alive, and looks for orphans.
 _TEND_S = 5.0
 # The second of these signals ends the process at once.
@@ -293,9 +293,10 @@ class Process:
         self._upgrading = True
         successor = None
         chat = self._server.context.chat
+        target = clean(python)[:_AUDITED_CHARACTERS]
         try:
             # Now, because the program that is started can do anything. What becomes of it is another entry.
-            chat.audit(by, "upgrade", python, "asked for")
+            chat.audit(by, "upgrade", target, "asked for")
             reloads = self._reloads
             successor = Successor(python or sys.executable, self._words, gevent.sleep, self._clock)
             self._log(LogEvent.UPGRADING, pid=successor.pid, python=python or sys.executable)
@@ -310,7 +311,7 @@ class Process:
             if not isinstance(failed, HandoverFailed | StorageUnavailable):
                 self._log(LogEvent.FAULT, error="".join(traceback.format_exception(failed)).rstrip())
             why = str(failed) or type(failed).__name__
-            chat.audit(by, "upgrade failed", python, clean(why)[:_WHY_CHARACTERS])
+            chat.audit(by, "upgrade failed", target, clean(why)[:_AUDITED_CHARACTERS])
             return self._failed_to_upgrade(why)
         finally:
             self._upgrading = False
@@ -368,6 +369,8 @@ class Process:
             for connection in left:
                 connection.send_away()
             _read_to_the_end([connection.fileno for connection in left], self._clock)
+            # The new program does not know what was dropped here.
+            self._server.context.log.close()
             self._log.close(_MOST_FLUSH_S)
             self._output.close(_LEAST_FLUSH_S)
             self._signals.wait_until_passed_on(_PASS_ON_S)

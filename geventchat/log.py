@@ -25,7 +25,7 @@ import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from enum import Enum
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from geventchat.clock import Clock
 from geventchat.rate import Rate, TokenBucket
@@ -64,6 +64,7 @@ class LogEvent(Enum):
     RELOADED = "reloaded"
     RELOAD_REFUSED = "reload-refused", logging.ERROR
     CLIENT_LIMIT_LOWERED = "client-limit-lowered", logging.WARNING
+    LIMITS_ABOVE_NETWORK = "limits-above-network", logging.WARNING
     PASSWORDS_IN_CLEAR = "passwords-in-clear", logging.WARNING
     CERTIFICATE_LOADED = "certificate-loaded"
     CERTIFICATE_REFUSED = "certificate-refused", logging.ERROR
@@ -103,13 +104,27 @@ class LogEvent(Enum):
 
 
 class Log(Protocol):
-    """Records an event and returns at once.
-
-    A method `enabled(event)`, if it has one, says whether it wants the event; an attribute `lost`, how many it has dropped.
-    """
+    """Records an event and returns at once. A function is enough."""
 
     def __call__(self, event: LogEvent, /, **fields: object) -> None:
         """Record an event."""
+
+
+@runtime_checkable
+class LogWithLevel(Log, Protocol):
+    """A log that does not record every event. Those it ignores do not count towards the limits of addresses and networks."""
+
+    def enabled(self, event: LogEvent) -> bool:
+        """True if it records events of this kind."""
+
+
+@runtime_checkable
+class LogWithQueue(Log, Protocol):
+    """A log that drops events when too many wait."""
+
+    @property
+    def lost(self) -> int:
+        """How many events it has dropped, in all."""
 
 
 class StandardLog:
@@ -219,7 +234,7 @@ class AddressLog:
     ) -> None:
         """`network_of` names the network of an address; it is empty for an address without one."""
         self._log = log
-        self._enabled: Callable[[LogEvent], bool] = getattr(log, "enabled", lambda event: True)
+        self._enabled = log.enabled if isinstance(log, LogWithLevel) else lambda event: True
         self._monotonic = clock.monotonic
         self.address_rate = of_address
         self.network_rate = of_network
@@ -249,7 +264,7 @@ class AddressLog:
     @property
     def lost(self) -> int:
         """How many events the log itself has dropped, in all."""
-        return int(getattr(self._log, "lost", 0))
+        return self._log.lost if isinstance(self._log, LogWithQueue) else 0
 
     def close(self) -> None:
         """Report everything that was dropped and has not been reported."""

@@ -226,6 +226,7 @@ class Server:
         bans = read_bans(self.config, int(1000 * self._clock.time()))
         if limits.clients < self.config.limits.clients:
             self._log(LogEvent.CLIENT_LIMIT_LOWERED, asked=self.config.limits.clients, clients=limits.clients)
+        self._warn_of_limits(limits)
         log = AddressLog(
             self._log,
             Rate(limits.address_log_lines_per_s, limits.address_burst_log_lines),
@@ -337,6 +338,11 @@ class Server:
         exposed = [str(listen) for listen, _ in self._listeners if _is_exposed(listen)]
         if exposed:
             self._log(LogEvent.PASSWORDS_IN_CLEAR, listen=" ".join(exposed))
+
+    def _warn_of_limits(self, limits: Limits) -> None:
+        above = limits.above_network
+        if above:
+            self._log(LogEvent.LIMITS_ABOVE_NETWORK, limits=" ".join(above))
 
     def reload_certificates(self) -> list[str]:
         """Read all certificates again, for new connections; returns what is wrong with those that stay as they are."""
@@ -488,12 +494,12 @@ class Server:
         context, chat = self.context, self.context.chat
         self.config = config
         limits = fit_to_descriptors(config.limits.without_rates())
+        self._warn_of_limits(limits)
         context.limits.take_over(limits)
         self._chat_limits.take_over(limits.chat)
         context.line_rate.change(limits.lines_per_s, limits.burst_lines)
         context.byte_rate.change(limits.bytes_per_s, limits.burst_bytes)
-        context.admission.rates.change(limits)
-        context.admission.network_rates.change(limits)
+        context.admission.change_rates(limits)
         context.delivery.limits_changed()
         context.log.address_rate.change(limits.address_log_lines_per_s, limits.address_burst_log_lines)
         context.log.network_rate.change(limits.network_log_lines_per_s, limits.network_burst_log_lines)

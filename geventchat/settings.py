@@ -819,7 +819,8 @@ class Limits(_Checked):
     )
     network_burst_log_lines: int = setting(
         "network-log-burst",
-        12_000,
+        # Well below what can wait for a log that is not read, so that the lines of others still fit.
+        4_000,
         integer(1, unit="log lines"),
         Group.NETWORK_RATES,
         "lines in the server's log that can come at once",
@@ -1102,6 +1103,19 @@ class Limits(_Checked):
             return self
         off: dict[str, Any] = {row.field: 0.0 for row in settings_of(self) if row.off_with_rate}
         return replace(self, **off)
+
+    @property
+    def above_network(self) -> dict[str, str]:
+        """The limits of each address that are above that of its network, which applies to it then; both as keys."""
+        limits = self.without_rates()
+        found = {row.key: getattr(limits, row.field) for row in settings_of(self) if row.key is not None}
+
+        def most(key: str) -> float:
+            # Without a rate there is no burst either.
+            return float(found[key]) if found[key.replace("-burst", "-rate")] else math.inf
+
+        pairs = {key: key.replace("address", "network") for key in found if "address" in key}
+        return {own: shared for own, shared in pairs.items() if most(own) > most(shared)}
 
     def take_over(self, other: Limits) -> None:
         """Have the values of another. For the limits in force, which all parts of a running server hold."""

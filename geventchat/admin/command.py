@@ -70,7 +70,7 @@ def main(words: Sequence[str]) -> int:
     rows: list[dict[str, Any]] = []
     try:
         asked = arguments.request(arguments)
-        # A number is one also if it is 0.
+        # Leave out what was not given. 0 is a number that was given.
         request = {key: value for key, value in asked.items() if value or type(value) is int}
         for answer in _ask(path, {"act": arguments.act, **request}):
             rows += answer.get("rows", ())

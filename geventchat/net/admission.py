@@ -60,15 +60,11 @@ def network_of(origin: str) -> str:
 
 
 class Rates:
-    """The limits of each address or each network. Those of this machine are none."""
+    """The limits of each address or each network. Unlimited until a subclass sets them, and always for this machine."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self) -> None:
         self.connections: float = math.inf
         self.connects, self.logins, self.traffic, self.accounts, self.rooms = (Rate(0, 0) for _ in range(5))
-        self.change(limits)
-
-    def change(self, limits: Limits) -> None:
-        """Allow this much from now on."""
 
 
 class AddressRates(Rates):
@@ -191,13 +187,15 @@ class Network(Quota):
 class Address(Quota):
     """The limits that all connections from one address share. Its name is its origin. What it uses up is its network's, too."""
 
-    __slots__ = ("network",)
+    __slots__ = ("network", "reserved_logins")
 
     def __init__(self, origin: str, network: Network, hub: Hub, clock: Clock, rates: Rates) -> None:
         super().__init__(origin, hub, clock, rates)
         self.network = network
+        # Clients that have passed the gate of this address and wait at that of its network. They are charged later.
+        self.reserved_logins = 0
 
-    TRANSIENT = Quota.TRANSIENT | {"network"}
+    TRANSIENT = Quota.TRANSIENT | {"network", "reserved_logins"}
 
     def connect(self) -> bool:
         """Count one more connection; False if the rate is exceeded."""
@@ -212,13 +210,37 @@ class Address(Quota):
         return self._take(self.accounts, self.network.accounts)
 
     def wait_for_login(self, waiter: CanWait, queue: str) -> None:
-        """Count a login, once there can be one more. `queue` is that of the client among those of its address."""
-        for quota, its_queue in ((self, queue), (self.network, self.name)):
-            if quota.login_gate.is_open():
-                quota.logins.charge(1, self._clock.monotonic())
+        """Count a login, once there can be one more. `queue` is that of the client among those of its address.
+
+        A wait that ends otherwise costs nothing, and neither does one that another process begins again.
+        """
+        own, network = self.login_gate, self.network
+        if own.is_open():
+            self.reserved_logins += 1
+        else:
+            with own.passage(waiter, queue):
+                self.reserved_logins += 1
+        try:
+            if network.login_gate.is_open():
+                self._charge_login()
             else:
-                with quota.login_gate.passage(waiter, its_queue):
-                    quota.logins.charge(1, self._clock.monotonic())
+                with network.login_gate.passage(waiter, self.name):
+                    self._charge_login()
+        finally:
+            self.reserved_logins -= 1
+            own.pump()
+
+    def _charge_login(self) -> None:
+        now = self._clock.monotonic()
+        self.logins.charge(1, now)
+        self.network.logins.charge(1, now)
+
+    def _login_delay_s(self) -> float:
+        wanted = 1 + self.reserved_logins
+        if wanted > self._rates.logins.burst:
+            # No time suffices: one of those who wait for the network has to go first.
+            return math.inf
+        return self.logins.delay_s(wanted, self._clock.monotonic())
 
     def _take(self, own: TokenBucket, of_network: TokenBucket) -> bool:
         """Take one of each, or none: what one of them refuses is not charged to the other."""
@@ -238,15 +260,21 @@ class Admission:
         self._hub = hub
         self._clock = clock
         self._limits = limits
-        self.rates = AddressRates(limits)
+        self.rates = AddressRates()
         self._addresses: dict[str, Address] = {}
         self._departed: dict[str, Address] = {}
-        self.network_rates = NetworkRates(limits)
+        self.network_rates = NetworkRates()
         self._networks: dict[str, Network] = {}
         self._departed_networks: dict[str, Network] = {}
-        self._this_machine = Network("", hub, clock, Rates(limits))
+        self._this_machine = Network("", hub, clock, Rates())
         self.connected = 0
         self.lingering = 0
+        self.change_rates(limits)
+
+    def change_rates(self, limits: Limits) -> None:
+        """Allow each address and each network this much from now on."""
+        self.rates.change(limits)
+        self.network_rates.change(limits)
 
     @property
     def addresses(self) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from enum import Enum
+from typing import Any
 
 
 class ForeignProtocol(Enum):
@@ -32,22 +33,25 @@ _KEPT_BYTES = len(b"xCONNECT https")
 class Sniffer:
     """Inspects the first line of one connection until the protocol is clear."""
 
-    __slots__ = ("_head", "_limit")
+    __slots__ = ("_head", "_limit", "_too_long")
 
     def __init__(self, limit: int) -> None:
         """`limit` is the most bytes a line can have."""
         self._limit = limit
         self._head = b""
+        # The line is over the limit already, and `_head` is only its end.
+        self._too_long = False
 
     TRANSIENT = frozenset({"_limit"})
 
-    def to_state(self) -> dict[str, str]:
-        """The first bytes so far, to be handed over."""
-        return {"head": self._head.decode("latin-1")}
+    def to_state(self) -> dict[str, Any]:
+        """What has been seen of the first line, to be handed over."""
+        return {"head": self._head.decode("latin-1"), "too_long": self._too_long}
 
-    def take_state(self, state: dict[str, str]) -> None:
-        """Take over the first bytes."""
+    def take_state(self, state: dict[str, Any]) -> None:
+        """Take over what has been seen of the first line."""
         self._head = state["head"].encode("latin-1")
+        self._too_long = state["too_long"]
 
     def feed(self, chunk: bytes) -> ForeignProtocol | bool:
         """The foreign protocol; True when it is none; False while undecided and no line is complete."""
@@ -59,13 +63,13 @@ class Sniffer:
         if _REQUEST.match(line[: self._limit + 1]):
             return ForeignProtocol.HTTP
         # A request line over the limit would be discarded as too long, and its headers and body read as commands.
-        if len(line) > self._limit:
+        if self._too_long or len(line) > self._limit:
             if _LONG_REQUEST.match(line):
                 return ForeignProtocol.HTTP
             if end or not _LONG_START.fullmatch(line):
                 return True
-            # It is over the limit already; and single bytes of it must not cost a look at all of it.
-            self._limit, self._head = 0, line[-_KEPT_BYTES:]
+            # Keep only its end: otherwise each byte that arrives alone would have the whole line searched again.
+            self._too_long, self._head = True, line[-_KEPT_BYTES:]
             return False
         if end:
             return True

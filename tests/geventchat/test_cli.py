@@ -225,6 +225,15 @@ def test_check_shows_the_limits_that_a_rate_of_zero_turns_off():
     assert {key for key, rest in rows.items() if rest.split(None, 1) == ["0", "(because rate is 0)"]} == off
 
 
+def test_check_notes_each_limit_of_an_address_that_is_above_its_networks():
+    words = ("--address-login-rate", "21", "--network-room-burst", "99", "--max-per-address", "4000")
+    rows = dict(line.split(None, 1) for line in called("--check", *words).stdout.splitlines())
+    assert {key: rest.split(None, 1) for key, rest in rows.items() if "above" in rest} == {
+        "address-login-rate": ["21", "--address-login-rate (above network-login-rate, which applies)"],
+        "address-room-burst": ["100", "(default) (above network-room-burst, which applies)"],
+    }
+
+
 def test_check_finds_what_keeps_a_certificate_from_being_used(tmp_path: Path):
     missing = tmp_path / "missing.pem"
     ended = run("--check", "--listen", f"line+tls://:6697?cert={missing}")

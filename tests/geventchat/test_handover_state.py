@@ -40,6 +40,7 @@ from geventchat.dialects.telnet import TelnetFraming
 from geventchat.dialects.websocket import WebSocketFraming
 from geventchat.handover import STATE_VERSION, Buffers, HandedOver, KeptBuffers, Part
 from geventchat.handover_state import _Alike
+from geventchat.net import admission
 from geventchat.net.admission import Address, Admission, Network, Refusal
 from geventchat.net.connection import Connection
 from geventchat.net.costs import Costs
@@ -492,6 +493,22 @@ def test_a_foreign_protocol_is_recognised_across_the_change(world: World, part: 
         assert client.socket.recv(10) == b""
 
 
+def test_a_request_longer_than_a_line_is_recognised_across_the_change(world: World):
+    client = world.connect()
+    client.send("M" * (world.server.context.limits.line_bytes + 1))
+    while not (world.server.connections and knows_that_it_is_too_long(world.server.connections[0])):
+        gevent.sleep(0)
+    for _ in range(2):
+        world.replace()
+    client.send(" /\r\nLOGIN x\r\n")
+    with suppress(ConnectionResetError):
+        assert client.socket.recv(10) == b""
+
+
+def knows_that_it_is_too_long(connection: Connection) -> bool:
+    return connection._sniffer is not None and connection._sniffer._too_long
+
+
 def test_what_a_client_has_not_read_moves_in_order(world: World):
     alice, bob = world.login("alice"), world.login("bob")
     text = "x" * 3000
@@ -547,6 +564,38 @@ def test_a_login_that_waits_is_made_by_the_new_server(world: World, monkeypatch:
     assert len(turns._waiting) == 1
     world.replace()
     assert [client.hear(), client.hear()] == ["OK", "PONG x"]
+
+
+def test_a_login_that_waits_for_its_network_is_charged_once_however_often_it_moves(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(admission, "network_of", lambda origin: "192.0.2.0/24")
+    limits = {"network_logins_per_s": 0.001, "network_burst_logins": 1}
+    limits |= {"address_logins_per_s": 0.001, "address_burst_logins": 3}
+    with world_of(**limits) as world:
+        world.login("alice")
+        client = world.connect()
+        client.send("LOGIN bob\nPING x\n")
+        for _ in range(3):
+            while not address(world).reserved_logins:
+                gevent.sleep(0)
+            world.replace()
+        world.server.context.admission.network_rates.logins.change(0, 0)
+        world.server.context.admission._networks["192.0.2.0/24"].login_gate.pump()
+        assert [client.hear(), client.hear()] == ["OK", "PONG x"]
+        world.login("carol")
+        # All three are used up.
+        client = world.connect()
+        client.send("LOGIN dan\n")
+        chat = world.server.context.chat
+        while not address(world).login_gate._waiting and len(chat.people) < 4:
+            gevent.sleep(0)
+        assert chat.people == ["alice", "bob", "carol"]
+        assert not address(world).reserved_logins
+
+
+def address(world: World) -> Address:
+    return world.server.context.admission._addresses["127.0.0.1"]
 
 
 def test_version_2_of_json_moves_with_its_rooms_keys_and_what_it_has_missed(world: World):

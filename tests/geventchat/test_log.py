@@ -11,6 +11,7 @@ import sys
 import textwrap
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ import pytest
 from geventchat.log import AddressLog, LogEvent, LogWriter, StandardLog
 from geventchat.net.admission import network_of
 from geventchat.rate import Rate
+from geventchat.settings import Limits
 from tests.patience import HANG_S
 
 ROOT = Path(__file__).parents[2]
@@ -445,6 +447,24 @@ def test_events_that_the_log_does_not_want_count_for_nothing():
     assert (log.suppressed, log.lost) == (1, 0)
 
 
+def test_a_function_is_a_log_that_wants_every_event_and_loses_none():
+    events: list[LogEvent] = []
+    log = AddressLog(
+        lambda event, /, **fields: events.append(event), Rate(20, 2), Rate(0, 0), network_of, ManualClock()
+    )
+    connected(log, "192.0.2.1", 3)
+    assert events == [LogEvent.CONNECTED] * 2
+    assert (log.suppressed, log.lost) == (1, 0)
+
+
+def test_what_the_log_has_lost_is_known_to_those_who_log(pipe: Pipe):
+    writer = LogWriter(pipe.write, "text", "info", FixedClock())
+    log = AddressLog(writer, Rate(0, 0), Rate(0, 0), network_of, ManualClock())
+    connected(log, "192.0.2.1", 30_000)
+    assert log.lost == writer.lost > 0
+    writer.close(0)
+
+
 def test_a_rate_of_zero_means_no_limit():
     recorded = Recorded()
     log = limited(recorded, Rate(0.0, 1))
@@ -537,6 +557,30 @@ def test_this_machine_is_in_no_network_with_a_limit_on_lines(origins: list[str])
     for origin in origins:
         connected(log, origin, 1_000)
     assert len(recorded.take()) == 1_000 * len(origins)
+
+
+def test_a_network_within_its_default_limit_leaves_room_for_others_in_a_log_that_is_not_read(pipe: Pipe):
+    writer, limits = WatchedWriter(pipe.write), Limits()
+    # The pipe is full, and the thread can take nothing more out of the queue.
+    os.set_blocking(pipe.write, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(pipe.write, b"x")
+    writer(LogEvent.LISTENING)
+    assert writer.slow.wait(HANG_S)
+    log = AddressLog(
+        writer,
+        Rate(limits.address_log_lines_per_s, limits.address_burst_log_lines),
+        Rate(limits.network_log_lines_per_s, limits.network_burst_log_lines),
+        network_of,
+        ManualClock(),
+    )
+    for number in range(256):
+        connected(log, f"192.0.2.{number}", 100)
+    connected(log, "198.51.100.1", limits.address_burst_log_lines)
+    assert log.suppressed == 256 * 100 - limits.network_burst_log_lines
+    assert not writer.lost
+    writer.close(0)
 
 
 def test_networks_are_forgotten_when_they_have_recovered():

@@ -134,6 +134,44 @@ def test_a_client_that_waits_for_its_network_still_has_to_log_in_in_time():
         assert second.state is State.FIN
 
 
+@pytest.mark.parametrize("end", [SimulatedClient.close, lambda client: None], ids=["closed", "too late"])
+def test_an_address_loses_no_logins_to_clients_that_wait_in_vain_for_its_network(end: Any):
+    limits = {"network_logins_per_s": 0.001, "network_burst_logins": 1, "login_s": 60}
+    limits |= {"address_logins_per_s": 0.001, "address_burst_logins": 2}
+    with simulate(config(**limits)) as simulation:
+        come(simulation, CROWD[0], "LOGIN first")
+        for _ in range(3):
+            waiting = [come(simulation, CROWD[1], "LOGIN honest") for _ in range(3)]
+            address = simulation.context.admission._addresses[CROWD[1]]
+            # The third waits for the other two.
+            assert address.reserved_logins == 2
+            for client in waiting:
+                end(client)
+            simulation.advance(60)
+            assert [answers(client) for client in waiting] == [[]] * 3
+            assert not address.reserved_logins
+        # The flood is over.
+        simulation.context.admission.network_rates.logins.change(0, 0)
+        names = ("LOGIN honest", "LOGIN second", "LOGIN third")
+        clients = [come(simulation, CROWD[1], line) for line in names]
+        assert [answers(client) for client in clients] == [[b"OK"], [b"OK"], []]
+
+
+def test_an_address_whose_logins_all_wait_for_its_network_goes_on_with_the_next_when_one_of_them_ends():
+    with simulate(
+        config(network_logins_per_s=1, network_burst_logins=1, address_burst_logins=1)
+    ) as simulation:
+        come(simulation, CROWD[0], "LOGIN first")
+        waits = come(simulation, CROWD[1], "LOGIN waits")
+        later = come(simulation, CROWD[1], "LOGIN later")
+        waits.close()
+        simulation.advance(1)
+        assert answers(later) == [b"OK"]
+        third = come(simulation, CROWD[1], "LOGIN third")
+        simulation.advance(1)
+        assert answers(third) == [b"OK"]
+
+
 def test_the_addresses_of_a_network_write_a_limited_number_of_lines_to_the_log_together():
     logged: list[tuple[LogEvent, dict[str, object]]] = []
     limits = {"network_burst_log_lines": 30, "network_log_lines_per_s": 1}

@@ -17,6 +17,7 @@ from gevent import socket
 from geventchat import CannotListen, Config, ConfigError, Limits, Listen, Server
 from geventchat.chat.chat import Chat
 from geventchat.chat.commands import Ping
+from geventchat.log import LogEvent
 from geventchat.settings import SERVICES
 from harness import InProcess, ServerSpec, Stage
 from tests.app import serve
@@ -337,6 +338,22 @@ def test_only_what_the_network_can_read_is_warned_of(tmp_path: Path):
         pass
     warned = [fields["listen"] for fields in logged if fields["event"] == "passwords-in-clear"]
     assert warned == ["line://0.0.0.0:0"]
+
+
+def test_limits_of_an_address_above_its_networks_are_warned_of_at_the_start_and_at_each_reload():
+    warned: list[object] = []
+
+    def log(event: LogEvent, /, **fields: object) -> None:
+        if event is LogEvent.LIMITS_ABOVE_NETWORK:
+            warned.append(fields["limits"])
+
+    high = config("line", limits=Limits(address_logins_per_s=21, clients_per_network=9))
+    with Server(high, log=log) as server:
+        assert warned == ["max-per-address address-login-rate"]
+        server.change(config("line"))
+        assert len(warned) == 1
+        server.change(config("line", limits=Limits(address_burst_rooms=500)))
+        assert warned[1:] == ["address-room-burst"]
 
 
 def test_an_embedding_program_finds_the_log_in_the_standard_library(caplog: pytest.LogCaptureFixture):

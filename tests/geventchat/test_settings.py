@@ -365,6 +365,28 @@ def test_an_address_on_the_command_line_replaces_a_port_in_the_environment():
     assert resolved({"listen": "line://:1"}, {"PORT": "9"}).listen == (Listen("line", "", 1),)
 
 
+@pytest.mark.parametrize(
+    ("limits", "above"),
+    [
+        (Limits(), []),
+        (Limits(address_logins_per_s=20, address_burst_logins=4_000), []),
+        (Limits(address_logins_per_s=20.5), ["address-login-rate"]),
+        (Limits(network_burst_log_lines=2_999), ["address-log-burst"]),
+        (Limits(clients_per_address=4_001), ["max-per-address"]),
+        # Without a rate there is no limit.
+        (Limits(address_bytes_per_s=0), ["address-byte-rate", "address-byte-burst"]),
+        (Limits(address_bytes_per_s=0, network_bytes_per_s=0), []),
+        (Limits(network_rooms_per_min=0, address_burst_rooms=401), []),
+        (Limits(address_logins_per_s=21, lines_per_s=0), []),
+    ],
+)
+def test_limits_of_an_address_above_its_networks_are_known(limits: Limits, above: list[str]):
+    networks = {"max-per-address": "max-per-network"}
+    assert limits.above_network == {
+        key: networks.get(key, "network-" + key.removeprefix("address-")) for key in above
+    }
+
+
 def test_a_rate_of_zero_turns_off_the_limits_per_second_on_lines_bytes_connections_logins_rooms_and_accounts():
     limits = Limits(lines_per_s=0)
     assert limits.without_rates() == replace(

@@ -440,6 +440,25 @@ def test_the_audit_log_says_who_asked_for_an_upgrade_and_what_became_of_it(tmp_p
         assert world.audited() == expected
 
 
+def test_the_interpreter_in_the_audit_log_is_cut(tmp_path: Path):
+    with world_of(tmp_path, "--data", str(tmp_path / "data")) as world:
+        world.fail_to_upgrade("/" + 9_000 * "x")
+        targets = [[act, target] for _, act, target, _ in world.audited()]
+        assert targets == [[act, "/" + 299 * "x"] for act in ("upgrade", "upgrade failed")]
+
+
+def test_the_old_program_logs_how_many_events_it_has_dropped(tmp_path: Path):
+    with world_of(tmp_path, "--address-log-burst", "3", "--address-log-rate", "0.001") as world:
+        for number in range(4):
+            world.connect(name=f"user{number}")
+        before = world.pid
+        world.upgrade(sys.executable)
+        assert until(lambda: has_ended(before))
+        log = (tmp_path / "log").read_text()
+        # Of eight, a `connected` and a `login` for each client.
+        assert re.findall("log-suppressed .*", log) == ["log-suppressed address=127.0.0.1 events=5"]
+
+
 def test_the_reason_in_the_audit_log_is_cut_and_can_be_kept(tmp_path: Path):
     # Half of a surrogate pair, which no storage keeps, and a letter on another line.
     refusing = "old.prepare(hello); old.refuse('\\ud800\\nx' + 9_000 * 'y'); time.sleep(99)"
