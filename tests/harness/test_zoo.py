@@ -18,6 +18,7 @@ from tests.harness.zoo import __main__ as command
 from tests.harness.zoo.__main__ import DOCS, publish
 from tests.harness.zoo.measure import (
     GRADES,
+    NOT_PLAYED,
     SCRIPT,
     SERVER,
     Job,
@@ -57,7 +58,7 @@ def short(servers: list[ZooServer], built: str) -> list[Job]:
 
 def require_right(plays: list[Play]) -> None:
     """No wrong failure, no wrong pass that is never right, and no more of late lines than the command allows."""
-    failures = [f"{one.server}, {one.fence}, {one.report}" for one in plays if one.wrong_failure]
+    failures = [f"{one.server}, {one.fence}, {one.report}" for one in plays if one.report]
     assert not failures, "\n\n".join(failures)
     wrong = must_not_be(counted(plays))
     assert not wrong, "\n".join(wrong)
@@ -146,35 +147,52 @@ def test_the_tables_count_wrong_verdicts() -> None:
         made_up(server, "talk", Outcome.FAILED),
         made_up(server, "late after small talk", Outcome.PASSED),
         made_up(server, "silence", Outcome.FAILED),
-        made_up(server, "silence", Outcome.TARGET_ERROR),
+        made_up(server, "silence", Outcome.TARGET_ERROR, grade=NOT_PLAYED),
         made_up(server, "silence", Outcome.PASSED, grade="settled"),
         made_up(server, "twice", Outcome.FAILED, grade="settled"),
     ]
     counts = counted(played)
     assert [(one.grade, one.script, one.plays, one.wrong_failures, one.wrong_passes) for one in counts] == [
         ("answered", "talk", 2, 1, 0),
-        ("answered", "silence", 2, 1, 0),
+        ("answered", "silence", 1, 0, 0),
         ("answered", "late after small talk", 1, 0, 1),
         ("settled", "twice", 1, 0, 0),
         ("settled", "silence", 1, 0, 1),
+        (NOT_PLAYED, "silence", 1, 0, 0),
     ]
     found = tables(counts)
-    assert "| PING | 2 | 2 | 1000 | 5 | 2 | 400 | 1 |" in found["fences"]
+    assert "| PING | 2 | 1 | 500 | 4 | 2 | 500 | 1 |" in found["fences"]
     assert found["grades"].splitlines()[2:] == [
-        "| answered | 2 | 2 | 1000 | 3 | 1 | 333 | 1 |",
+        "| answered | 2 | 1 | 500 | 2 | 1 | 500 | 1 |",
         "| settled | 0 | 0 |  | 2 | 1 | 500 | 0 |",
+        "| not played | 0 |  |  | 1 |  |  |  |",
     ]
     assert found["lateness"].splitlines()[2:] == [
         f"| {WrongPass.NEVER.value} | 1 | 0 |",
-        f"| {WrongPass.DELAYED.value} | 3 | 1 |",
+        f"| {WrongPass.DELAYED.value} | 2 | 1 |",
         f"| {WrongPass.EXPECTED.value} | 1 | 1 |",
     ]
-    assert found["shares"].splitlines()[2:] == ["| PING |  |  | 71 % | 29 % |"]
-    assert f"| {server} | messages come 10 ms late |  |  |  | 2/2 · 2/5 |  |" in found["servers"]
+    assert found["shares"].splitlines()[2:] == ["| PING |  |  | 67 % | 33 % |"]
+    assert f"| {server} | messages come 10 ms late |  |  |  | 1/2 · 2/4 |  |" in found["servers"]
     assert found["scripts"].splitlines()[2:] == [
         f"| {server} | PING | answered | late after small talk | 1/1 | {WrongPass.EXPECTED.value} |",
         f"| {server} | PING | settled | silence | 1/1 | {WrongPass.DELAYED.value} |",
     ]
+
+
+def test_a_server_that_does_not_start_is_not_played_and_the_run_goes_on(tmp_path: Path) -> None:
+    plays = done(Job("c dup=10", ("SYNC",), 12, 0, str(tmp_path)))
+    assert {(one.outcome, one.grade) for one in plays} == {(Outcome.TARGET_ERROR, NOT_PLAYED)}
+    assert {one.must_fail for one in plays} == {True, False}
+    assert "epoll" in plays[0].report
+    counts = counted(plays)
+    assert sum(one.wrong_failures + one.wrong_passes for one in counts) == 0
+    assert {one.can_pass for one in counts} == {None}
+    assert "| not played | " in tables(counts)["grades"]
+    assert must_not_be(counts) == [f"not played: c dup=10, SYNC, {one.script}" for one in counts]
+    assert from_json(as_json(counts, {})) == (counts, {})
+    with pytest.raises(AssertionError, match="c dup=10, SYNC"):
+        require_right(plays)
 
 
 def test_a_run_that_is_stored_has_the_same_counts() -> None:

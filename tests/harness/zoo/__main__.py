@@ -1,4 +1,5 @@
-"""Measure wrong verdicts: `python -m tests.harness.zoo --runs 1000`. Exit code 1: there was one that must not be.
+"""Measure wrong verdicts: `python -m tests.harness.zoo --runs 1000`. Exit code 1: there was one that must not be,
+or a script could not be played.
 
 `--publish` measures nothing: it writes the figures of a run that was stored in `docs/verdicts.json` into `docs/verdicts.md`.
 """
@@ -17,6 +18,7 @@ from pathlib import Path
 from bench.publish import NotPublished, filled
 from tests.harness.zoo import SERVERS, build
 from tests.harness.zoo.measure import (
+    NOT_PLAYED,
     as_json,
     blocks,
     busy,
@@ -124,7 +126,8 @@ def main() -> int:
         print(*tables(counts).values(), sep="\n")
     for one in plays:
         if one.report:
-            print(f"wrong failure: {one.server}, {one.fence}, {one.script}: {one.report}", file=sys.stderr)
+            kind = "wrong failure" if one.played else NOT_PLAYED
+            print(f"{kind}: {one.server}, {one.fence}, {one.script}: {one.report}", file=sys.stderr)
     wrong = must_not_be(counts)
     print(*wrong, sep="\n", end="\n" if wrong else "", file=sys.stderr)
     return 1 if wrong else 0

@@ -32,6 +32,9 @@ from tests.harness.zoo.scripts import FENCES, SCRIPTS, Script, WrongPass
 SCRIPT = {script.name: script for script in SCRIPTS}
 SERVER = {server.name: server for server in SERVERS}
 GRADES = [str(grade) for grade in reversed(Grade)]
+NOT_PLAYED = "not played"
+"""Instead of a grade: the server did not start, or does not have what the script requires. No verdict, so neither right nor
+wrong."""
 
 MOST_DELAYED = 0.001
 """The share of the plays with lines that are late by less than the harness waits that can pass."""
@@ -57,12 +60,15 @@ class Play:
     must_fail: bool
     grade: str
     report: str = ""
-    """Of a wrong failure."""
+    """Of a wrong failure, and of a script that was not played."""
+
+    @property
+    def played(self) -> bool:
+        return self.grade != NOT_PLAYED
 
     @property
     def wrong_failure(self) -> bool:
-        """A script that was not played is one, too."""
-        return self.outcome is not (Outcome.FAILED if self.must_fail else Outcome.PASSED) and not self.passed
+        return self.outcome is Outcome.FAILED and not self.must_fail
 
     @property
     def passed(self) -> bool:
@@ -122,8 +128,10 @@ def done(job: Job) -> list[Play]:
 
 def _play(server: str, fence: str, script: Script, verdict: Verdict) -> Play:
     must_fail = script.must_fail(SERVER[server])
-    found = Play(server, fence, script.name, verdict.outcome, must_fail, str(verdict.grade))
-    return replace(found, report=plain(report(verdict))) if found.wrong_failure else found
+    grade = NOT_PLAYED if verdict.grade is None else str(verdict.grade)
+    found = Play(server, fence, script.name, verdict.outcome, must_fail, grade)
+    to_report = found.wrong_failure or not found.played
+    return replace(found, report=plain(report(verdict))) if to_report else found
 
 
 def measured(executor: Executor, todo: Sequence[Job], progress: Callable[[int, int], None]) -> list[Play]:
@@ -164,7 +172,7 @@ def busy(count: int) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Count:
-    """The plays of one script with one server and fence that had this grade."""
+    """The plays of one script with one server and fence that had this grade, or were `NOT_PLAYED`."""
 
     server: str
     fence: str
@@ -175,13 +183,17 @@ class Count:
     wrong_passes: int
 
     @property
+    def played(self) -> bool:
+        return self.grade != NOT_PLAYED
+
+    @property
     def must_fail(self) -> bool:
         return SCRIPT[self.script].must_fail(SERVER[self.server])
 
     @property
     def can_pass(self) -> WrongPass | None:
-        """When these plays could pass wrongly; None if they had to pass."""
-        if not self.must_fail:
+        """When these plays could pass wrongly; None if they had to pass, or were none."""
+        if not self.must_fail or not self.played:
             return None
         return SCRIPT[self.script].wrong_pass(SERVER[self.server], self.fence, self.grade)
 
@@ -206,7 +218,7 @@ def _order(count: Count) -> tuple[int, int, int, int]:
     return (
         list(SERVER).index(count.server),
         list(FENCES).index(count.fence),
-        GRADES.index(count.grade),
+        [*GRADES, NOT_PLAYED].index(count.grade),
         list(SCRIPT).index(count.script),
     )
 
@@ -238,12 +250,13 @@ def from_json(text: str) -> tuple[list[Count], dict[str, Any]]:
 
 
 def must_not_be(counts: Sequence[Count]) -> list[str]:
-    """The wrong verdicts that mean a defect, in words.
+    """The wrong verdicts that mean a defect, and the plays without a verdict, in words.
 
     A line that is late by less than the harness waits is noticed, unless the server stands still for longer and the kernel does
     not report it. That is rare also on a busy machine, so one play in a thousand can pass, and one of any number.
     """
-    found = [f"wrong failure: {_name(one)}" for one in counts if one.wrong_failures]
+    found = [f"not played: {_name(one)}" for one in counts if not one.played]
+    found += [f"wrong failure: {_name(one)}" for one in counts if one.wrong_failures]
     found += [
         f"wrong pass: {_name(one)}" for one in counts if one.wrong_passes and one.can_pass is WrongPass.NEVER
     ]
@@ -262,10 +275,14 @@ def _name(count: Count) -> str:
 # --- the tables ---------------------------------------------------------------------------------------------
 
 
-def tables(counts: Sequence[Count]) -> dict[str, str]:
-    """All tables, by the name of their place on the page."""
+def tables(every: Sequence[Count]) -> dict[str, str]:
+    """All tables, by the name of their place on the page. Plays without a verdict have a row among the grades only."""
+    counts = [one for one in every if one.played]
     return {
-        "grades": _table(["grade", *_COLUMNS], [[one, *_sums(_of(counts, grade=one))] for one in GRADES]),
+        "grades": _table(
+            ["grade", *_COLUMNS],
+            [*([one, *_sums(_of(counts, grade=one))] for one in GRADES), [NOT_PLAYED, *_not_played(every)]],
+        ),
         "fences": _table(["fence", *_COLUMNS], [[one, *_sums(_of(counts, fence=one))] for one in FENCES]),
         "lateness": _table(
             ["can it pass?", "plays", "wrong passes"],
@@ -283,7 +300,7 @@ def tables(counts: Sequence[Count]) -> dict[str, str]:
                     SERVER[server].where,
                     *(_cell(_of(counts, server=server, fence=one)) for one in FENCES),
                 ]
-                for server in dict.fromkeys(one.server for one in counts)
+                for server in dict.fromkeys(one.server for one in every)
             ],
         ),
     }
@@ -321,6 +338,16 @@ def _sums(counts: Sequence[Count]) -> list[str]:
         f"{right:,}", f"{failures:,}", _per_thousand(failures, right),
         f"{wrong:,}", f"{passes:,}", _per_thousand(passes, wrong), f"{possible:,}",
     ]  # fmt: skip
+
+
+def _not_played(every: Sequence[Count]) -> list[str]:
+    """The cells of a row: how many verdicts are missing of each kind. They have no rate."""
+    missing = [one for one in every if not one.played]
+    cells = [""] * len(_COLUMNS)
+    if missing:
+        cells[0] = f"{_plays(missing, must_fail=False):,}"
+        cells[3] = f"{_plays(missing, must_fail=True):,}"
+    return cells
 
 
 def _per_thousand(part: int, of: int) -> str:
