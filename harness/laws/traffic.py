@@ -89,6 +89,8 @@ class Judgement:
     history: History
     broken: Mapping[Law, tuple[int, Breach]]
     """How often each law was broken, and the shortest evidence."""
+    dialects: tuple[str, ...] = ("",)
+    """Their names, also of those that no client spoke; a single one has none."""
 
 
 class Stopped(Exception):
@@ -115,14 +117,15 @@ def check_laws(
         except TargetError as died:
             raise Stopped(str(died)) from died
     laws = getattr(model, "laws", ALL)
-    return Judgement(history, shortest(breaches(history, frozenset(laws))))
+    return Judgement(history, shortest(breaches(history, frozenset(laws))), traffic.dialects)
 
 
 class _Slot:
     """One of the clients, over its connections."""
 
-    def __init__(self, number: int, endpoint: str | None, spoken: Spoken) -> None:
+    def __init__(self, number: int, dialect: str, endpoint: str | None, spoken: Spoken) -> None:
         self.number = number
+        self.dialect = dialect
         self.endpoint = endpoint
         self.spoken = spoken
         self.client: Client | None = None
@@ -131,14 +134,22 @@ class _Slot:
         self.asked_s = 0.0
 
 
+def _dialect(number: int, endpoint: str | None, spoken: Spoken) -> str:
+    where = f" at {endpoint}" if endpoint else ""
+    return f"dialect {number} ({type(spoken).__name__}{where})"
+
+
 class _Traffic:
     def __init__(self, model: LawModel, stage: Stage, random: Random, clients: int, rate: float) -> None:
         self._stage = stage
         self._random = random
         self._rate = rate
         self._history = History()
-        dialects: Sequence[tuple[str | None, Spoken]] = getattr(model, "dialects", ()) or [(None, model)]
-        self._slots = [_Slot(number, *dialects[number % len(dialects)]) for number in range(clients)]
+        several: Sequence[tuple[str | None, Spoken]] = getattr(model, "dialects", ())
+        # Two dialects can share an endpoint, so their places in the model tell them apart.
+        spoken = [(_dialect(at, *one), *one) for at, one in enumerate(several, 1)] or [("", None, model)]
+        self.dialects = tuple(dialect for dialect, _, _ in spoken)
+        self._slots = [_Slot(number, *spoken[number % len(spoken)]) for number in range(clients)]
         self._due = 0.0
 
     def connect(self) -> None:
@@ -175,7 +186,7 @@ class _Traffic:
         """Connect it if it is not, and ask for a name if it waits for none."""
         now = self._stage.now()
         if slot.client is None or slot.session is None:
-            slot.session = self._history.session()
+            slot.session = self._history.session(slot.dialect)
             slot.client = self._stage.client(f"c{slot.session.number}")
             slot.asked = ""
             slot.client.connect(slot.endpoint)
@@ -303,10 +314,18 @@ def summary(judged: Judgement, clients: int, seed: int) -> str:
 
 
 def silent(judged: Judgement) -> str:
-    """Why this run proves nothing, if it does not."""
-    history = judged.history
-    if not any(one.granted for one in history.sessions):
-        return "no client was granted a name: does `read` of the model know the answer to its `login`?"
-    if history.said and not history.heard:
-        return "no message was received: does `read` of the model know them, and does `say` say them?"
+    """Why this run proves nothing, or nothing about one of the dialects; empty if it proves something about each."""
+    sessions = judged.history.sessions
+    for dialect in judged.dialects:
+        if not any(one.granted for one in sessions if one.dialect == dialect):
+            speaker = f"client of {dialect}" if dialect else "client"
+            return (
+                f"no {speaker} was granted a name: does `read` of the model know the answer to its `login`?"
+            )
+    if not judged.history.said:
+        return "no message was said: let the clients talk for longer, or at a higher rate"
+    for dialect in judged.dialects:
+        if not any(one.heard for one in sessions if one.dialect == dialect):
+            receiver = f" by a client of {dialect}" if dialect else ""
+            return f"no message was received{receiver}: does `read` of the model know them, and does `say` say them?"
     return ""

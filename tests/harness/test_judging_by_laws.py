@@ -256,6 +256,28 @@ class Elsewhere(LineChat):
     dialects = ((None, LineChat()), ("nosuch", LineChat()))
 
 
+class Rude(LineChat):
+    """Its clients never log in."""
+
+    def login(self, name):
+        return f"HI {name}"
+
+
+class Deaf(LineChat):
+    """Knows no message."""
+
+    def read(self, line):
+        return None if line.startswith("MSG ") else super().read(line)
+
+
+class OneIsRude(LineChat):
+    dialects = ((None, LineChat()), (None, Rude()))
+
+
+class OneIsDeaf(LineChat):
+    dialects = ((None, LineChat()), (None, LineChat()), (None, Deaf()))
+
+
 class Oblivious(LineChat):
     """Does not know the answer to its own login."""
 
@@ -283,12 +305,24 @@ class Unfenced(LineChat):
         ),
         (["--model", f"{__name__}:Oblivious", "--app", f"{__name__}:mute"], "no client was granted a name"),
         (["--model", MODEL, "--app", f"{__name__}:mute"], "no message was received"),
+        (
+            ["--model", f"{__name__}:OneIsRude", "--app", "tests.harness.servers.lawless:serve"],
+            "no client of dialect 2 (Rude) was granted a name",
+        ),
+        (
+            ["--model", f"{__name__}:OneIsDeaf", "--app", "tests.harness.servers.lawless:serve"],
+            "no message was received by a client of dialect 3 (Deaf)",
+        ),
+        (
+            ["--model", MODEL, "--app", "tests.harness.servers.lawless:serve", "--rate", "1"],
+            "no message was said",
+        ),
         (["--model", f"{__name__}:Elsewhere", "--app", f"{__name__}:mute"], "no endpoint 'nosuch'"),
         (["--model", f"{__name__}:Unfenced", "--app", f"{__name__}:mute"], "a line without its answer"),
     ],
 )
 def test_a_run_that_proves_nothing_is_an_error(words, message, capsys, monkeypatch) -> None:
     monkeypatch.chdir(ROOT)
-    assert main(["laws", *words, *SHORT]) == 2
+    assert main(["laws", *SHORT, *words]) == 2
     captured = capsys.readouterr()
     assert message in captured.out + captured.err
