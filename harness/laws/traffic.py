@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from sys import intern
-from typing import Protocol
+from typing import Protocol, cast
 
 from harness.laws.history import ALL, Breach, History, Law, Session, breaches, shortest
 from harness.playing.pipeline import PlayOptions, stage_for
@@ -69,13 +69,27 @@ class Spoken(Protocol):
 class LawModel(Spoken, Protocol):
     """A protocol, as far as its laws need it.
 
-    `laws`, a set of `Law`, is optional: without it all of them hold. So is `dialects`, pairs of the name of an endpoint and a
-    `Spoken`: the clients are then spread over these. Without it all of them speak as the model says, at the first endpoint.
+    All clients speak as the model says, at the first endpoint. `laws`, a set of `Law`, is optional: without it all laws
+    hold.
     """
 
     @property
     def header(self) -> Mapping[str, str]:
         """The header of a script for this protocol, such as `{"fence": "PING -> PONG"}`."""
+        ...
+
+
+class DialectsModel(Protocol):
+    """The same for a server whose clients speak several dialects. They are spread over these."""
+
+    @property
+    def header(self) -> Mapping[str, str]:
+        """As above. A fence line goes to all clients: without one that every dialect answers alike, `{"fence": "none"}`."""
+        ...
+
+    @property
+    def dialects(self) -> Sequence[tuple[str | None, Spoken]]:
+        """The name of an endpoint, None for the first, and what is spoken there."""
         ...
 
 
@@ -98,7 +112,7 @@ class Stopped(Exception):
 
 
 def check_laws(
-    make_model: Callable[[], LawModel],
+    make_model: Callable[[], LawModel | DialectsModel],
     target: Target,
     play_options: PlayOptions = PlayOptions(),  # noqa: B008  # frozen
     *,
@@ -140,14 +154,18 @@ def _dialect(number: int, endpoint: str | None, spoken: Spoken) -> str:
 
 
 class _Traffic:
-    def __init__(self, model: LawModel, stage: Stage, random: Random, clients: int, rate: float) -> None:
+    def __init__(
+        self, model: LawModel | DialectsModel, stage: Stage, random: Random, clients: int, rate: float
+    ) -> None:
         self._stage = stage
         self._random = random
         self._rate = rate
         self._history = History()
         several: Sequence[tuple[str | None, Spoken]] = getattr(model, "dialects", ())
         # Two dialects can share an endpoint, so their places in the model tell them apart.
-        spoken = [(_dialect(at, *one), *one) for at, one in enumerate(several, 1)] or [("", None, model)]
+        spoken = [(_dialect(at, *one), *one) for at, one in enumerate(several, 1)]
+        if not several:
+            spoken = [("", None, cast(LawModel, model))]
         self.dialects = tuple(dialect for dialect, _, _ in spoken)
         self._slots = [_Slot(number, *spoken[number % len(spoken)]) for number in range(clients)]
         self._due = 0.0
