@@ -407,6 +407,27 @@ def _model(options: argparse.Namespace, *parts: str) -> Callable[[], Any]:
     return make_model
 
 
+def _laws_model(options: argparse.Namespace) -> Callable[[], Any]:
+    """A factory for a model of laws, which says itself what clients send and receive, or has dialects that do."""
+    from harness.targets.choice import UsageError, named
+
+    spoken = ("login", "say", "read")
+    dialects = getattr(named(options.model, "model")(), "dialects", ())
+    if not dialects:
+        return _model(options, "header", *spoken)
+    for number, pair in enumerate(dialects, 1):
+        if not (isinstance(pair, (tuple, list)) and len(pair) == 2):
+            raise UsageError(
+                f"dialect {number} of {options.model} is not a pair of an endpoint and an object"
+            )
+        missing = [part for part in spoken if not hasattr(pair[1], part)]
+        if missing:
+            raise UsageError(
+                f"dialect {number} of {options.model} has no {listed(missing)}; a dialect has {listed(spoken)}"
+            )
+    return _model(options, "header")
+
+
 def _laws(options: argparse.Namespace) -> ExitCode:
     from harness.laws.traffic import Stopped, check_laws, report, silent, summary
     from harness.stage.connection import SocketTimeout
@@ -415,7 +436,7 @@ def _laws(options: argparse.Namespace) -> ExitCode:
     from harness.targets.choice import UsageError
     from harness.targets.named import HOW_TO_NAME_ONE
 
-    make_model, choice = _model(options, "header", "login", "say", "read"), target_choice(options)
+    make_model, choice = _laws_model(options), target_choice(options)
     if not choice.named:
         raise UsageError(f"name the server: {HOW_TO_NAME_ONE}")
     try:

@@ -41,6 +41,8 @@ class Session:
     """One connection of one client."""
 
     number: int
+    dialect: str = ""
+    """What its client speaks, if the clients speak several dialects."""
     granted: tuple[float, str] | None = None
     """When it was granted a name, and which."""
     grant_line: str = ""
@@ -77,9 +79,9 @@ class History:
     """Messages that are none of those that were sent."""
     ended_s: float = 0.0
 
-    def session(self) -> Session:
+    def session(self, dialect: str = "") -> Session:
         """A new one."""
-        self.sessions.append(Session(len(self.sessions)))
+        self.sessions.append(Session(len(self.sessions), dialect))
         return self.sessions[-1]
 
     @property

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from sys import intern
-from typing import Protocol
+from typing import Protocol, cast
 
 from harness.laws.history import ALL, Breach, History, Law, Session, breaches, shortest
 from harness.playing.pipeline import PlayOptions, stage_for
@@ -69,13 +69,27 @@ class Dialect(Protocol):
 class LawModel(Dialect, Protocol):
     """A protocol, as far as its laws need it.
 
-    `laws`, a set of `Law`, is optional: without it all of them hold. So is `dialects`, pairs of the name of an endpoint and a
-    `Dialect`: the clients are then spread over these. Without it all of them speak as the model says, at the first endpoint.
+    All clients speak as the model says, at the first endpoint. `laws`, a set of `Law`, is optional: without it all laws
+    hold.
     """
 
     @property
     def header(self) -> Mapping[str, str]:
         """The header of a script for this protocol, such as `{"fence": "PING -> PONG"}`."""
+        ...
+
+
+class DialectsModel(Protocol):
+    """The same for a server whose clients speak several dialects. They are spread over these."""
+
+    @property
+    def header(self) -> Mapping[str, str]:
+        """As above. A fence line goes to all clients: without one that every dialect answers alike, `{"fence": "none"}`."""
+        ...
+
+    @property
+    def dialects(self) -> Sequence[tuple[str | None, Dialect]]:
+        """The name of an endpoint, None for the first, and what is spoken there."""
         ...
 
 
@@ -89,6 +103,8 @@ class Judgement:
     history: History
     broken: Mapping[Law, tuple[int, Breach]]
     """How often each law was broken, and the shortest evidence."""
+    dialects: tuple[str, ...] = ("",)
+    """Their names, also of those that no client spoke; a single one has none."""
 
 
 class Stopped(Exception):
@@ -96,7 +112,7 @@ class Stopped(Exception):
 
 
 def check_laws(
-    make_model: Callable[[], LawModel],
+    make_model: Callable[[], LawModel | DialectsModel],
     target: Target,
     play_options: PlayOptions = PlayOptions(),  # noqa: B008  # frozen
     *,
@@ -115,14 +131,15 @@ def check_laws(
         except TargetError as died:
             raise Stopped(str(died)) from died
     laws = getattr(model, "laws", ALL)
-    return Judgement(history, shortest(breaches(history, frozenset(laws))))
+    return Judgement(history, shortest(breaches(history, frozenset(laws))), traffic.dialects)
 
 
 class _Slot:
     """One of the clients, over its connections."""
 
-    def __init__(self, number: int, endpoint: str | None, dialect: Dialect) -> None:
+    def __init__(self, number: int, name: str, endpoint: str | None, dialect: Dialect) -> None:
         self.number = number
+        self.dialect_name = name
         self.endpoint = endpoint
         self.dialect = dialect
         self.client: Client | None = None
@@ -131,13 +148,25 @@ class _Slot:
         self.asked_s = 0.0
 
 
+def _dialect_name(number: int, endpoint: str | None, dialect: Dialect) -> str:
+    where = f" at {endpoint}" if endpoint else ""
+    return f"dialect {number} ({type(dialect).__name__}{where})"
+
+
 class _Traffic:
-    def __init__(self, model: LawModel, stage: Stage, random: Random, clients: int, rate: float) -> None:
+    def __init__(
+        self, model: LawModel | DialectsModel, stage: Stage, random: Random, clients: int, rate: float
+    ) -> None:
         self._stage = stage
         self._random = random
         self._rate = rate
         self._history = History()
-        dialects: Sequence[tuple[str | None, Dialect]] = getattr(model, "dialects", ()) or [(None, model)]
+        several: Sequence[tuple[str | None, Dialect]] = getattr(model, "dialects", ())
+        # Two dialects can share an endpoint, so their places in the model tell them apart.
+        dialects = [(_dialect_name(at, *one), *one) for at, one in enumerate(several, 1)]
+        if not several:
+            dialects = [("", None, cast(LawModel, model))]
+        self.dialects = tuple(name for name, _, _ in dialects)
         self._slots = [_Slot(number, *dialects[number % len(dialects)]) for number in range(clients)]
         self._due = 0.0
 
@@ -175,7 +204,7 @@ class _Traffic:
         """Connect it if it is not, and ask for a name if it waits for none."""
         now = self._stage.now()
         if slot.client is None or slot.session is None:
-            slot.session = self._history.session()
+            slot.session = self._history.session(slot.dialect_name)
             slot.client = self._stage.client(f"c{slot.session.number}")
             slot.asked = ""
             slot.client.connect(slot.endpoint)
@@ -303,10 +332,18 @@ def summary(judged: Judgement, clients: int, seed: int) -> str:
 
 
 def silent(judged: Judgement) -> str:
-    """Why this run proves nothing, if it does not."""
-    history = judged.history
-    if not any(one.granted for one in history.sessions):
-        return "no client was granted a name: does `read` of the model know the answer to its `login`?"
-    if history.said and not history.heard:
-        return "no message was received: does `read` of the model know them, and does `say` say them?"
+    """Why this run proves nothing, or nothing about one of the dialects; empty if it proves something about each."""
+    sessions = judged.history.sessions
+    for dialect in judged.dialects:
+        if not any(one.granted for one in sessions if one.dialect == dialect):
+            speaker = f"client of {dialect}" if dialect else "client"
+            return (
+                f"no {speaker} was granted a name: does `read` of the model know the answer to its `login`?"
+            )
+    if not judged.history.said:
+        return "no message was said: let the clients talk for longer, or at a higher rate"
+    for dialect in judged.dialects:
+        if not any(one.heard for one in sessions if one.dialect == dialect):
+            receiver = f" by a client of {dialect}" if dialect else ""
+            return f"no message was received{receiver}: does `read` of the model know them, and does `say` say them?"
     return ""

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from harness import Address
-from harness.laws.traffic import LawModel, check_laws, report, silent
+from harness.laws.traffic import DialectsModel, check_laws, report, silent
 from harness.report.styled_text import plain
 from tests.fire.process import NO_ADDRESS_RATES, ServerProcess, wait_for
 from tests.geventchat.model.laws import RunningServer
@@ -31,7 +31,11 @@ class Traffic:
 
 
 def traffic(
-    clients: int, seconds: float, rate: float, seed: int, make_model: Callable[[], LawModel] = RunningServer
+    clients: int,
+    seconds: float,
+    rate: float,
+    seed: int,
+    make_model: Callable[[], DialectsModel] = RunningServer,
 ) -> Traffic:
     """Let them talk for this long; no law is broken, and the server has nothing left of them and logged no error."""
     options = (

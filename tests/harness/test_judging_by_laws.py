@@ -203,6 +203,13 @@ def test_the_command_says_what_it_has_judged(capsys, monkeypatch) -> None:
     assert shown.endswith(", seed 7\n")
 
 
+def test_a_model_with_dialects_needs_no_words_besides(capsys, monkeypatch) -> None:
+    monkeypatch.chdir(ROOT)
+    app = ["--app", "tests.harness.servers.lawless:serve"]
+    assert main(["laws", "--model", f"{__name__}:SpokenByDialects", *app, *SHORT]) == 0
+    assert capsys.readouterr().out.startswith("no law was broken: ")
+
+
 def test_the_command_shows_the_evidence(capsys, monkeypatch) -> None:
     monkeypatch.chdir(ROOT)
     app = ["--app", f"{__name__}:hangs_up"]
@@ -256,6 +263,47 @@ class Elsewhere(LineChat):
     dialects = ((None, LineChat()), ("nosuch", LineChat()))
 
 
+class Rude(LineChat):
+    """Its clients never log in."""
+
+    def login(self, name):
+        return f"HI {name}"
+
+
+class IgnoresMessages(LineChat):
+    """Knows no message."""
+
+    def read(self, line):
+        return None if line.startswith("MSG ") else super().read(line)
+
+
+class OneIsRude(LineChat):
+    dialects = ((None, LineChat()), (None, Rude()))
+
+
+class OneIgnoresMessages(LineChat):
+    dialects = ((None, LineChat()), (None, LineChat()), (None, IgnoresMessages()))
+
+
+class SpokenByDialects:
+    """Says itself neither how to log in nor what a line means."""
+
+    header = {}  # noqa: RUF012
+    dialects = ((None, LineChat()), (None, LineChat()))
+
+
+class Pairless(SpokenByDialects):
+    dialects = (None,)
+
+
+class Speechless(SpokenByDialects):
+    dialects = ((None, LineChat()), (None, object()))
+
+
+class Headless:
+    dialects = ((None, LineChat()),)
+
+
 class Oblivious(LineChat):
     """Does not know the answer to its own login."""
 
@@ -283,12 +331,33 @@ class Unfenced(LineChat):
         ),
         (["--model", f"{__name__}:Oblivious", "--app", f"{__name__}:mute"], "no client was granted a name"),
         (["--model", MODEL, "--app", f"{__name__}:mute"], "no message was received"),
+        (
+            ["--model", f"{__name__}:Pairless", "--connect", "127.0.0.1:1"],
+            "dialect 1 of tests.harness.test_judging_by_laws:Pairless is not a pair of an endpoint and an object",
+        ),
+        (
+            ["--model", f"{__name__}:Speechless", "--connect", "127.0.0.1:1"],
+            "dialect 2 of tests.harness.test_judging_by_laws:Speechless has no login, say and read; a dialect has login",
+        ),
+        (["--model", f"{__name__}:Headless", "--connect", "127.0.0.1:1"], "Headless has no header"),
+        (
+            ["--model", f"{__name__}:OneIsRude", "--app", "tests.harness.servers.lawless:serve"],
+            "no client of dialect 2 (Rude) was granted a name",
+        ),
+        (
+            ["--model", f"{__name__}:OneIgnoresMessages", "--app", "tests.harness.servers.lawless:serve"],
+            "no message was received by a client of dialect 3 (IgnoresMessages)",
+        ),
+        (
+            ["--model", MODEL, "--app", "tests.harness.servers.lawless:serve", "--rate", "1"],
+            "no message was said",
+        ),
         (["--model", f"{__name__}:Elsewhere", "--app", f"{__name__}:mute"], "no endpoint 'nosuch'"),
         (["--model", f"{__name__}:Unfenced", "--app", f"{__name__}:mute"], "a line without its answer"),
     ],
 )
 def test_a_run_that_proves_nothing_is_an_error(words, message, capsys, monkeypatch) -> None:
     monkeypatch.chdir(ROOT)
-    assert main(["laws", *words, *SHORT]) == 2
+    assert main(["laws", *SHORT, *words]) == 2
     captured = capsys.readouterr()
     assert message in captured.out + captured.err

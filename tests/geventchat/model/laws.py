@@ -75,7 +75,7 @@ class JsonChat:
                 return None
 
 
-class EveryDialect(LineChat):
+class EveryDialect:
     """Clients of all dialects in one room."""
 
     dialects = (
@@ -86,7 +86,6 @@ class EveryDialect(LineChat):
     )
 
     def __init__(self) -> None:
-        super().__init__()
         self.header = {"server": f"line json slash {_UNLIMITED}", "fence": "none"}
 
 

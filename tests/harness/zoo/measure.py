@@ -27,14 +27,26 @@ from harness.report.styled_text import plain
 from harness.report.text import report
 from harness.stage.fence import Grade
 from tests.harness.zoo import SERVERS, ZooServer
-from tests.harness.zoo.scripts import FENCES, SCRIPTS, Script, WrongPass
+from tests.harness.zoo.scripts import FENCES, MOMENT_MS, SCRIPTS, SETTLE_MS, Script, WrongPass
 
 SCRIPT = {script.name: script for script in SCRIPTS}
 SERVER = {server.name: server for server in SERVERS}
 GRADES = [str(grade) for grade in reversed(Grade)]
+NOT_PLAYED = "not played"
+"""Instead of a grade: the server did not start, or does not have what the script requires. No verdict, so neither right nor
+wrong."""
 
-MOST_DELAYED = 0.001
-"""The share of the plays with lines that are late by less than the harness waits that can pass."""
+ONE_IN = {WrongPass.IN_SETTLE: 1_000, WrongPass.IN_MOMENT: 50}
+"""Of so many plays one can pass. A run has few plays in the short wait, so it cannot show that fewer than that pass."""
+ONE_IN_A_CELL = 10
+"""The same for one script with one server and fence: a defect of a single cell has to show among thousands of right plays."""
+
+RULE = (
+    "Where a line is late by less than the harness waits, a wrong pass is rare: at most one play in "
+    f"{ONE_IN[WrongPass.IN_SETTLE]:,} where the harness waits {SETTLE_MS:g} ms, one in {ONE_IN[WrongPass.IN_MOMENT]} where it "
+    f"waits {MOMENT_MS:g} ms, and one in {ONE_IN_A_CELL} of one script with one server and fence. "
+    "One of any number is allowed in each case.\n"
+)
 
 
 @dataclass(frozen=True)
@@ -57,12 +69,15 @@ class Play:
     must_fail: bool
     grade: str
     report: str = ""
-    """Of a wrong failure."""
+    """Of a wrong failure, and of a script that was not played."""
+
+    @property
+    def played(self) -> bool:
+        return self.grade != NOT_PLAYED
 
     @property
     def wrong_failure(self) -> bool:
-        """A script that was not played is one, too."""
-        return self.outcome is not (Outcome.FAILED if self.must_fail else Outcome.PASSED) and not self.passed
+        return self.outcome is Outcome.FAILED and not self.must_fail
 
     @property
     def passed(self) -> bool:
@@ -122,8 +137,10 @@ def done(job: Job) -> list[Play]:
 
 def _play(server: str, fence: str, script: Script, verdict: Verdict) -> Play:
     must_fail = script.must_fail(SERVER[server])
-    found = Play(server, fence, script.name, verdict.outcome, must_fail, str(verdict.grade))
-    return replace(found, report=plain(report(verdict))) if found.wrong_failure else found
+    grade = NOT_PLAYED if verdict.grade is None else str(verdict.grade)
+    found = Play(server, fence, script.name, verdict.outcome, must_fail, grade)
+    to_report = found.wrong_failure or not found.played
+    return replace(found, report=plain(report(verdict))) if to_report else found
 
 
 def measured(executor: Executor, todo: Sequence[Job], progress: Callable[[int, int], None]) -> list[Play]:
@@ -164,7 +181,7 @@ def busy(count: int) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Count:
-    """The plays of one script with one server and fence that had this grade."""
+    """The plays of one script with one server and fence that had this grade, or were `NOT_PLAYED`."""
 
     server: str
     fence: str
@@ -175,13 +192,17 @@ class Count:
     wrong_passes: int
 
     @property
+    def played(self) -> bool:
+        return self.grade != NOT_PLAYED
+
+    @property
     def must_fail(self) -> bool:
         return SCRIPT[self.script].must_fail(SERVER[self.server])
 
     @property
     def can_pass(self) -> WrongPass | None:
-        """When these plays could pass wrongly; None if they had to pass."""
-        if not self.must_fail:
+        """When these plays could pass wrongly; None if they had to pass, or were none."""
+        if not self.must_fail or not self.played:
             return None
         return SCRIPT[self.script].wrong_pass(SERVER[self.server], self.fence, self.grade)
 
@@ -206,7 +227,7 @@ def _order(count: Count) -> tuple[int, int, int, int]:
     return (
         list(SERVER).index(count.server),
         list(FENCES).index(count.fence),
-        GRADES.index(count.grade),
+        [*GRADES, NOT_PLAYED].index(count.grade),
         list(SCRIPT).index(count.script),
     )
 
@@ -238,21 +259,26 @@ def from_json(text: str) -> tuple[list[Count], dict[str, Any]]:
 
 
 def must_not_be(counts: Sequence[Count]) -> list[str]:
-    """The wrong verdicts that mean a defect, in words.
-
-    A line that is late by less than the harness waits is noticed, unless the server stands still for longer and the kernel does
-    not report it. That is rare also on a busy machine, so one play in a thousand can pass, and one of any number.
-    """
-    found = [f"wrong failure: {_name(one)}" for one in counts if one.wrong_failures]
+    """The wrong verdicts that mean a defect, and the plays without a verdict, in words. `RULE` is what is rare enough."""
+    found = [f"not played: {_name(one)}" for one in counts if not one.played]
+    found += [f"wrong failure: {_name(one)}" for one in counts if one.wrong_failures]
     found += [
         f"wrong pass: {_name(one)}" for one in counts if one.wrong_passes and one.can_pass is WrongPass.NEVER
     ]
-    delayed = [one for one in counts if one.can_pass is WrongPass.DELAYED]
-    passes, plays = sum(one.wrong_passes for one in delayed), sum(one.plays for one in delayed)
-    if passes > max(1, plays * MOST_DELAYED):
-        where = "; ".join(_name(one) for one in delayed if one.wrong_passes)
-        found.append(f"lines late by less than the harness waits: {passes} wrong passes of {plays}: {where}")
-    return found
+    for kind, one_in in ONE_IN.items():
+        cells: dict[str, list[Count]] = {}
+        for one in counts:
+            if one.can_pass is kind:
+                cells.setdefault(_name(one), []).append(one)
+        passed = [name for name, cell in cells.items() if any(one.wrong_passes for one in cell)]
+        everything = [one for cell in cells.values() for one in cell]
+        checked = [(everything, one_in, "; ".join(passed))]
+        checked += [(cells[name], ONE_IN_A_CELL, name) for name in passed]
+        for some, most, where in checked:
+            passes, plays = sum(one.wrong_passes for one in some), sum(one.plays for one in some)
+            if passes > max(1, plays / most):
+                found.append(f"{kind.value}: {passes} wrong passes of {plays}: {where}")
+    return list(dict.fromkeys(found))
 
 
 def _name(count: Count) -> str:
@@ -262,13 +288,20 @@ def _name(count: Count) -> str:
 # --- the tables ---------------------------------------------------------------------------------------------
 
 
-def tables(counts: Sequence[Count]) -> dict[str, str]:
-    """All tables, by the name of their place on the page."""
+def tables(every: Sequence[Count]) -> dict[str, str]:
+    """All tables, by the name of their place on the page. Plays without a verdict have a row among the grades only."""
+    counts = [one for one in every if one.played]
     return {
-        "grades": _table(["grade", *_COLUMNS], [[one, *_sums(_of(counts, grade=one))] for one in GRADES]),
+        "grades": _table(
+            ["grade", "pairs", *_COLUMNS],
+            [
+                *([one, *_pairs(_of(counts, grade=one)), *_sums(_of(counts, grade=one))] for one in GRADES),
+                [NOT_PLAYED, *_pairs([one for one in every if not one.played]), *_not_played(every)],
+            ],
+        ),
         "fences": _table(["fence", *_COLUMNS], [[one, *_sums(_of(counts, fence=one))] for one in FENCES]),
         "lateness": _table(
-            ["can it pass?", "plays", "wrong passes"],
+            ["can it pass?", "pairs", "plays", "of which delayed", "wrong passes"],
             [[kind.value, *_passes([one for one in counts if one.can_pass is kind])] for kind in WrongPass],
         ),
         "shares": _table(["fence", *GRADES], [[one, *_shares(_of(counts, fence=one))] for one in FENCES]),
@@ -283,7 +316,7 @@ def tables(counts: Sequence[Count]) -> dict[str, str]:
                     SERVER[server].where,
                     *(_cell(_of(counts, server=server, fence=one)) for one in FENCES),
                 ]
-                for server in dict.fromkeys(one.server for one in counts)
+                for server in dict.fromkeys(one.server for one in every)
             ],
         ),
     }
@@ -323,14 +356,37 @@ def _sums(counts: Sequence[Count]) -> list[str]:
     ]  # fmt: skip
 
 
+def _not_played(every: Sequence[Count]) -> list[str]:
+    """The cells of a row: how many verdicts are missing of each kind. They have no rate."""
+    missing = [one for one in every if not one.played]
+    cells = [""] * len(_COLUMNS)
+    if missing:
+        cells[0] = f"{_plays(missing, must_fail=False):,}"
+        cells[3] = f"{_plays(missing, must_fail=True):,}"
+    return cells
+
+
 def _per_thousand(part: int, of: int) -> str:
     if not of:
         return ""
     return "0" if not part else f"{1000 * part / of:.2g}" if part < of / 10 else f"{1000 * part / of:.0f}"
 
 
+def _pairs(counts: Sequence[Count]) -> list[str]:
+    """The cell with the number of different pairs of server and script, empty without any."""
+    return [f"{len({(one.server, one.script) for one in counts}):,}" if counts else ""]
+
+
 def _passes(counts: Sequence[Count]) -> list[str]:
-    return [f"{sum(one.plays for one in counts):,}", f"{sum(one.wrong_passes for one in counts):,}"]
+    if not counts:
+        return [""] * 4
+    delayed = [one for one in counts if SCRIPT[one.script].late_ms(SERVER[one.server])]
+    return [
+        *_pairs(counts),
+        f"{sum(one.plays for one in counts):,}",
+        f"{sum(one.plays for one in delayed):,}",
+        f"{sum(one.wrong_passes for one in counts):,}",
+    ]
 
 
 def _shares(counts: Sequence[Count]) -> list[str]:
@@ -361,23 +417,65 @@ def _passed_wrongly(counts: Sequence[Count]) -> Iterator[list[str]]:
 
 # --- the page -----------------------------------------------------------------------------------------------
 
+SETTINGS = ("runs", "workers", "busy", "seed", "seconds", "date", "cores", "load")
+"""What the page says of every run."""
+LOAD_BEFORE = "load before"
+"""What else it says of newer runs: what the machine did besides."""
+
+
+def unpublishable(counts: Sequence[Count], settings: dict[str, Any]) -> str:
+    """Why no page can be made of this run; empty if one can."""
+    missing = [name for name in SETTINGS if name not in settings]
+    if missing:
+        return f"lacks the setting {missing[0]}"
+    for one in counts:
+        for what, name, known in (
+            ("server", one.server, SERVER),
+            ("script", one.script, SCRIPT),
+            ("fence", one.fence, FENCES),
+            ("grade", one.grade, (*GRADES, NOT_PLAYED)),
+        ):
+            if name not in known:
+                return f"has the unknown {what} {name}"
+    there = {(one.server, one.fence) for one in counts}
+    for server in SERVERS:
+        for fence in fences(server):
+            if (server.name, fence) not in there:
+                return f"lacks {server.name}, {fence}: play every server with each fence"
+    return ""
+
 
 def blocks(counts: Sequence[Count], settings: dict[str, Any]) -> dict[str, str]:
     """What stands between the comments of the page, by name."""
     plays, failures = sum(one.plays for one in counts), sum(one.wrong_failures for one in counts)
     passes = sum(one.wrong_passes for one in counts)
     possible = sum(one.wrong_passes for one in counts if one.can_pass is WrongPass.EXPECTED)
+    unplayed = plays - sum(one.plays for one in counts if one.played)
     options = {name: settings[name] for name in ("runs", "workers", "busy", "seed") if settings[name]}
     command = " ".join(f"--{name} {value}" for name, value in options.items())
+    before = f"{settings[LOAD_BEFORE]} before the run, " if LOAD_BEFORE in settings else ""
     return {
         **{name: f"\n{table}\n" for name, table in tables(counts).items()},
-        "sentence": f"In {plays:,} plays there {_many(failures, 'wrong failure')}. There {_many(passes, 'wrong pass')}, "
-        f"{'all' if possible == passes else f'{possible:,}'} of them in cases that the harness does not promise to notice.\n",
+        "sentence": f"In {plays - unplayed:,} plays there {_many(failures, 'wrong failure')}. There "
+        f"{_many(passes, 'wrong pass')}{_promised(passes, possible)}."
+        + (f" In {unplayed:,} more the script could not be played." if unplayed else "")
+        + "\n",
+        "rule": RULE,
         "conditions": f"Each server was played {settings['runs']} times with each fence: {plays:,} plays in "
         f"{settings['seconds'] / 60:.0f} minutes, {settings['workers']} at a time, on {settings['date']}, on "
-        f"{settings['cores']} cores that did other work as well (load {settings['load']} at the end).\n"
+        f"{settings['cores']} cores (load {before}{settings['load']} at the end, of which the plays themselves are a part).\n"
         f"\n`python -m tests.harness.zoo {command} --json docs/verdicts.json`\n",
     }
+
+
+def _promised(passes: int, possible: int) -> str:
+    """The end of the sentence about wrong passes: how many of them the harness does not promise to notice."""
+    if not passes:
+        return ""
+    if passes == 1:
+        return f", {'' if possible else 'not '}in a case that the harness does not promise to notice"
+    share = "all" if possible == passes else f"{possible:,}" if possible else "none"
+    return f", {share} of them in cases that the harness does not promise to notice"
 
 
 def _many(number: int, what: str) -> str:

@@ -30,8 +30,9 @@ class WrongPass(enum.Enum):
     """Whether a script that must fail can pass; docs/verdicts.md explains it."""
 
     NEVER = "no: nothing is late, or it comes before the fence"
-    DELAYED = "no: late by less than the harness waits"
-    """A server that stands still for longer than that, and not only because it waits for a processor, is not noticed."""
+    IN_SETTLE = f"rarely: late by less than the {SETTLE_MS:g} ms that the harness waits"
+    IN_MOMENT = f"rarely: late by less than the {MOMENT_MS:g} ms that the harness waits"
+    """`RULE` in measure.py says how rarely."""
     EXPECTED = "yes: late by more than the harness waits"
 
 
@@ -97,7 +98,9 @@ class Script:
         # In a run that is settled because a client could not be asked, the turn in question can be answered.
         asked = fence != "none" and self.asks != "silent leaving"
         window_ms = MOMENT_MS if self.unwatched and asked else SETTLE_MS
-        return WrongPass.DELAYED if late_ms < window_ms else WrongPass.EXPECTED
+        if late_ms >= window_ms:
+            return WrongPass.EXPECTED
+        return WrongPass.IN_SETTLE if window_ms == SETTLE_MS else WrongPass.IN_MOMENT
 
     def text(self, server: ZooServer, fence: str, room: str) -> str:
         """The script for one play in this room."""
