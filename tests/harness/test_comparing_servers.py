@@ -224,7 +224,7 @@ def wide_table(known: frozenset[Known] = frozenset()) -> Table:
             server,
             Outcome.PASSED if server in THIRTEEN[1:12] else Outcome.FAILED,
             own_line=at,
-            differences=() if server in THIRTEEN[1:12] else (Difference(at, f"heard `{'no ' * 40}`"),),
+            differences=() if server in THIRTEEN[1:12] else (Difference(at, ("heard `", "no " * 40, "`")),),
         )
         for at, name in enumerate(("login", "/".join(f"folder-{number}" for number in range(20))), 1)
         for server in (*THIRTEEN, "s" * 90)
@@ -276,18 +276,33 @@ def test_a_very_long_line_is_cut_in_the_cause_and_in_everything_that_is_written(
 
 
 def test_long_lines_of_a_cause_are_shown_around_the_place_where_they_begin_to_differ() -> None:
-    def shown(cause: str) -> str:
-        cell = Cell("x.chat", "", "s", Outcome.FAILED, differences=(Difference(1, cause),))
+    def shown(*parts: str) -> str:
+        cell = Cell("x.chat", "", "s", Outcome.FAILED, differences=(Difference(1, parts),))
+        assert Cell.from_text(cell.as_text()) == cell
         return "".join(line.strip() for line in plain(text(Table((cell,)), 80)).split("\n"))
 
     long = "x" * 3_000
-    found = shown(f"heard `< {long} one {long}` instead of `< {long} other {long}`")
-    assert re.search(r"heard `…x{50,} one x{50,}…` ?instead of `…x{50,} other x{50,}…`", found)
-    assert len(found) < 1_000
     # What the server wrote can look like a cause.
-    assert len(shown("heard `" + "` instead of `" * 2_000 + "`")) < 1_200
+    for start in ("< ", "< ` instead of ` ", "< `, and nothing was expected "):
+        heard, expected = f"{start}{long} one {long}", f"{start}{long} other {long}"
+        found = shown("heard `", heard, "` instead of `", expected, "`")
+        assert re.search(r"heard `…x{50,} one x{50,}…` ?instead of `…x{50,} other x{50,}…`", found)
+        assert len(found) < 1_000
+    assert len(shown("heard `", "` instead of `" * 2_000, "`")) < 1_200
     assert len(shown("target error: " + "why " * 2_000)) < 1_200
-    assert "heard `< short`, and nothing was expected" in shown("heard `< short`, and nothing was expected")
+    assert "heard `< short`, and nothing was expected" in shown(
+        "heard `", "< short", "`, and nothing was expected"
+    )
+
+
+def test_a_line_that_looks_like_a_cause_is_one_part_of_it() -> None:
+    verdict = play(
+        parse("a> hi\na< one\n", "x.chat"),
+        saying(lambda sock, line: sock.sendall(b"` instead of `\n" if line else b"")),
+    )
+    (difference,) = cell_of("s", verdict).differences
+    assert difference.parts == ("heard `", "< ` instead of `", "` instead of `", "< one", "`")
+    assert difference.cause == "heard `< ` instead of `` instead of `< one`"
 
 
 # --- causes -------------------------------------------------------------------------------------------------
