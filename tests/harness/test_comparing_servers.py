@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -303,6 +305,29 @@ def test_a_line_that_looks_like_a_cause_is_one_part_of_it() -> None:
     (difference,) = cell_of("s", verdict).differences
     assert difference.parts == ("heard `", "< ` instead of `", "` instead of `", "< one", "`")
     assert difference.cause == "heard `< ` instead of `` instead of `< one`"
+
+
+@pytest.mark.parametrize(("columns", "widest"), [(None, 120), ("60", 60)])
+def test_a_table_in_a_file_is_as_wide_as_columns_says_or_120(
+    tmp_path: Path, columns: str | None, widest: int
+) -> None:
+    (tmp_path / "x.chat").write_text(f"a> LOGIN a\na< {'word ' * 200}end\n")
+    servers = [word for at in range(12) for word in ("--app", f"long-name-{at:02}={__name__}:a_long_line")]
+    environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    environment |= {"COLUMNS": columns} if columns else {}
+    with (tmp_path / "out").open("w") as out:
+        ran = subprocess.run(
+            [sys.executable, "-m", "harness", "compare", str(tmp_path / "x.chat"), *servers],
+            cwd=ROOT,
+            env=environment,
+            stdout=out,
+        )
+    assert ran.returncode == 1
+    lines = (tmp_path / "out").read_text().splitlines()
+    assert max(map(width, lines)) == widest
+    heads = [line.split() for line in lines if line.startswith("      ") and "long-name-" in line]
+    assert len(heads) > 1
+    assert [name for head in heads for name in head] == [f"long-name-{at:02}" for at in range(12)]
 
 
 # --- causes -------------------------------------------------------------------------------------------------
@@ -872,23 +897,23 @@ def test_a_baseline_fits_a_run_of_other_folders(suite: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        (["--harness-compare", "./serve"], "'./serve' does not name a server"),
+        (["--harness-compare", "./serve"], "harness: './serve' does not name a server"),
         (
             ["--harness-compare", "a=./serve {port}", "--harness-compare-baseline", "none"],
-            "cannot read the baseline none",
+            "harness: cannot read the baseline none",
         ),
-        (["--harness-compare-app", "./serve"], "'./serve' does not name a server"),
+        (["--harness-compare-app", "./serve"], "harness: './serve' does not name a server"),
         (
             ["--harness-compare-app", "a=nowhere:serve"],
-            "--harness-compare: nowhere:serve: No module named 'nowhere'",
+            "harness: nowhere:serve: No module named 'nowhere'",
         ),
         (
             ["--harness-compare-connect", "a=x"],
-            "--harness-compare: 'x' is not an address; expected HOST:PORT",
+            "harness: 'x' is not an address; expected HOST:PORT",
         ),
         (
             ["--harness-compare", "a=./serve {port}", "--harness-compare-connect", "a=x:1"],
-            "--harness-compare: duplicate server name a",
+            "harness: duplicate server name a",
         ),
         (
             ["--harness-compare-app", "a=x:y", "--harness-audit"],
