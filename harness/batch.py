@@ -113,9 +113,9 @@ def workers(
     With several processes, everything that is passed or returned must be picklable. An exception such as that of Ctrl-C
     ends the processes at once.
     """
-    from concurrent.futures import Future, ProcessPoolExecutor
-
     if processes < 2:
+        from concurrent.futures import Future
+
         context = make_context()
 
         def work_now(job: Job) -> Future[Result]:
@@ -125,7 +125,9 @@ def workers(
 
         yield work_now
         return
+    # Below the return, because multiprocessing is slow to import.
     import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
 
     # Spawned, not forked: a forked process would share the epoll descriptor of a gevent hub with its parent.
     spawn = multiprocessing.get_context("spawn")

@@ -35,7 +35,7 @@ from harness.language.steps import (
     Setting,
     Together,
 )
-from harness.playing.pipeline import PlayOptions, play, play_file
+from harness.playing.pipeline import PlayOptions, play, unreadable
 from harness.playing.verdict import Outcome, Verdict
 from harness.report.lanes import as_received, lanes
 from harness.report.styled_text import Line, Span, Tone, wrapped
@@ -59,11 +59,16 @@ class Finding:
     """How the whole script fails."""
     seed: int
     cause: frozenset[Perturbation]
-    """Without any of these, the shortest script passes."""
+    """The kinds without any of which the shortest script passes; all that were applied, if nothing was reduced."""
     shortest: Verdict
-    """How the shortest script fails."""
-    fails_again: bool = True
-    """False if the schedule is not all that decides, such as with threads; then nothing can be left out."""
+    """How the shortest script fails; that of the whole script, if nothing was reduced."""
+    again: Outcome = Outcome.FAILED
+    """The outcome when the seed was played again. Only a script that fails both times is reduced: otherwise the schedule is
+    not all that decides, such as with threads, or the server cannot be played at all."""
+
+    @property
+    def reduced(self) -> bool:
+        return self.verdict.outcome is self.again is Outcome.FAILED
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +104,8 @@ def explore_file(
     """Explore one file; a file that cannot be read, or is not a script, is a script error."""
     try:
         script = load(path)
-    except ScriptError:
-        return Exploration(play_file(path, target, play_options), 0)
+    except ScriptError as error:
+        return Exploration(unreadable(path, error), 0)
     return explore(script, explorable(target), seeds, play_options, perturbations)
 
 
@@ -112,29 +117,170 @@ def explore(
     perturbations: frozenset[Perturbation] = EVERY,
 ) -> Exploration:
     """Play the script under the schedule of each seed, until it fails."""
-    baseline = play(script, target, play_options)
-    if not baseline.passed:
-        return Exploration(baseline, 0)
-    runs, failed = _first_failure(script, target, seeds, play_options, perturbations)
-    if failed is None:
-        return Exploration(baseline, runs)
-    return Exploration(baseline, runs, _finding(failed, target, seeds[runs - 1], play_options, perturbations))
+    search = _Search(script, seeds)
+    while search.exploration is None:
+        job = search.next_job()
+        assert job is not None, "with one job at a time, each result has a next job or ends the search"
+        search.take(job, _done(job, target, play_options, perturbations))
+    return search.exploration
 
 
-def _first_failure(
-    script: Script,
-    target: ApplicationTarget,
-    seeds: Iterable[int],
+def explore_files(
+    paths: Iterable[Path],
+    make_targets: Callable[[], Targets],
+    seeds: Sequence[int],
+    play_options: PlayOptions = PlayOptions(),  # noqa: B008  # frozen
+    perturbations: frozenset[Perturbation] = EVERY,
+    processes: int = 1,
+) -> Iterator[Exploration]:
+    """Explore each file at its target, in order. All files are read before the first play, so one that changes during the
+    run changes nothing. Several processes divide the schedules of each script between them."""
+    from concurrent.futures import FIRST_COMPLETED, Future, wait
+
+    searches = deque(_search_of(path, seeds) for path in paths)
+    work = partial(_work, play_options=play_options, perturbations=perturbations)
+    # One more than there are processes, so that none has to wait for its next job. When a script fails, the parts that
+    # have been started after the one that fails are wasted.
+    most = processes + 1 if processes > 1 else 1
+    with workers(work, make_targets, processes) as start:
+        started: dict[Future[_Played | Finding], tuple[_Search, _Part | _Reduction]] = {}
+        while searches:
+            for search in searches:
+                while len(started) < most and (job := search.next_job()) is not None:
+                    started[start(job)] = search, job
+            for future in wait(started, return_when=FIRST_COMPLETED).done:
+                search, job = started.pop(future)
+                search.take(job, future.result())
+            while searches and (exploration := searches[0].exploration) is not None:
+                searches.popleft()
+                yield exploration
+
+
+# --- the search: one script, in parts -------------------------------------------------------------------------
+
+SEEDS_AT_ONCE = 5
+"""The schedules of one script are divided into parts of this size."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Play a script under some of its schedules."""
+
+    number: int
+    """The first, 0, also plays it without perturbations."""
+    script: Script
+    seeds: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Played:
+    """The result of a part."""
+
+    baseline: Verdict | None
+    runs: int
+    failed: Verdict | None
+    """The failure under the last schedule that was played."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Reduction:
+    """Reduce the first failure of a script."""
+
+    failed: Verdict
+    seed: int
+
+    @property
+    def script(self) -> Script:
+        return self.failed.script
+
+
+class _Search:
+    """The search in one script, divided into jobs that can be done in any order and in other processes.
+
+    - The jobs of a script are the parts, then the reduction of its failure.
+    - Parts are started in order. Their results are taken in any order, and read in order: so the first failure is the one
+      that a single process would find.
+    - A baseline that does not pass ends the search, and so does the last part. A part that fails ends the starting of others.
+    """
+
+    def __init__(self, script: Script, seeds: Sequence[int]) -> None:
+        starts = range(0, max(1, len(seeds)), SEEDS_AT_ONCE)
+        parts = [_Part(number, script, seeds[at : at + SEEDS_AT_ONCE]) for number, at in enumerate(starts)]
+        self._to_start = deque[_Part | _Reduction](parts)
+        self._unread = deque(parts)
+        """The parts whose results have not been read; empty when it is known what the parts find."""
+        self._results: dict[int, _Played] = {}
+        """The results that wait for that of an earlier part, by the number of the part."""
+        self._baseline: Verdict | None = None
+        self._runs = 0
+        self.exploration: Exploration | None = None
+
+    def next_job(self) -> _Part | _Reduction | None:
+        """What can be started now."""
+        return self._to_start.popleft() if self._to_start else None
+
+    def take(self, job: _Part | _Reduction, result: _Played | Finding) -> None:
+        """Go on with the result of a job."""
+        if self._baseline is not None and isinstance(result, Finding):
+            self.exploration = Exploration(self._baseline, self._runs, result)
+        elif isinstance(job, _Part) and isinstance(result, _Played) and self._unread:
+            self._results[job.number] = result
+            if result.failed is not None:
+                self._to_start.clear()  # they are all later
+            self._read_in_order()
+
+    def _read_in_order(self) -> None:
+        while self._unread and self._unread[0].number in self._results:
+            part = self._unread.popleft()
+            result = self._results.pop(part.number)
+            self._baseline = self._baseline or result.baseline
+            self._runs += result.runs
+            if result.failed is not None:
+                self._unread.clear()
+                self._to_start.append(_Reduction(result.failed, part.seeds[result.runs - 1]))
+            elif self._baseline is not None and not (self._baseline.passed and self._unread):
+                self._unread.clear()
+                self._to_start.clear()
+                self.exploration = Exploration(self._baseline, self._runs)
+
+
+def _search_of(path: Path, seeds: Sequence[int]) -> _Search:
+    """The search in this file; it is over if the file cannot be read."""
+    try:
+        return _Search(load(path), seeds)
+    except ScriptError as error:
+        search = _Search(Script(file=str(path)), ())
+        search.exploration = Exploration(unreadable(path, error), 0)
+        return search
+
+
+def _work(
+    job: _Part | _Reduction,
+    targets: Targets,
     play_options: PlayOptions,
     perturbations: frozenset[Perturbation],
-) -> tuple[int, Verdict | None]:
-    """How many schedules were played, and the failure under the last of them."""
+) -> _Played | Finding:
+    return _done(job, explorable(targets.of_script(job.script)), play_options, perturbations)
+
+
+def _done(
+    job: _Part | _Reduction,
+    target: ApplicationTarget,
+    play_options: PlayOptions,
+    perturbations: frozenset[Perturbation],
+) -> _Played | Finding:
+    """The result of a job."""
+    if isinstance(job, _Reduction):
+        return _finding(job.failed, target, job.seed, play_options, perturbations)
+    baseline = play(job.script, target, play_options) if job.number == 0 else None
+    if baseline is not None and not baseline.passed:
+        return _Played(baseline, 0, None)
     runs = 0
-    for runs, seed in enumerate(seeds, 1):
-        verdict = play(script, target.intercepted_by(Schedule(seed, perturbations)), play_options)
+    for runs, seed in enumerate(job.seeds, 1):
+        verdict = play(job.script, target.intercepted_by(Schedule(seed, perturbations)), play_options)
         if not verdict.passed:
-            return runs, verdict
-    return runs, None
+            return _Played(baseline, runs, verdict)
+    return _Played(baseline, runs, None)
 
 
 def _finding(
@@ -151,8 +297,8 @@ def _finding(
         return under(script, perturbations).outcome is Outcome.FAILED
 
     again = under(verdict.script, perturbations).outcome
-    if again is not Outcome.FAILED or not verdict.failures:
-        return Finding(verdict, seed, perturbations, verdict, again is verdict.outcome)
+    if not verdict.outcome is again is Outcome.FAILED:
+        return Finding(verdict, seed, perturbations, verdict, again)
     script = Shrinker(target, fails, play_options).shortest(verdict.script, verdict.failures[0].turn)
     cause = perturbations
     for kind in sorted(perturbations, key=lambda one: one.value):
@@ -160,133 +306,8 @@ def _finding(
             cause -= {kind}
     shortest = under(script, cause)
     if not shortest.failures:
-        return Finding(verdict, seed, perturbations, verdict, fails_again=False)
+        return Finding(verdict, seed, perturbations, verdict, shortest.outcome)
     return Finding(verdict, seed, cause, shortest)
-
-
-# --- many scripts, several processes ------------------------------------------------------------------------
-
-SEEDS_AT_ONCE = 5
-"""The schedules of one script are divided into parts of this size."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Search:
-    """Play a script under some of its schedules."""
-
-    path: Path
-    seeds: range
-    first: bool
-    """Also play it without perturbations."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Searched:
-    baseline: Verdict | None
-    runs: int
-    failed: Verdict | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Reduce:
-    """Reduce the first failure of a script."""
-
-    path: Path
-    seed: int
-    failed: Verdict
-
-
-class _Script:
-    """A script whose schedules are divided. Its first failure is the one that a single process would find."""
-
-    def __init__(self, path: Path, seeds: range) -> None:
-        starts = range(0, max(1, len(seeds)), SEEDS_AT_ONCE)
-        parts = [_Search(path, seeds[at : at + SEEDS_AT_ONCE], not at) for at in starts]
-        self._to_start = deque[_Search | _Reduce](parts)
-        self._in_order = deque(parts)
-        """Those whose results have not yet been read."""
-        self._results: dict[_Search, _Searched] = {}
-        self._baseline: Verdict | None = None
-        self._runs = 0
-        self.exploration: Exploration | None = None
-
-    def next_job(self) -> _Search | _Reduce | None:
-        """What can be started now."""
-        return self._to_start.popleft() if self._to_start else None
-
-    def take(self, job: _Search | _Reduce, result: _Searched | Finding) -> None:
-        """Go on with the result of a job."""
-        if self._baseline is not None and isinstance(result, Finding):
-            self.exploration = Exploration(self._baseline, self._runs, result)
-        elif isinstance(job, _Search) and isinstance(result, _Searched):
-            self._results[job] = result
-            if result.failed is not None or not (result.baseline is None or result.baseline.passed):
-                self._to_start.clear()  # they are all later
-            self._read_in_order()
-
-    def _read_in_order(self) -> None:
-        while self._in_order and self._in_order[0] in self._results:
-            job = self._in_order.popleft()
-            result = self._results.pop(job)
-            self._baseline = self._baseline or result.baseline
-            self._runs += result.runs
-            if result.failed is not None:
-                self._in_order.clear()
-                self._to_start.append(_Reduce(job.path, job.seeds[result.runs - 1], result.failed))
-                return
-            if self._baseline is not None and not (self._baseline.passed and self._in_order):
-                self.exploration = Exploration(self._baseline, self._runs)
-                self._in_order.clear()
-
-
-def explore_files(
-    paths: Iterable[Path],
-    make_targets: Callable[[], Targets],
-    seeds: range,
-    play_options: PlayOptions = PlayOptions(),  # noqa: B008  # frozen
-    perturbations: frozenset[Perturbation] = EVERY,
-    processes: int = 1,
-) -> Iterator[Exploration]:
-    """Explore each file at its target, in order. Several processes divide the schedules of each script between them, and
-    find the same."""
-    from concurrent.futures import FIRST_COMPLETED, Future, wait
-
-    scripts = deque(_Script(path, seeds) for path in paths)
-    work = partial(_work, play_options=play_options, perturbations=perturbations)
-    # One more, so that none has to wait for its next job. Of a script that fails, so many parts are played in vain.
-    most = processes + 1 if processes > 1 else 1
-    with workers(work, make_targets, processes) as start:
-        started: dict[Future[_Searched | Finding], tuple[_Script, _Search | _Reduce]] = {}
-        while scripts:
-            for script in scripts:
-                while len(started) < most and (job := script.next_job()) is not None:
-                    started[start(job)] = script, job
-            for future in wait(started, return_when=FIRST_COMPLETED).done:
-                script, job = started.pop(future)
-                script.take(job, future.result())
-            while scripts and (exploration := scripts[0].exploration) is not None:
-                scripts.popleft()
-                yield exploration
-
-
-def _work(
-    job: _Search | _Reduce,
-    targets: Targets,
-    play_options: PlayOptions,
-    perturbations: frozenset[Perturbation],
-) -> _Searched | Finding:
-    target = targets.of(job.path)
-    if isinstance(job, _Reduce):
-        return _finding(job.failed, explorable(target), job.seed, play_options, perturbations)
-    try:
-        script = load(job.path)
-    except ScriptError:
-        return _Searched(play_file(job.path, target, play_options), 0, None)
-    target = explorable(target)
-    baseline = play(script, target, play_options) if job.first else None
-    if baseline is not None and not baseline.passed:
-        return _Searched(baseline, 0, None)
-    return _Searched(baseline, *_first_failure(script, target, job.seeds, play_options, perturbations))
 
 
 # --- shortening ---------------------------------------------------------------------------------------------
@@ -470,9 +491,8 @@ def headline(explored: Exploration) -> str:
 
 def _finding_report(finding: Finding, columns: int | None) -> Iterator[Line]:
     shortest = finding.shortest
-    if not (finding.fails_again and shortest.failures):
-        once = "" if finding.fails_again else ", but not each time that it was played under that seed"
-        yield from wrapped([Span(f"under seed {finding.seed}{once}:")], columns)
+    if not finding.reduced:
+        yield from wrapped([Span(f"under seed {finding.seed}{_when_played_again(finding)}:")], columns)
         yield from verdict_report(finding.verdict, columns)
         return
     head = [
@@ -493,3 +513,11 @@ def _finding_report(finding: Finding, columns: int | None) -> Iterator[Line]:
     yield from lanes(shortest, columns=columns)
     for line in server_output(shortest):
         yield from wrapped(line, columns)
+
+
+def _when_played_again(finding: Finding) -> str:
+    if finding.again is finding.verdict.outcome:
+        return ""
+    if finding.again is Outcome.PASSED:
+        return ", but not each time that it was played under that seed"
+    return f", with another outcome when it was played again ({finding.again.value})"

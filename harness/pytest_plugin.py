@@ -104,7 +104,7 @@ def _prepare_comparison(config: pytest.Config) -> None:
         if options.compare_baseline is not None:
             known = baseline.read(options.compare_baseline)
     except (UsageError, ScriptError) as error:
-        raise pytest.UsageError(f"--harness-compare: {error}") from None
+        raise pytest.UsageError(f"harness: {error}") from None
     config.stash[_compared_adapters] = {one.name: one.adapter for one in servers}
     config.stash[_known_differences] = known
 

@@ -249,7 +249,7 @@ def _summary(audits: Sequence[Audit], took_s: float) -> Iterator[Line]:
     if skipped:
         yield [Span(f"skipped because of --most: {skipped} of {skipped + played} mutations", Tone.WARNING)]
     found = sum((one.unchanged.tolerated for one in conclusive), Counter[Tolerated]())
-    hurried = found.pop(Tolerated.HURRIED, 0)
+    short = found.pop(Tolerated.SHORT_SETTLE, 0)
     tolerated = counted(found)
     optional = sum(optional_lines(one.unchanged) for one in conclusive)
     if optional:
@@ -268,10 +268,10 @@ def _summary(audits: Sequence[Audit], took_s: float) -> Iterator[Line]:
                 Tone.WARNING,
             )
         ]
-    if hurried:
+    if short:
         yield [
             Span(
-                f"quiet is awaited for less than {SETTLE_S * 1000:g} ms in {count(hurried, 'script')}: what a server sends "
+                f"quiet is awaited for less than {SETTLE_S * 1000:g} ms in {count(short, 'script')}: what a server sends "
                 "later counts for a later turn, or for none",
                 Tone.WARNING,
             )

@@ -125,9 +125,14 @@ class Difference:
 
     line: int
     """The line of the script itself."""
-    cause: str
-    """The difference, in words that do not depend on the place in the script."""
+    parts: tuple[str, ...]
+    """The cause in words that do not depend on the place in the script: words of the harness, and between these the line
+    that was heard and the one that was expected, where there are such lines."""
     tags: tuple[str, ...] = ()
+
+    @property
+    def cause(self) -> str:
+        return "".join(self.parts)
 
 
 def _differences(verdict: Verdict, tags: Tags | None) -> Iterator[Difference]:
@@ -136,8 +141,11 @@ def _differences(verdict: Verdict, tags: Tags | None) -> Iterator[Difference]:
         yield Difference(_own_line(failure, verdict.script.file), cause_of(failure, verdict), found)
 
 
-def cause_of(failure: Failure, verdict: Verdict) -> str:
-    """The difference without the script in which it was found."""
+_CAN_GREET = (FailureKind.EXTRA, FailureKind.DIFFERENT)
+
+
+def cause_of(failure: Failure, verdict: Verdict) -> tuple[str, ...]:
+    """The difference without the script in which it was found, in the parts of a `Difference`."""
     # Replaces names only in words of the server and the script: a client can be called `a`.
     heard = expected = None
     if failure.received is not None:
@@ -147,27 +155,29 @@ def cause_of(failure: Failure, verdict: Verdict) -> str:
     # Around the place where they begin to differ, because another such line is another cause.
     differs = first_difference(heard or "", expected or "")
     heard, expected = (one and windowed(one, differs, WIDEST)[0] for one in (heard, expected))
-    if failure.kind in (FailureKind.EXTRA, FailureKind.DIFFERENT) and _is_greeting(failure, verdict):
-        cause = f"a greeting: `{heard}`"
-    elif failure.kind is FailureKind.TOO_LATE:
-        cause = f"heard `{heard}` too late"
-    elif failure.kind is FailureKind.OUT_OF_ORDER:
-        cause = f"another order: `{heard}` before `{expected}`"
+    parts: tuple[str, ...]
+    if heard is not None and failure.kind in _CAN_GREET and _is_greeting(failure, verdict):
+        parts = "a greeting: `", heard, "`"
+    elif heard is not None and failure.kind is FailureKind.TOO_LATE:
+        parts = "heard `", heard, "` too late"
+    elif heard is not None and expected and failure.kind is FailureKind.OUT_OF_ORDER:
+        parts = "another order: `", heard, "` before `", expected, "`"
+    elif heard is not None and expected:
+        parts = "heard `", heard, "` instead of `", expected, "`"
     elif heard is not None:
-        cause = f"heard `{heard}`" + (
-            f" instead of `{expected}`" if expected else ", and nothing was expected"
-        )
+        parts = "heard `", heard, "`, and nothing was expected"
     elif expected is not None:
-        cause = f"heard nothing instead of `{expected}`"
+        parts = "heard nothing instead of `", expected, "`"
     elif failure.ending is not None:
         ended = failure.kind.value
         if failure.kind is FailureKind.WRONG_END:
             ended = with_detail(END_WORDS[failure.end or End.CLOSED], failure.end_detail)
-        cause = f"the connection {ended} where it {with_detail(failure.ending.value, failure.ending_detail)}"
+        expected_end = with_detail(failure.ending.value, failure.ending_detail)
+        parts = (f"the connection {ended} where it {expected_end}",)
     else:
-        cause = _event(failure, verdict)
+        parts = (_event(failure, verdict),)
     # One line, of one column, in a baseline.
-    return re.sub(r"[\t\r\n]+", " ", cut(cause, 3 * WIDEST))
+    return tuple(re.sub(r"[\t\r\n]+", " ", cut(part, 3 * WIDEST)) for part in parts)
 
 
 def _event(failure: Failure, verdict: Verdict) -> str:
@@ -279,7 +289,7 @@ class Cell:
         """The cell without its verdict, to be sent between processes that exchange text."""
         where = (self.file, self.title, self.server, self.outcome.value, self.where)
         rest = (self.line, self.message, self.tags, self.script_tags, self.place, self.own_line)
-        found = [(one.line, one.cause, one.tags) for one in self.differences]
+        found = [(one.line, one.parts, one.tags) for one in self.differences]
         return json.dumps([*where, *rest, found, {one.name: n for one, n in self.tolerated.items()}])
 
     @staticmethod
@@ -300,7 +310,7 @@ class Cell:
             tuple(script_tags),
             place,
             own,
-            tuple(Difference(at, cause, tuple(tagged)) for at, cause, tagged in found),
+            tuple(Difference(at, tuple(parts), tuple(tagged)) for at, parts, tagged in found),
             Counter({Tolerated[name]: number for name, number in more.items()}),
         )
 

@@ -156,9 +156,9 @@ def _error_in(cell: Cell) -> Difference:
     """The error of a script or server without its place, so that all scripts with the same one are one cause."""
     found = re.match(rf"(.*?: ){re.escape(cell.file)}:(\d+)(?::\d+)?: ", cell.message)
     return (
-        Difference(int(found[2]), found[1] + cell.message[found.end() :])
+        Difference(int(found[2]), (found[1] + cell.message[found.end() :],))
         if found
-        else Difference(0, cell.message)
+        else Difference(0, (cell.message,))
     )
 
 
@@ -236,7 +236,7 @@ def _text(table: Table, columns: int | None) -> Iterator[Line]:
                 known = all(one.cause in cell.known_causes(table.known) for cell, one in group.places)
                 yield [
                     Span(f"{group.scripts:>4}x  ", Tone.STRONG),
-                    Span(_shortened(group.cause, columns), Tone.DIM if known else Tone.BAD),
+                    Span(_shortened(group.places[0][1].parts, columns), Tone.DIM if known else Tone.BAD),
                     Span("  (known)" if known else "", Tone.DIM),
                     Span(f"  {_tags_of(group)}".rstrip(), Tone.DIM),
                 ]
@@ -246,27 +246,22 @@ def _text(table: Table, columns: int | None) -> Iterator[Line]:
         yield []
         yield [Span("known, and no longer found: remove these from the baseline", Tone.WARNING)]
         for one in gone:
-            yield [Span("  "), Span(f"{one.server}  {one.script}  {_shortened(one.cause, columns)}")]
+            yield [Span("  "), Span(f"{one.server}  {one.script}  {_shortened((one.cause,), columns)}")]
 
 
-# A line between the quotes can itself contain these, so what is cut can only be a part of it.
-_BETWEEN_TEXTS = re.compile(r"(`(?: instead of `| before `|, and nothing was expected$| too late$|$))")
 _TEXT_ROWS = 4
-"""In a terminal, each of the two lines of a cause is cut to so many rows."""
+"""The rows of a terminal that each of the two lines of a cause can fill."""
 
 
-def _shortened(cause: str, columns: int | None) -> str:
+def _shortened(parts: Sequence[str], columns: int | None) -> str:
     """The cause, with long lines in it cut around the place where they begin to differ."""
     if columns is None:
-        return cause
-    parts = _BETWEEN_TEXTS.split(cause, maxsplit=2)
-    head, quote, heard = parts[0].partition("`")
-    expected = parts[2] if len(parts) > 2 else ""
-    differs = first_difference(heard, expected)
+        return "".join(parts)
     room = columns * _TEXT_ROWS
-    parts[0] = head + quote + windowed(heard, differs, room)[0]
-    parts[2:] = [windowed(part, min(differs, len(part)), room)[0] for part in parts[2:]]
-    return cut("".join(parts), 3 * room)
+    lines = parts[1::2]
+    differs = first_difference(lines[0], lines[1]) if len(lines) > 1 else 0
+    shown = [windowed(part, differs, room)[0] if at % 2 else part for at, part in enumerate(parts)]
+    return cut("".join(shown), 3 * room)
 
 
 def _grid(table: Table, columns: int | None) -> Iterator[Line]:

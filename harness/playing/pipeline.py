@@ -148,11 +148,13 @@ def play_file(
     try:
         script = load(path)
     except ScriptError as error:
-        script = Script(file=str(path))
-        return Verdict(
-            script, Outcome.SCRIPT_ERROR, target=str(target), reason=str(error), problem=error.problem
-        )
+        return replace(unreadable(path, error), target=str(target))
     return play(script, target, play_options, keep_going=keep_going)
+
+
+def unreadable(path: Path, error: ScriptError) -> Verdict:
+    """The verdict on a file that cannot be read, or is not a script, at any target."""
+    return Verdict(Script(file=str(path)), Outcome.SCRIPT_ERROR, reason=str(error), problem=error.problem)
 
 
 def perform(

@@ -88,8 +88,9 @@ class Tolerated(enum.Enum):
     ANY = "line of any text", "lines of any text"
     UNREAD = "body of any bytes", "bodies of any bytes"
     CHOSEN = "choice between several ways", "choices between several ways"
-    HURRIED = f"settle below {SETTLE_S * 1000:g} ms", f"settles below {SETTLE_S * 1000:g} ms"
-    """Quiet decides that nothing comes, and less of it decides less. Counted once for a script."""
+    SHORT_SETTLE = f"settle below {SETTLE_S * 1000:g} ms", f"settles below {SETTLE_S * 1000:g} ms"
+    """Quiet decides that nothing comes, and less of it decides less. Counted once for a script. Real time counts, however
+    fast the server's time passes: its work takes real time."""
 
 
 _TAKEN_BY: Mapping[type, Tolerated] = {
@@ -314,7 +315,7 @@ class Verdict:
     answers were overtaken."""
     overtaken: Overtaken | None = None
     settle_s: float = SETTLE_S
-    """The time without input after which the server counted as quiet."""
+    """The real time without input after which the server counted as quiet."""
     time_factor: int = 1
     """How many times faster than real time the server's time passed."""
     margin_s: float = 0.0
@@ -369,7 +370,7 @@ class Verdict:
             found[Tolerated.UNREAD] += sum(entry.unread for entry in entries)
             found[Tolerated.CHOSEN] += len(turn.choices)
         if self.grade not in (None, Grade.EXACT):
-            found[Tolerated.HURRIED] += self.settle_s < SETTLE_S
+            found[Tolerated.SHORT_SETTLE] += self.settle_s < SETTLE_S
         return +found
 
 

@@ -29,10 +29,16 @@ class Targets:
 
     def of(self, path: Path) -> Target:
         """The target of the script in this file. Where it cannot be read, playing it will say so."""
+        if self._choice.named:
+            return self._made_of(self._choice)
         try:
-            choice = self._choice if self._choice.named else named_by(load(path), self._choice)
+            return self.of_script(load(path))
         except ScriptError:
             return NoTarget()
+
+    def of_script(self, script: Script) -> Target:
+        """The target of a script that has been read."""
+        choice = self._choice if self._choice.named else named_by(script, self._choice)
         return self._made_of(choice) if choice is not None else NoTarget()
 
     def _made_of(self, choice: TargetChoice) -> Target:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -224,7 +226,7 @@ def wide_table(known: frozenset[Known] = frozenset()) -> Table:
             server,
             Outcome.PASSED if server in THIRTEEN[1:12] else Outcome.FAILED,
             own_line=at,
-            differences=() if server in THIRTEEN[1:12] else (Difference(at, f"heard `{'no ' * 40}`"),),
+            differences=() if server in THIRTEEN[1:12] else (Difference(at, ("heard `", "no " * 40, "`")),),
         )
         for at, name in enumerate(("login", "/".join(f"folder-{number}" for number in range(20))), 1)
         for server in (*THIRTEEN, "s" * 90)
@@ -276,18 +278,56 @@ def test_a_very_long_line_is_cut_in_the_cause_and_in_everything_that_is_written(
 
 
 def test_long_lines_of_a_cause_are_shown_around_the_place_where_they_begin_to_differ() -> None:
-    def shown(cause: str) -> str:
-        cell = Cell("x.chat", "", "s", Outcome.FAILED, differences=(Difference(1, cause),))
+    def shown(*parts: str) -> str:
+        cell = Cell("x.chat", "", "s", Outcome.FAILED, differences=(Difference(1, parts),))
+        assert Cell.from_text(cell.as_text()) == cell
         return "".join(line.strip() for line in plain(text(Table((cell,)), 80)).split("\n"))
 
     long = "x" * 3_000
-    found = shown(f"heard `< {long} one {long}` instead of `< {long} other {long}`")
-    assert re.search(r"heard `…x{50,} one x{50,}…` ?instead of `…x{50,} other x{50,}…`", found)
-    assert len(found) < 1_000
     # What the server wrote can look like a cause.
-    assert len(shown("heard `" + "` instead of `" * 2_000 + "`")) < 1_200
+    for start in ("< ", "< ` instead of ` ", "< `, and nothing was expected "):
+        heard, expected = f"{start}{long} one {long}", f"{start}{long} other {long}"
+        found = shown("heard `", heard, "` instead of `", expected, "`")
+        assert re.search(r"heard `…x{50,} one x{50,}…` ?instead of `…x{50,} other x{50,}…`", found)
+        assert len(found) < 1_000
+    assert len(shown("heard `", "` instead of `" * 2_000, "`")) < 1_200
     assert len(shown("target error: " + "why " * 2_000)) < 1_200
-    assert "heard `< short`, and nothing was expected" in shown("heard `< short`, and nothing was expected")
+    assert "heard `< short`, and nothing was expected" in shown(
+        "heard `", "< short", "`, and nothing was expected"
+    )
+
+
+def test_a_line_that_looks_like_a_cause_is_one_part_of_it() -> None:
+    verdict = play(
+        parse("a> hi\na< one\n", "x.chat"),
+        saying(lambda sock, line: sock.sendall(b"` instead of `\n" if line else b"")),
+    )
+    (difference,) = cell_of("s", verdict).differences
+    assert difference.parts == ("heard `", "< ` instead of `", "` instead of `", "< one", "`")
+    assert difference.cause == "heard `< ` instead of `` instead of `< one`"
+
+
+@pytest.mark.parametrize(("columns", "widest"), [(None, 120), ("60", 60)])
+def test_a_table_in_a_file_is_as_wide_as_columns_says_or_120(
+    tmp_path: Path, columns: str | None, widest: int
+) -> None:
+    (tmp_path / "x.chat").write_text(f"a> LOGIN a\na< {'word ' * 200}end\n")
+    servers = [word for at in range(12) for word in ("--app", f"long-name-{at:02}={__name__}:a_long_line")]
+    environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    environment |= {"COLUMNS": columns} if columns else {}
+    with (tmp_path / "out").open("w") as out:
+        ran = subprocess.run(
+            [sys.executable, "-m", "harness", "compare", str(tmp_path / "x.chat"), *servers],
+            cwd=ROOT,
+            env=environment,
+            stdout=out,
+        )
+    assert ran.returncode == 1
+    lines = (tmp_path / "out").read_text().splitlines()
+    assert max(map(width, lines)) == widest
+    heads = [line.split() for line in lines if line.startswith("      ") and "long-name-" in line]
+    assert len(heads) > 1
+    assert [name for head in heads for name in head] == [f"long-name-{at:02}" for at in range(12)]
 
 
 # --- causes -------------------------------------------------------------------------------------------------
@@ -857,23 +897,23 @@ def test_a_baseline_fits_a_run_of_other_folders(suite: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        (["--harness-compare", "./serve"], "'./serve' does not name a server"),
+        (["--harness-compare", "./serve"], "harness: './serve' does not name a server"),
         (
             ["--harness-compare", "a=./serve {port}", "--harness-compare-baseline", "none"],
-            "cannot read the baseline none",
+            "harness: cannot read the baseline none",
         ),
-        (["--harness-compare-app", "./serve"], "'./serve' does not name a server"),
+        (["--harness-compare-app", "./serve"], "harness: './serve' does not name a server"),
         (
             ["--harness-compare-app", "a=nowhere:serve"],
-            "--harness-compare: nowhere:serve: No module named 'nowhere'",
+            "harness: nowhere:serve: No module named 'nowhere'",
         ),
         (
             ["--harness-compare-connect", "a=x"],
-            "--harness-compare: 'x' is not an address; expected HOST:PORT",
+            "harness: 'x' is not an address; expected HOST:PORT",
         ),
         (
             ["--harness-compare", "a=./serve {port}", "--harness-compare-connect", "a=x:1"],
-            "--harness-compare: duplicate server name a",
+            "harness: duplicate server name a",
         ),
         (
             ["--harness-compare-app", "a=x:y", "--harness-audit"],

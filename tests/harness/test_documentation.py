@@ -895,6 +895,14 @@ def test_every_option_of_the_pytest_plugin_is_documented() -> None:
     assert {key for key in keys if not re.search(rf"\b{key}\b", pages)} == set()
 
 
+def test_the_options_without_a_key_in_the_ini_are_counted() -> None:
+    flags = {row.pytest_flag for row in OPTIONS if row.pytest_flag and not row.ini_key}
+    (paragraph,) = (one for one in page(TRANSCRIPTS).split("\n\n") if "have no key in" in one)
+    assert {flag for flag in flags if not re.search(rf"`{flag}`", paragraph)} == set()
+    number = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight")[len(flags)]
+    assert f"These {number} change what the tests of a run do" in paragraph
+
+
 @pytest.mark.parametrize("name", [TRANSCRIPTS, AUDIT, EXPLORE])
 def test_every_option_in_the_documentation_exists(name: str) -> None:
     known = {row.flag for row in OPTIONS} | {row.pytest_flag for row in OPTIONS}

@@ -144,6 +144,11 @@ def test_the_report_fits_a_narrow_terminal() -> None:
             "target error",
         ),
         (range(2, 99), "under seed 1:\nTARGET ERROR", "target error"),
+        (
+            [2, "reads"],
+            "under seed 1, with another outcome when it was played again (failed):\nTARGET ERROR",
+            "target error",
+        ),
     ],
 )
 def test_a_server_that_does_not_start_under_a_schedule_is_reported(failing, head, summary) -> None:
@@ -152,7 +157,7 @@ def test_a_server_that_does_not_start_under_a_schedule_is_reported(failing, head
     def start(ask: ServerSpec) -> object:
         if next(starts) in failing:
             raise RuntimeError("no licence")
-        return serve(ask)
+        return serve(replace(ask, options={"fault": "reads"}) if "reads" in failing else ask)
 
     explored = explore(talk(), InProcess(start), range(1, 4))
     assert (explored.outcome, explored.runs) == (Outcome.FAILED, 1)
@@ -307,6 +312,63 @@ def test_in_whatever_order_the_parts_end_the_first_schedule_that_fails_is_found(
         processes=3,
     )
     assert [(one.runs, one.finding and one.finding.seed) for one in found] == [(23, None), (4, 4), (23, None)]
+
+
+@pytest.mark.parametrize("processes", [1, 3])
+@pytest.mark.parametrize("text", ["alice> \n\x00 half", "alice> alice\nalice< HALLO alice\n"])
+def test_a_script_is_read_once_whatever_becomes_of_the_file(tmp_path, monkeypatch, processes, text) -> None:
+    monkeypatch.setattr("harness.explore.SEEDS_AT_ONCE", 2)
+    monkeypatch.setattr("harness.explore.workers", lambda work, make, _: workers(work, make, 1))
+    path = write(tmp_path, "")
+
+    def start(ask: ServerSpec) -> object:
+        path.write_text(text)
+        return serve(ask)
+
+    for_all = SimpleNamespace(of_script=lambda script: InProcess(start))
+    (found,) = explore_files([path], lambda: for_all, range(1, 8), processes=processes)
+    assert (found.outcome, found.runs) == (Outcome.PASSED, 7)
+    assert path.read_text() == text
+
+
+@pytest.mark.parametrize("processes", [1, 3])
+@pytest.mark.parametrize(
+    ("text", "outcome"),
+    [
+        ("alice> alice\nalice< HALLO alice\n", Outcome.FAILED),
+        ("skip: later\n\nalice> alice\nalice< HELLO alice\n", Outcome.SKIPPED),
+        ("alice> \n\x00 half", Outcome.SCRIPT_ERROR),
+        (None, Outcome.SCRIPT_ERROR),
+    ],
+)
+def test_a_script_that_does_not_pass_without_perturbations_ends_at_once(
+    tmp_path, monkeypatch, processes, text, outcome
+) -> None:
+    monkeypatch.setattr("harness.explore.SEEDS_AT_ONCE", 2)
+    monkeypatch.setattr("harness.explore.workers", lambda work, make, _: workers(work, make, 1))
+    path = tmp_path / "first.chat"
+    if text is not None:
+        path.write_text(text)
+    targets = partial(Targets, TargetChoice(app=APP[1]))
+    found = explore_files([path, write(tmp_path, "")], targets, range(1, 24), processes=processes)
+    assert [(one.outcome, one.runs) for one in found] == [(outcome, 0), (Outcome.PASSED, 23)]
+
+
+def test_parts_that_fail_at_the_same_time_are_one_failure(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("harness.explore.SEEDS_AT_ONCE", 2)
+    monkeypatch.setattr("harness.explore.workers", lambda work, make, _: workers(work, make, 1))
+    # Seeds 4 and 6 fail, in the second and the third part: their results are taken before the next job is started.
+    monkeypatch.setattr(
+        "concurrent.futures.wait", lambda futures, return_when: SimpleNamespace(done=[*futures])
+    )
+    (found,) = explore_files(
+        [write(tmp_path, "writes")],
+        partial(Targets, TargetChoice(app=APP[1])),
+        range(1, 24),
+        perturbations=frozenset({Perturbation.WRITES}),
+        processes=3,
+    )
+    assert (found.runs, found.finding and found.finding.seed) == (4, 4)
 
 
 MEETING = """

@@ -496,7 +496,7 @@ def test_a_fence_line_in_other_words_is_the_same_failure_in_each_play() -> None:
         verdict, text = played(steps, target=hub("shouts"))
         assert verdict.outcome is Outcome.FAILED, text
         repeated.add(verdict)
-        causes.add(cause_of(verdict.failures[0], verdict))
+        causes.add("".join(cause_of(verdict.failures[0], verdict)))
     assert causes == {"heard `< MSG BOB TOKEN`, and nothing was expected"}
     assert [one.count for one in repeated.by_count()] == [2]
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -195,3 +197,15 @@ def test_gevent_is_imported_only_for_servers_in_this_process(core: str) -> None:
         and any(one.split(".")[0] in GEVENT for one in imports(path))
     ]
     assert not wrong
+
+
+def test_a_run_in_one_process_does_not_pay_for_several() -> None:
+    program = (
+        "import sys; from harness.batch import run_jobs; "
+        "assert [*run_jobs(lambda job, context: job, [1, 2], dict, 1)] == [1, 2]; "
+        "print('multiprocessing' in sys.modules)"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert ran.stdout == "False\n"
