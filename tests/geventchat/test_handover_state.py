@@ -393,7 +393,9 @@ def merged(one: Any, other: Any) -> Any:
 
 def shape_now() -> dict[str, Any]:
     """The shape of the state that this program hands over."""
-    with world_of(hasher=lambda: Hasher(Cost(4, 1, 1), derive=derive_here)) as world:
+    # A network of which nobody is connected is forgotten once it could open as many connections as ever.
+    slow = {"network_connections_per_s": 0.001}
+    with world_of(hasher=lambda: Hasher(Cost(4, 1, 1), derive=derive_here), **slow) as world:
         fill(world)
         ahead = [through_json(one) for one in world.server.state.ahead()]
         whole = list(handed(world.server).parts)
