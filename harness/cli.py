@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import io
 import os
-import shlex
 import signal
 import sys
 import time
@@ -319,7 +318,7 @@ def _audit(options: argparse.Namespace) -> ExitCode:
 
 
 def _explore(options: argparse.Namespace) -> ExitCode:
-    from harness.explore import Exploration, explore_files, report
+    from harness.explore import Exploration, again, explore_files, report
     from harness.interception.schedule import EVERY
     from harness.report.text import counts
     from harness.targets.named import Targets, require_targets
@@ -335,7 +334,7 @@ def _explore(options: argparse.Namespace) -> ExitCode:
         progress.clear()
         lines = list(report(explored, terminal_columns()))
         if explored.finding is not None:
-            lines += [[], [Span(f"  again: {_again(explored.finding, options)}")]]
+            lines += again(_one_schedule(explored.finding, options))
         if lines:
             _print(*lines, [])
         outcomes = [one.outcome for one in done]
@@ -346,12 +345,19 @@ def _explore(options: argparse.Namespace) -> ExitCode:
     return exit_code(outcomes)
 
 
-def _again(finding: Finding, options: argparse.Namespace) -> str:
-    """The command that plays this schedule again."""
+def _one_schedule(finding: Finding, options: argparse.Namespace) -> Iterator[str]:
+    """The command that plays this script under this schedule."""
     # Everything but what selects scripts and schedules decides what is played.
     given = given_words("explore", options, without=("-k", "--tag", "-j", "--seed", "--runs"))
-    return shlex.join(
-        ["harness", "explore", finding.verdict.file, *given, "--seed", str(finding.seed), "--runs", "1"]
+    yield from (
+        "harness",
+        "explore",
+        finding.verdict.file,
+        *given,
+        "--seed",
+        str(finding.seed),
+        "--runs",
+        "1",
     )
 
 

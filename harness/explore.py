@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -480,6 +481,12 @@ def report(explored: Exploration, columns: int | None = None) -> Iterator[Line]:
     elif not explored.outcome.expected:
         yield [Span("not explored, because it does not pass without perturbations:")]
         yield from verdict_report(explored.baseline, columns)
+
+
+def again(command: Iterable[str]) -> Iterator[Line]:
+    """The end of a report: the command that plays the schedule that failed."""
+    yield []
+    yield [Span(f"  again: {shlex.join(command)}")]
 
 
 def headline(explored: Exploration) -> str:

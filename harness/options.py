@@ -241,15 +241,26 @@ def add_options(parser: argparse.ArgumentParser, command: str) -> None:
 def given_words(command: str, options: argparse.Namespace, without: Iterable[str]) -> Iterator[str]:
     """The options of this command that differ from their defaults, as it takes them, but for some of these flags."""
     for row in OPTIONS:
-        value = getattr(options, row.attribute, None)
-        if command not in row.commands.split() or row.flag in without:
-            continue
-        if value is False or value in (row.default, None, ""):
-            continue
-        for one in value if row.action == "append" else [value]:
-            text = "" if row.action == "store_true" else _as_text(one)
-            # Apart, argparse would take a text that begins like this for another option.
-            yield from [f"{row.flag}={text}"] if text.startswith("-") else filter(None, (row.flag, text))
+        if command in row.commands.split() and row.flag not in without:
+            value = getattr(options, row.attribute, None)
+            yield from _words(row, row.flag, None if value == row.default else value)
+
+
+def given_to_pytest(config: pytest.Config, without: Iterable[str]) -> Iterator[str]:
+    """The options of the plugin on the command line of pytest, as it takes them, but for some of these flags."""
+    for row in OPTIONS:
+        if row.pytest_flag and row.pytest_flag not in without:
+            yield from _words(row, row.pytest_flag, config.getoption(row.pytest_flag))
+
+
+def _words(row: Option, flag: str, value: Any) -> Iterator[str]:
+    """The words of an option with this value; none if it has none."""
+    if value is None or value is False or value == "":
+        return
+    for one in value if row.action == "append" else [value]:
+        text = "" if row.action == "store_true" else _as_text(one)
+        # Apart, argparse would take a text that begins like this for another option.
+        yield from [f"{flag}={text}"] if text.startswith("-") else filter(None, (flag, text))
 
 
 def _as_text(value: object) -> str:

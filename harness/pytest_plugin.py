@@ -13,6 +13,7 @@ import argparse
 import base64
 import functools
 import inspect
+import os
 import pickle
 import shutil
 import tempfile
@@ -27,7 +28,14 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import pytest
 
-from harness.options import add_pytest_options, from_pytest, names_a_target, play_options, target_choice
+from harness.options import (
+    add_pytest_options,
+    from_pytest,
+    given_to_pytest,
+    names_a_target,
+    play_options,
+    target_choice,
+)
 from harness.report.styled_text import Line, Span, Tone, ansi, count, plain, terminal_columns
 
 if TYPE_CHECKING:
@@ -274,7 +282,7 @@ def _transcript(request: pytest.FixtureRequest, harness_target: Target) -> None:
     if option("harness_audit"):
         _audit(request.node.path, harness_target, how, options)
     elif option("harness_explore"):
-        _explore(request.node.path, harness_target, how, option("harness_explore"), options)
+        _explore(request, harness_target, how, options)
     elif option("harness_update"):
         _update(request, harness_target, how)
     else:
@@ -384,20 +392,36 @@ def _audit(path: Path, target: Target, how: PlayOptions, options: argparse.Names
         raise TranscriptFailed(report(audited, terminal_columns()), headline(audited))
 
 
-def _explore(path: Path, target: Target, how: PlayOptions, runs: int, options: argparse.Namespace) -> None:
-    from harness.explore import explore_file, headline, report
+def _explore(
+    request: pytest.FixtureRequest, target: Target, how: PlayOptions, options: argparse.Namespace
+) -> None:
+    from harness.explore import again, explore_file, headline, report
     from harness.interception.schedule import EVERY
     from harness.playing.verdict import Outcome
     from harness.targets.choice import UsageError
 
+    runs = request.config.getoption("harness_explore")
     seeds = range(options.explore_seed, options.explore_seed + runs)
     try:
-        explored = explore_file(path, target, seeds, how, options.explore_only or EVERY)
+        explored = explore_file(request.node.path, target, seeds, how, options.explore_only or EVERY)
     except UsageError as error:
         raise pytest.UsageError(f"--harness-explore: {error}") from None
     _end_unplayed(explored.outcome, explored.baseline.reason)
     if explored.outcome is not Outcome.PASSED:
-        raise TranscriptFailed(report(explored, terminal_columns()), headline(explored))
+        lines = list(report(explored, terminal_columns()))
+        if explored.finding is not None:
+            lines += again(_one_schedule(request, explored.finding.seed))
+        raise TranscriptFailed(lines, headline(explored))
+
+
+def _one_schedule(request: pytest.FixtureRequest, seed: int) -> Iterator[str]:
+    """The command that plays this transcript under this schedule."""
+    config = request.config
+    path = os.path.relpath(request.node.path, config.invocation_params.dir)
+    yield from ("pytest", f"{path}::{request.node.name}")
+    chosen = ("--harness-tag", "--harness-explore", "--harness-explore-seed")
+    yield from given_to_pytest(config, without=chosen)
+    yield from ("--harness-explore", "1", "--harness-explore-seed", str(seed))
 
 
 # --- the page of a run ----------------------------------------------------------------------------------------

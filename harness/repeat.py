@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from harness.playing.verdict import Outcome, Verdict
 from harness.report.lanes import received_text
-from harness.report.styled_text import Line, Span, Tone
+from harness.report.styled_text import Line, Span, Tone, wrapped
 from harness.report.text import report as verdict_report
 from harness.report.text import summary as verdict_summary
 
@@ -90,7 +90,9 @@ def report(repeated: Repetition, columns: int | None = None) -> Iterator[Line]:
         Span(f"  {headline(repeated)}"),
     ]
     for cause in repeated.by_count():
-        yield [Span(f"{cause.count:>6}x ", Tone.STRONG), Span(_in_one_line(cause.first))]
+        yield from wrapped(
+            [Span(f"{cause.count:>6}x ", Tone.STRONG), Span(_in_one_line(cause.first))], columns
+        )
     for number, cause in enumerate(repeated.by_count(), 1):
         yield []
         if len(repeated.causes) > 1:

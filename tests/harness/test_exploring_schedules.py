@@ -436,9 +436,24 @@ def test_pytest_explores_every_transcript_that_it_plays(tmp_path) -> None:
     for fault in ("", "order"):
         write(tmp_path, fault)
     (tmp_path / "pytest.ini").write_text(f"[pytest]\nharness_files = *.chat\nharness_app = {APP[1]}\n")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--harness-explore", "20"]
-    ran = subprocess.run(
-        command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
-    )
-    assert "1 failed, 1 passed" in ran.stdout
-    assert "  cause     another order of what is ready" in ran.stdout
+    words = ["--harness-explore", "20", "--harness-explore-only", "order,reads", "--harness-within", "9s"]
+    first = explored_by_pytest(tmp_path, *words)
+    assert "1 failed, 1 passed" in first
+    assert "  cause     another order of what is ready" in first
+    command = shlex.split(first.split("  again: ")[1].splitlines()[0])
+    assert command[:2] == ["pytest", "order.chat::order"]
+    assert "9s" in command
+    again = explored_by_pytest(tmp_path, *command[1:])
+    assert "1 failed in" in again
+    assert report_in(again) == report_in(first)
+
+
+def explored_by_pytest(folder: Path, *words: str) -> str:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *words]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True).stdout
+
+
+def report_in(printed: str) -> str:
+    """The lines up to the command, the order of whose options differs."""
+    return printed.partition("FAILED order.chat")[2].partition("  again: ")[0]

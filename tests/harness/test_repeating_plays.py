@@ -61,6 +61,17 @@ def test_a_flaky_script_has_its_rate_and_its_different_failures(folder, capsys):
     assert lines[-1].endswith("(20 plays)")
 
 
+def test_the_different_failures_fit_the_terminal(folder, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "50")
+    (folder / "echo.chat").write_text(f"a> {'hello ' * 20}!\na< hello\n")
+    _, lines = played(capsys, "echo.chat", "--repeat", "2", *FLAKY)
+    assert lines[1:3] == [
+        "     2x echo.chat:2 a received something else: `<",
+        "        hello hello hello hello hello hello hello",
+    ]
+    assert max(map(len, lines[: lines.index("")])) <= 50
+
+
 def test_what_always_fails_or_passes_is_not_flaky(folder, capsys):
     (folder / "never.chat").write_text("a> hello\na< hullo\n")
     (folder / "needy.chat").write_text("needs: quantum\n\na> x\na< x\n")
