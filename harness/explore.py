@@ -292,7 +292,9 @@ def _finding(
     perturbations: frozenset[Perturbation],
 ) -> Finding:
     def under(script: Script, kinds: frozenset[Perturbation]) -> Verdict:
-        return play(script, target.intercepted_by(Schedule(seed, kinds)), play_options)
+        return play(
+            script, target.intercepted_by(Schedule(seed, perturbations, perturbations - kinds)), play_options
+        )
 
     def fails(script: Script) -> bool:
         return under(script, perturbations).outcome is Outcome.FAILED

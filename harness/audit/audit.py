@@ -255,7 +255,7 @@ def _summary(audits: Sequence[Audit], took_s: float) -> Iterator[Line]:
     if optional:
         tolerated += f"{', ' if tolerated else ''}{count(optional, 'optional line')} that can be missing"
     if tolerated:
-        yield [Span(f"not audited, because the scripts do not notice it: {tolerated}", Tone.WARNING)]
+        yield [Span(f"tolerated by the scripts, and so not audited in full: {tolerated}", Tone.WARNING)]
     silent = [one.file for one in conclusive if not one.possible]
     if silent:
         yield [Span(f"nothing to mutate, because no client receives a line: {', '.join(silent)}", Tone.DIM)]

@@ -67,6 +67,8 @@ class _FaultyConnection:
     """The client's own socket, kept open and unread."""
     stop_giving_up: Callable[[], None] | None = None
     """Cancels the timer by which the server's kernel gives up on a silent peer."""
+    awaits_acknowledgement: bool = False
+    """Whether that timer runs because the server has written to a peer that has vanished."""
 
     def calls(self, call: SocketCall) -> _Calls:
         return self.reads if call is SocketCall.READ else self.writes
@@ -138,7 +140,7 @@ class Faults(Interceptor):
         faulty = self._by_peer[_address(connection.peer)]
         if faulty.lost:
             raise _error(errno.EPIPE)
-        if faulty.vanished is not None and faulty.stop_giving_up is not None:
+        if faulty.vanished is not None and not faulty.awaits_acknowledgement:
             # From the first write on, the kernel waits for the acknowledgement and no longer probes.
             self._await_acknowledgement(faulty)
         return self._allowed(faulty, faulty.writes, size)
@@ -164,7 +166,7 @@ class Faults(Interceptor):
     def _await_acknowledgement(self, faulty: _FaultyConnection) -> None:
         limit_ms = _option(faulty.accepted.fileno, socket.IPPROTO_TCP, _TCP_USER_TIMEOUT)
         self._give_up_in(faulty, limit_ms / 1000 if limit_ms else _UNACKNOWLEDGED_S)
-        faulty.stop_giving_up = None
+        faulty.awaits_acknowledgement = True
 
     def _give_up_in(self, faulty: _FaultyConnection, seconds: float) -> None:
         if faulty.stop_giving_up is not None:

@@ -58,17 +58,20 @@ class _Calls:
 
 
 class Schedule(Interceptor):
-    """The way in which one seed runs a server."""
+    """The way in which one seed runs a server: with at least one of the chosen kinds, unless that is left out."""
 
-    def __init__(self, seed: int, perturbations: Iterable[Perturbation] = EVERY) -> None:
+    def __init__(
+        self, seed: int, chosen: Iterable[Perturbation] = EVERY, left_out: Iterable[Perturbation] = ()
+    ) -> None:
         self.seed = seed
-        self.perturbations = frozenset(perturbations)
         strengths = Random(f"{seed} strengths")
         drawn = {perturbation: strengths.choice(_STRENGTHS) for perturbation in Perturbation}
-        if not any(drawn.values()):
-            drawn[strengths.choice(tuple(Perturbation))] = 1.0
+        choice = [perturbation for perturbation in Perturbation if perturbation in frozenset(chosen)]
+        if not any(drawn[perturbation] for perturbation in choice):
+            drawn[strengths.choice(choice)] = 1.0
+        applied = frozenset(choice).difference(left_out)
         self._strength = {
-            perturbation: drawn[perturbation] if perturbation in self.perturbations else 0.0
+            perturbation: drawn[perturbation] if perturbation in applied else 0.0
             for perturbation in Perturbation
         }
         self._order = Random(f"{seed} order")

@@ -41,9 +41,11 @@ from harness.stage.target import (
 )
 from harness.targets import fast_time
 
-READY = re.compile(r"\bunix:(?P<path>/\S+)|(?::|\bport\s*[=:]?\s*)(?P<port>\d{2,5})\b", re.IGNORECASE)
+READY = re.compile(
+    r"\bunix:(?P<path>/\S+)|(?::(?=\d{4})|\bport\s*[=:]?\s*)(?P<port>\d{2,5})\b", re.IGNORECASE
+)
 """The line in which a server says where it listens, unless another pattern is given: `… :4000`, `… port 4000` or
-`… unix:/run/chat.sock`."""
+`… unix:/run/chat.sock`. The numbers after the colons of a time of day are shorter."""
 
 _PARTS_OF_AN_ADDRESS = frozenset({"port", "host", "path", "endpoint"})
 

@@ -33,7 +33,7 @@ from harness import (
 )
 from harness.report.styled_text import plain
 from harness.report.text import report
-from harness.targets.command import claimed_port
+from harness.targets.command import READY, claimed_port
 from tests.patience import HANG_S, killed_at_the_end, until
 from tests.ports import free_port
 
@@ -98,6 +98,24 @@ def talks(target: Command | Address) -> None:
 )
 def test_a_command_is_started_used_and_ended(target: Command) -> None:
     talks(target)
+
+
+@pytest.mark.parametrize(
+    ("line", "port"),
+    [
+        ("listening on 127.0.0.1:4000", "4000"),
+        ("[2026-11-28 12:30:45 +0000] [77] [INFO] Listening at: http://127.0.0.1:4000 (77)", "4000"),
+        ("2026-11-28T12:30:45.1234+01:00 Port: 4000", "4000"),
+        ("port=80", "80"),
+        ("[::1]:4000", "4000"),
+        ("12:30:45 starting", None),
+        ("report 4000", None),
+        ("id:123456", None),
+    ],
+)
+def test_the_port_is_found_in_a_line_of_output(line: str, port: str | None) -> None:
+    found = READY.search(line)
+    assert (found and found["port"]) == port
 
 
 def test_it_is_used_as_soon_as_it_listens_and_receives_no_connection_before() -> None:

@@ -24,7 +24,7 @@ from harness.batch import workers
 from harness.cli import main
 from harness.explore import Finding, count_actions, explorable, explore, explore_files, headline, report
 from harness.interception.interceptor import AcceptedConnection, Interceptor
-from harness.interception.schedule import EVERY, Perturbation, Schedule
+from harness.interception.schedule import EVERY, Perturbation, Schedule, kinds
 from harness.language.columns import width
 from harness.language.steps import Script
 from harness.options import OPTIONS, add_options, given_words
@@ -80,10 +80,32 @@ def test_the_shortest_script_fails_only_because_of_the_schedule(fault: str) -> N
     script = parse(render(found.shortest.script))
     assert count_actions(script) <= 3 < count_actions(talk(fault))
     assert play(script, InProcess(serve)).passed
-    assert not play(script, InProcess(serve).intercepted_by(Schedule(found.seed, found.cause))).passed
+    needed = Schedule(found.seed, left_out=EVERY - found.cause)
+    assert not play(script, InProcess(serve).intercepted_by(needed)).passed
     for kind in found.cause:
-        schedule = Schedule(found.seed, found.cause - {kind})
+        schedule = Schedule(found.seed, left_out=EVERY - found.cause | {kind})
         assert play(script, InProcess(serve).intercepted_by(schedule)).passed, f"{kind} is not needed"
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [EVERY, {Perturbation.STALLS, Perturbation.ORDER}, *({kind} for kind in Perturbation)],
+    ids=kinds,
+)
+def test_every_seed_applies_one_of_the_chosen_kinds_and_none_of_the_others(chosen) -> None:
+    for seed in range(1, 100):
+        applied = strengths(Schedule(seed, chosen))
+        assert applied.keys() <= chosen
+        assert applied
+        # What is left out changes nothing else: neither how often the rest is applied, nor what is.
+        for kind in chosen:
+            rest = {one: strength for one, strength in applied.items() if one is not kind}
+            assert strengths(Schedule(seed, chosen, {kind})) == rest
+    assert len({tuple(strengths(Schedule(seed)).values()) for seed in range(1, 100)}) > 50
+
+
+def strengths(schedule: Schedule) -> dict[Perturbation, float]:
+    return {kind: strength for kind, strength in schedule._strength.items() if strength}
 
 
 class Observer(Interceptor):
@@ -273,11 +295,8 @@ def test_two_processes_find_the_same(tmp_path, capsys, monkeypatch) -> None:
 @pytest.mark.parametrize(
     ("fault", "only", "end"),
     [
-        (
-            "writes",
-            "writes",
-            "1 failed under seeds 1 to 23, 4 runs",
-        ),  # so does 6, which another process plays
+        # So do 5 and 6, which another process plays.
+        ("writes", "writes,accepts", "1 failed under seeds 1 to 23, 4 runs"),
         ("order", "order,reads", "1 failed under seeds 1 to 23, 2 runs"),
         ("order", "accepts", "1 passed under seeds 1 to 23, 23 runs"),
     ],
@@ -308,7 +327,7 @@ def test_in_whatever_order_the_parts_end_the_first_schedule_that_fails_is_found(
         [write(tmp_path, fault) for fault in ("", "writes", "reads")],
         partial(Targets, TargetChoice(app=APP[1])),
         range(1, 24),
-        perturbations=frozenset({Perturbation.WRITES}),
+        perturbations=frozenset({Perturbation.WRITES, Perturbation.ACCEPTS}),
         processes=3,
     )
     assert [(one.runs, one.finding and one.finding.seed) for one in found] == [(23, None), (4, 4), (23, None)]
@@ -357,7 +376,7 @@ def test_a_script_that_does_not_pass_without_perturbations_ends_at_once(
 def test_parts_that_fail_at_the_same_time_are_one_failure(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("harness.explore.SEEDS_AT_ONCE", 2)
     monkeypatch.setattr("harness.explore.workers", lambda work, make, _: workers(work, make, 1))
-    # Seeds 4 and 6 fail, in the second and the third part: their results are taken before the next job is started.
+    # Seeds 4 and 5 fail, in the second and the third part: their results are taken before the next job is started.
     monkeypatch.setattr(
         "concurrent.futures.wait", lambda futures, return_when: SimpleNamespace(done=[*futures])
     )
@@ -365,7 +384,7 @@ def test_parts_that_fail_at_the_same_time_are_one_failure(tmp_path, monkeypatch)
         [write(tmp_path, "writes")],
         partial(Targets, TargetChoice(app=APP[1])),
         range(1, 24),
-        perturbations=frozenset({Perturbation.WRITES}),
+        perturbations=frozenset({Perturbation.WRITES, Perturbation.ACCEPTS}),
         processes=3,
     )
     assert (found.runs, found.finding and found.finding.seed) == (4, 4)

@@ -175,8 +175,16 @@ def test_keepalive_options_decide_when_a_vanished_peer_is_detected(kind: str, se
     )
 
 
-def test_without_keepalive_a_vanished_peer_is_never_detected() -> None:
+def test_without_keepalive_a_vanished_peer_to_which_nothing_is_written_is_never_detected() -> None:
     require_pass("a> x\na< x\nbob> x\nbob< x\nbob vanishes\nwait 72h\na receives nothing\n")
+
+
+def test_without_keepalive_a_write_to_a_vanished_peer_is_given_up_by_the_kernel() -> None:
+    # The line about carol is sent to bob too.
+    require_pass(
+        "a> x\na< x\nbob> x\nbob< x\ncarol> x\ncarol< x\nbob vanishes\nwait 10s\ncarol closes\na< gone\n"
+        "wait 924.599s\na receives nothing\nwait 1ms\na< lost: Connection timed out\n"
+    )
 
 
 def test_a_write_to_a_vanished_peer_starts_the_user_timeout() -> None:

@@ -98,7 +98,7 @@ def test_an_audit_says_that_quiet_was_awaited_for_less_time() -> None:
         "quiet is awaited for less than 100 ms in 2 scripts: what a server sends later counts for a later turn"
         in shown
     )
-    assert "not audited, because" not in shown
+    assert "not audited in full" not in shown
     assert "less than 100 ms" not in plain(audit_summary([audit(script, HERE)], 0.0))
 
 
@@ -185,7 +185,7 @@ def test_every_report_says_what_a_pass_does_not_prove():
 
 def test_an_audit_counts_what_is_ignored_and_sees_it_as_the_script_does():
     text = audited("ann> bob: NOTICE 1 | hi\nbob< hi\nann> ann: yes\nann< yes\n", "ignore: NOTICE ${_}\n")
-    assert "not audited, because the scripts do not notice it: 1 line ignored" in text
+    assert "tolerated by the scripts, and so not audited in full: 1 line ignored" in text
     found = audit(parse(f"ignore ann: hi\n\n{NAMES}ann> bob: hi\nbob< hi\n"), HERE)
     assert [one.mutation.text for one in found.survivors] == ["also sent to ann"]
 
@@ -215,7 +215,7 @@ def test_what_an_adapter_ignores_is_counted_like_what_a_script_ignores() -> None
     assert verdict.passed
     assert text == "passed <script>, 2 lines ignored"
     found = audit(parse(f"ignore: OTHER ${{_}}\n\n{NAMES}{steps}"), HERE, PlayOptions(adapter=ADAPTER))
-    assert "not audited, because the scripts do not notice it: 2 lines ignored" in plain(
+    assert "tolerated by the scripts, and so not audited in full: 2 lines ignored" in plain(
         audit_summary([found], 0.0)
     )
 
@@ -314,7 +314,7 @@ def test_the_order_that_clients_agree_on_can_lack_an_optional_line() -> None:
 
 def test_an_audit_does_not_drop_an_optional_line_but_alters_it() -> None:
     text = audited("ann> bob: motd | hello\noptional bob< motd\noptional bob< more\nbob< hello\n")
-    assert "notice it: 1 optional line absent, 1 optional line that can be missing" in text
+    assert "in full: 1 optional line absent, 1 optional line that can be missing" in text
 
 
 # --- any lines until ----------------------------------------------------------------------------------------
@@ -352,7 +352,7 @@ def test_a_line_that_never_comes_is_not_updated_away(tmp_path: Path) -> None:
 
 def test_an_audit_does_not_change_lines_that_could_be_any() -> None:
     text = audited("ann> bob: x | y | end\nbob< x\nbob receives any lines until end\nann> ann: hi\nann< hi\n")
-    assert "notice it: 1 line of any text" in text
+    assert "in full: 1 line of any text" in text
 
 
 def test_an_optional_line_of_which_the_beginning_came_is_awaited() -> None:
@@ -410,7 +410,7 @@ def test_a_way_can_follow_bytes_without_a_line_end() -> None:
 
 def test_an_audit_leaves_out_a_line_at_another_client_that_may_have_it() -> None:
     text = audited("ann> bob: x\neither:\n    ann< x\nor:\n    bob< x\nann> ann: hi\nann< hi\n")
-    assert "notice it: 1 choice between several ways" in text
+    assert "in full: 1 choice between several ways" in text
 
 
 @pytest.mark.parametrize(
@@ -580,7 +580,7 @@ def test_what_a_way_says_of_an_end_is_updated(tmp_path: Path) -> None:
 
 def test_an_audit_knows_ways_that_end() -> None:
     text = audited(f"ann> CLOSE ann: no\n{ENDS}bob> bob: x\nbob< x\n")
-    assert "notice it: 1 choice between several ways" in text
+    assert "in full: 1 choice between several ways" in text
 
 
 def test_words_of_tolerance_are_names_and_literals_elsewhere() -> None:
@@ -659,7 +659,7 @@ def test_replies_without_end_fail_the_turn() -> None:
 
 def test_an_audit_answers_no_line_that_only_it_has_made() -> None:
     text = audited(f"{LOG}ann> bob: PING 7 | hi\nbob< hi\nlog< PONG 7\nann> ann: x\nann< x\n", PONGS)
-    assert "notice it: 1 line replied to" in text
+    assert "in full: 1 line replied to" in text
 
 
 def test_a_missing_line_that_was_replied_to_is_named() -> None:
@@ -737,7 +737,7 @@ def test_a_line_that_goes_to_one_of_several_is_updated_in_place(tmp_path: Path) 
 
 def test_an_audit_lets_another_of_them_have_the_line() -> None:
     text = audited("ann> bob: x\none of ann bob< x\nann> ann: hi\nann< hi\n")
-    assert "notice it: 1 choice between several ways" in text
+    assert "in full: 1 choice between several ways" in text
 
 
 @pytest.mark.parametrize(
@@ -789,7 +789,7 @@ def test_a_body_that_does_not_come_is_a_failure(size: str) -> None:
 def test_an_audit_does_not_change_a_body_of_any_bytes() -> None:
     steps = "ann> ann: BODY 7 | on | to\nann<~ BODY ${size:int}\nann receives ${size} bytes\n"
     text = audited(steps.replace("7", "6") + "ann> bob: x\nbob< x\n")
-    assert "notice it: 1 body of any bytes" in text
+    assert "in full: 1 body of any bytes" in text
     audited(
         "ann> ann: BODY 7 | one | two\nann<~ BODY ${size:int}\nann receives ${size} bytes: one\\ntwo\nann<\n"
     )
