@@ -106,3 +106,9 @@ def test_a_worker_whose_end_is_noticed_late_can_be_given_more(project: pytest.Py
     with (project.path / "conftest.py").open("a") as conftest:
         conftest.write(NOTICES_LATE)
     run(project, passed=42, failed=1)
+
+
+def test_no_test_may_take_longer_than_what_ends_its_worker(request: pytest.FixtureRequest) -> None:
+    marks = [mark.args[0] for item in request.session.items for mark in item.iter_markers("timeout")]
+    worker_ends = float(request.config.getini("faulthandler_timeout"))
+    assert max([float(request.config.getini("timeout")), *marks]) < worker_ends
