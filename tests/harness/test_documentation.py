@@ -900,7 +900,7 @@ def test_the_options_without_a_key_in_the_ini_are_counted() -> None:
     (paragraph,) = (one for one in page(TRANSCRIPTS).split("\n\n") if "have no key in" in one)
     assert {flag for flag in flags if not re.search(rf"`{flag}`", paragraph)} == set()
     number = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight")[len(flags)]
-    assert f"These {number} change what the tests of a run do" in paragraph
+    assert f"these {number} change what the tests of a run do" in paragraph
 
 
 @pytest.mark.parametrize("name", [TRANSCRIPTS, AUDIT, EXPLORE])
