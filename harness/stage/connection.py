@@ -36,7 +36,7 @@ from harness.stage.kernel import (
 )
 from harness.stage.rules import FindHeard, Sift
 from harness.stage.translation import Translation
-from harness.stage.transport import HandshakeFailed, Plain, ProtocolError
+from harness.stage.transport import HandshakeFailed, Plain
 
 _CHUNK_BYTES = 65536
 _CHUNKS_PER_EVENT = 64  # a server that never stops sending must not keep the loop from running
@@ -514,15 +514,15 @@ class Connection:
                 self._handshake_failed = failed
                 self._finish(End.CLOSED)
                 return
-            except ProtocolError as wrong:
-                self.end_detail = f"violation: {wrong}"
-                self._finish(End.CLOSED)
-                self._dispose()
-                return
             if self._translation is not None:
                 received = self._translation.incoming(received)
             if received:
                 self.inbox.receive(received, self._loop.now())
+            if self._transport.violation:
+                self.end_detail = f"violation: {self._transport.violation}"
+                self._finish(End.CLOSED)
+                self._dispose()
+                return
             self._loop.wake()
             self._reply()
             if self._transport.over:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import socket
 import ssl
@@ -23,7 +24,8 @@ from harness.playing.verdict import FailureKind, Outcome
 from harness.report.styled_text import plain
 from harness.report.text import report
 from harness.stage.fence import Grade
-from harness.stage.transport import TlsTrust
+from harness.stage.tls import Tls
+from harness.stage.transport import Plain, TlsTrust
 from harness.stage.websocket import WebSocket
 from tests.harness.servers import streams
 
@@ -231,6 +233,33 @@ def test_what_a_websocket_can_do_is_a_line_of_a_transcript(script: str) -> None:
 def test_a_frame_that_is_forbidden_ends_the_connection_and_is_named(raw: str, violation: str) -> None:
     text = fails(f"transport: websocket\n\nalice> RAW {raw}\n", server("websocket"))
     assert f"alice is closed with violation: {violation}" in text
+
+
+@pytest.mark.parametrize("words", ["websocket", "tls websocket"])
+def test_a_message_before_a_forbidden_frame_is_received(certificate: str, words: str) -> None:
+    target = server("websocket", *[f"tls={certificate}"] * ("tls" in words))
+    both = f"transport: {words}\n\nalice> RAW \\x81\\x06secret\\x81\\x81abcd!\n"
+    end = "alice is closed with violation: a masked frame\n"
+    passes(f"{both}alice< secret\n{end}", target, trusting(certificate))
+    assert "alice received something unexpected" in fails(f"{both}{end}", target, trusting(certificate))
+
+
+def test_a_line_before_a_record_that_is_no_tls_is_received(certificate: str) -> None:
+    client = Tls(TlsTrust(certificate).context(), "127.0.0.1", Plain())
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate)
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    own = context.wrap_bio(incoming, outgoing, server_side=True)
+    incoming.write(client.begin())
+    while not client.ready:
+        with contextlib.suppress(ssl.SSLWantReadError):
+            own.do_handshake()
+        client.receive(outgoing.read(), b"\n")
+        incoming.write(client.take_reply())
+    own.do_handshake()
+    own.write(b"hello\n")
+    assert client.receive(outgoing.read() + b"this is no record of TLS", b"\n") == b"hello\n"
+    assert client.violation.startswith("TLS: ")
 
 
 @pytest.mark.parametrize("words", ["websocket", "tls websocket"])
