@@ -303,7 +303,7 @@ class ForeignConnections:
         if ends.listens or ends.near in self._listening:
             return False
         if ends.far is None:
-            return isinstance(ends.near, int) and ends.near > 0  # it is being connected
+            return True
         return bool(ends.far) and not (ends.here and ends.far in self._listening)
 
 

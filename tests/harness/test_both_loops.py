@@ -216,6 +216,26 @@ def test_a_connection_of_the_server_to_itself_leaves_the_fence_exact(name: str) 
     assert verdict.grade is Grade.EXACT
 
 
+@pytest.mark.parametrize("name", RELAYS)
+def test_a_connection_that_ends_at_once_leaves_the_fence_exact(name: str) -> None:
+    """The first look at its socket finds no peer any more."""
+
+    def closes(sock: Any, address: object) -> None:
+        sock.recv(100)
+
+    async def serve(spec: ServerSpec) -> asyncio.Server:
+        async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readline()
+            writer.close()
+
+        return await asyncio.start_server(talk, "127.0.0.1", 0)
+
+    gevent_target = InProcess(lambda spec: StreamServer(("127.0.0.1", 0), closes))
+    target = gevent_target if name == "gevent" else InProcessAsyncio(serve)
+    verdict = play(parse("ann> hello\nann is closed\n"), target)
+    assert (verdict.passed, verdict.grade) == (True, Grade.EXACT)
+
+
 class GeventCommands:
     """Does what its clients say, as `asyncio_commands` does."""
 
