@@ -28,6 +28,10 @@ class TargetError(Exception):
         self.server_output = output
 
 
+class Unreachable(TargetError):
+    """Clients cannot connect to the target at all: its host is unknown, or has no route."""
+
+
 class UnsupportedSpec(Exception):
     """The target does not know an option or an endpoint that the script requires; the text names it."""
 

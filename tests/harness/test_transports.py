@@ -372,6 +372,41 @@ def test_clients_in_python_choose_their_transport() -> None:
         assert (alice.end.value, alice.end_detail) == ("closed", "1001")
 
 
+def test_clients_in_python_expect_the_detail_of_an_end() -> None:
+    with Stage(server("websocket"), transport=Transport(websocket=True)) as stage:
+        alice = stage.client("alice")
+        for line, detail in (
+            ("CLOSE 1000", ""),
+            ("CLOSE 1011 internal error", "1011 internal error"),
+            ("VANISH", "1006"),
+            (r"RAW \x81\x81abcd!", "violation: a masked frame"),
+        ):
+            alice.connect()
+            alice.post(f"{line}\n".encode())
+            if detail:
+                with pytest.raises(
+                    AssertionError, match=f"alice is closed with {detail}, and not as expected"
+                ):
+                    alice.expect_closed()
+            alice.expect_closed(detail)
+        with pytest.raises(AssertionError, match="and not as expected: is closed with 1001"):
+            alice.expect_closed("1001")
+
+
+def test_clients_in_python_expect_a_refused_handshake() -> None:
+    target = server("websocket", "status=403 Forbidden")
+    with Stage(target, transport=Transport(websocket=True)) as stage:
+        alice = stage.client("alice")
+        with pytest.raises(AssertionError, match="alice is refused with 403"):
+            alice.send("hello")
+        with pytest.raises(
+            AssertionError, match="alice is refused with 403, and not as expected: is refused"
+        ):
+            alice.expect_refused()
+        alice.expect_refused("403")
+        stage.settle()
+
+
 # --- scripts and options that are wrong ---------------------------------------------------------------------
 
 
