@@ -150,7 +150,7 @@ class Stage:
     def _make_fence(self) -> ExactFence | AnswerFence | QuietFence:
         self._deliveries: DeliveryTracker | None = None
         self._quiet = QuietFence(
-            self.loop, self._connections, self.within_s, self.settle_s, lambda: self.server.extra_quiet_s
+            self.loop, self._connections, self.within_s, self.settle_s, self.server.transit
         )
         if self.loop.virtual:
             return ExactFence(self.loop, self._quiet)
