@@ -51,7 +51,7 @@ from harness.stage.target import (
     address_of,
 )
 from harness.stage.translation import Translation
-from harness.stage.transport import Plain, TlsTrust
+from harness.stage.transport import HandshakeFailed, Plain, TlsTrust
 
 if TYPE_CHECKING:
     import ssl
@@ -465,11 +465,15 @@ class Client:
             self._split = False
         self.left = self._half_closed = False
         self._stage.conversation.note(self.name, f"connects to {endpoint}" if endpoint else "connects")
+        made = self._stage.new_transport(transport, address)
         try:
-            self.connection.open(address, self._stage.new_transport(transport, address))
+            self.connection.open(address, made)
         except OSError as wrong:
             why = wrong.strerror or str(wrong)
             raise Unreachable(f"cannot connect to {address_text(address)}: {why}") from None
+        except HandshakeFailed:
+            self.left = True  # this says how it ended
+            raise
 
     def send(self, line: str) -> None:
         """Send the line and return once the server has processed it."""
@@ -625,6 +629,8 @@ class Client:
 
     def expect_nothing(self) -> None:
         """Expect that nothing was received and nothing is in flight."""
+        if self.end is End.NEVER:
+            raise UnsupportedAction(f"{self.name} has not connected yet, so it cannot receive anything")
         self._stage.fence_one(self)
         if self.received:
             raise self._stage.unexpected(self, "")

@@ -271,6 +271,14 @@ def test_a_client_that_has_said_that_it_sends_no_more_cannot_send(
                 send()
 
 
+def test_the_silence_of_a_client_that_has_not_connected_says_nothing() -> None:
+    with Stage(InProcess(serve)) as stage:
+        alice, bob = stage.clients("alice", "bob")
+        alice.send("hello")
+        with pytest.raises(UnsupportedAction, match="bob has not connected yet"):
+            bob.expect_nothing()
+
+
 def test_a_name_with_several_addresses_is_refused_only_if_all_of_them_refuse(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -25,7 +25,7 @@ from harness.report.styled_text import plain
 from harness.report.text import report
 from harness.stage.fence import Grade
 from harness.stage.tls import Tls
-from harness.stage.transport import Plain, TlsTrust
+from harness.stage.transport import HandshakeFailed, Plain, TlsTrust
 from harness.stage.websocket import WebSocket
 from tests.harness.servers import streams
 
@@ -391,6 +391,16 @@ def test_clients_in_python_expect_the_detail_of_an_end() -> None:
             alice.expect_closed(detail)
         with pytest.raises(AssertionError, match="and not as expected: is closed with 1001"):
             alice.expect_closed("1001")
+
+
+def test_a_client_whose_handshake_has_failed_can_connect_again() -> None:
+    with Stage(server("websocket", "garbage")) as stage:
+        alice = stage.client("alice")
+        with pytest.raises(HandshakeFailed, match="did not answer the WebSocket handshake"):
+            alice.connect(transport=Transport(websocket=True))
+        alice.connect()
+        alice.close()
+        stage.settle()
 
 
 def test_clients_in_python_expect_a_refused_handshake() -> None:
