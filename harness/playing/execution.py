@@ -80,7 +80,7 @@ from harness.stage.connection import End, SocketTimeout, UnsupportedAction
 from harness.stage.fence import FenceFailed, FenceLineSent, Grade, NeverIdle, NoFenceAnswer
 from harness.stage.rules import TakenLine
 from harness.stage.stage import Client, NotRead, Stage
-from harness.stage.target import NoSuchConnection, ServerError, TargetError, UnsupportedSpec
+from harness.stage.target import NoSuchConnection, ServerError, TargetError, Unreachable, UnsupportedSpec
 from harness.stage.transport import HandshakeFailed
 
 _POLL_S = 0.005
@@ -277,6 +277,8 @@ class Execution:
             interruption = self._interruption(
                 turn, FailureKind.NO_PORT, self._acting_now(), detail=str(wrong)
             )
+        except Unreachable:
+            raise  # no server has been tested
         except TargetError as died:
             interruption = self._interruption(turn, FailureKind.SERVER_DIED, detail=str(died))
         return interruption, TurnExpectations.of(turn), None
@@ -446,6 +448,7 @@ class Execution:
         client = self._stage.client(name)
         if self._lost(client):
             return  # the end of the turn reports that it lost the connection before
+        client.left = True  # turns report how its last connection ended
         try:
             client.connect(endpoint, transport, port)
         except UnsupportedSpec as wrong:

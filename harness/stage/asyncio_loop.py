@@ -2,7 +2,7 @@
 
 - Every wait for time in asyncio goes through `time` and `call_at` of its loop. Both are virtual here.
 - The loop is at rest after two iterations in a row in which nothing was called soon and the selector returned nothing.
-- The loop counts the jobs that it hands to executors. It cannot see other threads at work, or subprocesses.
+- The loop counts the jobs that it hands to executors. It cannot see other threads at work, or processes.
 - It collects the server's unhandled exceptions: of callbacks, and of tasks that were never awaited.
 
 Needs no gevent. Uses the public interface of asyncio, except where a comment says "private".
@@ -28,15 +28,15 @@ from harness.stage.event_loop import Reader
 from harness.stage.fence import hides_traceback
 from harness.stage.target import ServerError, ends_the_process
 from harness.stage.virtual_time import (
-    A_FORK,
+    A_PROCESS,
     A_THREAD,
     IN_FLIGHT_POLL_S,
     START_MONOTONIC_S,
     US,
     ErrorLog,
     ForeignConnections,
+    ForeignProcesses,
     ForeignThreads,
-    ForkedProcesses,
     TimerHeap,
     VirtualTime,
 )
@@ -436,7 +436,7 @@ class AsyncioTime(VirtualTime):
         self._own_threads = ForeignThreads(_in_a_pool)
         self._limit = self.limits.limit(math.inf)
         self._woken = False
-        self._forked = ForkedProcesses()
+        self._processes = ForeignProcesses()
         self._activity_when_idle = 0
 
     def reader(self, fileno: int) -> Reader:
@@ -532,9 +532,9 @@ class AsyncioTime(VirtualTime):
     def _works_unseen(self) -> str:
         if self._loop.children_alive:
             return "a subprocess"
-        return (
-            A_THREAD if self._threads_work() else A_FORK if self._forked.any() else self._loop.sockets.any()
-        )
+        if self._threads_work():
+            return A_THREAD
+        return A_PROCESS if self._processes.any() else self._loop.sockets.any()
 
     def _called_from_outside(self) -> bool:
         return self._loop.activity != self._activity_when_idle

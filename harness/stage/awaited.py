@@ -139,3 +139,6 @@ class AsyncClient:
     expect_pattern = _awaited(Client.expect_pattern)
     expect_nothing = _awaited(Client.expect_nothing)
     expect_closed = _awaited(Client.expect_closed)
+    expect_reset = _awaited(Client.expect_reset)
+    expect_refused = _awaited(Client.expect_refused)
+    expect_disconnected = _awaited(Client.expect_disconnected)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import enum
 import errno
+import os
 import socket
 import struct
 from bisect import bisect_right
@@ -28,7 +29,6 @@ from harness.stage.kernel import (
     SocketAddress,
     SocketDiagnostics,
     UnixProbe,
-    address_text,
     is_unix,
     original,
     unacknowledged,
@@ -36,7 +36,7 @@ from harness.stage.kernel import (
 )
 from harness.stage.rules import FindHeard, Sift
 from harness.stage.translation import Translation
-from harness.stage.transport import HandshakeFailed, Plain, ProtocolError
+from harness.stage.transport import HandshakeFailed, Plain
 
 _CHUNK_BYTES = 65536
 _CHUNKS_PER_EVENT = 64  # a server that never stops sending must not keep the loop from running
@@ -66,7 +66,7 @@ class SocketTimeout(Exception):
 
 
 class UnsupportedAction(Exception):
-    """This cannot be done to a connection of this kind; the text says why."""
+    """This cannot be done to a connection of this kind, or in this state; the text says why."""
 
 
 class Mark:
@@ -243,10 +243,20 @@ class Connection:
             self._dispose()
         else:
             self._dispose()
-            raise OSError(code, f"connect to {address_text(address)}: {errno.errorcode.get(code, code)}")
+            raise OSError(code, os.strerror(code))
 
     def _connect_tcp(self, address: SocketAddress) -> int:
-        family, *_, where = _getaddrinfo(address[0], address[1], type=socket.SOCK_STREAM)[0]
+        code = errno.EADDRNOTAVAIL
+        # A name can have several addresses, and the server need not listen at all of them.
+        for family, *_, where in _getaddrinfo(address[0], address[1], type=socket.SOCK_STREAM):
+            if self._socket is not None:
+                self._socket.close()
+            code = self._connect_to(family, where)
+            if code == 0:
+                break
+        return code
+
+    def _connect_to(self, family: int, where: SocketAddress) -> int:
         self._socket = RealSocket(family, socket.SOCK_STREAM)
         self._socket.setblocking(False)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -514,15 +524,15 @@ class Connection:
                 self._handshake_failed = failed
                 self._finish(End.CLOSED)
                 return
-            except ProtocolError as wrong:
-                self.end_detail = f"violation: {wrong}"
-                self._finish(End.CLOSED)
-                self._dispose()
-                return
             if self._translation is not None:
                 received = self._translation.incoming(received)
             if received:
                 self.inbox.receive(received, self._loop.now())
+            if self._transport.violation:
+                self.end_detail = f"violation: {self._transport.violation}"
+                self._finish(End.CLOSED)
+                self._dispose()
+                return
             self._loop.wake()
             self._reply()
             if self._transport.over:

@@ -133,8 +133,27 @@ def replied_bytes(connections: Connections) -> int:
     return sum(one.replied_bytes for one in connections())
 
 
+class Transit:
+    """What the harness itself holds back between the parts of a server. This one holds nothing."""
+
+    passed_on = 0
+    """How much it has held back and then passed on."""
+
+    def held(self) -> Callable[[], bool]:
+        """A function that says whether anything of what is held back at this moment still is."""
+        return lambda: False
+
+
+_TRANSITS = 2
+"""How often the quiet fence waits for what is held back before it takes that for talk among the parts of the server: twice, so
+that a question and its answer arrive."""
+
+_TRANSIT_POLL_S = 0.001
+
+
 class QuietFence:
-    """Waits until nothing has come for a while. Weak: a line that comes later is attributed to a later turn."""
+    """Waits until nothing has come for a while since the last thing that was held back has been passed on. Weak: a line that
+    comes later is attributed to a later turn."""
 
     grade = Grade.SETTLED
     answers_alone = False
@@ -145,25 +164,51 @@ class QuietFence:
         connections: Connections,
         within_s: float,
         settle_s: float,
-        extra_s: Callable[[], float] = lambda: 0.0,
+        transit: Transit = Transit(),  # noqa: B008  # has no state
     ) -> None:
         self._loop = loop
         self._connections = connections
         self._within_s = within_s
         self._settle_s = settle_s
-        self._extra_s = extra_s
+        self._transit = transit
 
     def everything(self, actors: Iterable[Connection]) -> None:
-        limits, settle_s = self._loop.limits, self._settle_s + self._extra_s()
-        limit, quiet = limits.limit(self._within_s + self._extra_s()), limits.limit(settle_s)
-        before = self._activity()
+        limits, transit = self._loop.limits, self._transit
+        left_s, transits = self._within_s, _TRANSITS
+        while True:
+            began_s = limits.now()
+            came, passed_on = self._wait_for_quiet(left_s)
+            left_s -= limits.now() - began_s
+            held = transit.held()
+            if came:
+                transits = _TRANSITS
+            if not transits or (transit.passed_on == passed_on and not held()):
+                return
+            transits -= 1
+            if self._let_pass(held):
+                transits = _TRANSITS
+
+    def _wait_for_quiet(self, within_s: float) -> tuple[bool, int]:
+        """Whether anything has come, and how much had been passed on when the quiet began."""
+        limits = self._loop.limits
+        limit, quiet = limits.limit(within_s), limits.limit(self._settle_s)
+        before, passed_on, came = self._activity(), self._transit.passed_on, False
         while not quiet.over:
             self._loop.pause(quiet.pause_s)
             now = self._activity()
             if now != before:
-                before, quiet = now, limits.limit(settle_s)
+                before, passed_on, came = now, self._transit.passed_on, True
+                quiet = limits.limit(self._settle_s)
             if limit.over:
                 raise FenceFailed("", self._within_s, "was not quiet")
+        return came, passed_on
+
+    def _let_pass(self, held: Callable[[], bool]) -> bool:
+        """Wait until nothing of this is held back any longer; True if anything has come."""
+        before = self._activity()
+        while held():
+            self._loop.pause(_TRANSIT_POLL_S)
+        return self._activity() != before
 
     def one(self, connection: Connection) -> bool:
         return False

@@ -34,15 +34,15 @@ from harness.stage.event_loop import Reader
 from harness.stage.fence import hides_traceback
 from harness.stage.target import ServerError, ends_the_process
 from harness.stage.virtual_time import (
-    A_FORK,
+    A_PROCESS,
     A_THREAD,
     IN_FLIGHT_POLL_S,
     START_TIME_S,
     US,
     ErrorLog,
     ForeignConnections,
+    ForeignProcesses,
     ForeignThreads,
-    ForkedProcesses,
     TimerHeap,
     VirtualTime,
 )
@@ -404,7 +404,7 @@ class GeventTime(VirtualTime):
         self._loop: VirtualLoop = world.loop
         self._threads = ForeignThreads(_in_a_pool)
         self._arrived: Any = None
-        self._forked = ForkedProcesses()
+        self._processes = ForeignProcesses()
         self._calls_before = 0
 
     def reader(self, fileno: int) -> Reader:
@@ -478,7 +478,9 @@ class GeventTime(VirtualTime):
         return self._loop.threads_at_work
 
     def _works_unseen(self) -> str:
-        return A_THREAD if self._threads.any() else A_FORK if self._forked.any() else self._loop.sockets.any()
+        if self._threads.any():
+            return A_THREAD
+        return A_PROCESS if self._processes.any() else self._loop.sockets.any()
 
     def _called_from_outside(self) -> bool:
         return self._loop.calls_from_threads != self._calls_before

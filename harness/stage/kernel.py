@@ -55,6 +55,7 @@ _ATTRIBUTES_AT = 88
 _BYTES_RECEIVED_AT = 128
 """The offset of tcpi_bytes_received in the kernel's struct tcp_info, to which fields are only ever appended."""
 
+_TCP_INFO: int | None = getattr(socket, "TCP_INFO", None)
 _ANY_COOKIE = b"\xff" * 8
 _KIND, _QUEUES, _INT = struct.Struct("=H"), struct.Struct("=IIII"), struct.Struct("=i")
 _ROOM = bytes(4)
@@ -239,7 +240,7 @@ class Ends(NamedTuple):
     listens: bool
     near: object
     far: object
-    """None where it is not connected."""
+    """None where it is being connected, empty where it is not connected."""
     here: bool
     """Whether the far end is at the same address as this one."""
 
@@ -254,17 +255,26 @@ def ends_of(fileno: int) -> Ends | None:
         if found.family not in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX):
             return None
         listens = bool(found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
-        near, far = found.getsockname(), None
+        near, far = found.getsockname(), ""
         try:
             far = found.getpeername()
         except OSError:
             if found.type != socket.SOCK_STREAM:
                 return None
+            if isinstance(near, tuple) and _is_connecting(found, near):
+                return Ends(listens, near[1], None, False)
         if isinstance(near, tuple):
-            return Ends(listens, near[1], far and far[1], far is not None and far[0] == near[0])
+            return Ends(listens, near[1], far and far[1], bool(far) and far[0] == near[0])
         return Ends(listens, near, far, True)
     finally:
         found.detach()
+
+
+def _is_connecting(sock: Any, near: SocketAddress) -> bool:
+    """Whether this TCP socket without a peer is waiting for one. Its connection can also have ended."""
+    if _TCP_INFO is None:
+        return bool(near[1])
+    return bool(sock.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, 1)[0] == TcpState.SYN_SENT)
 
 
 def is_pipe_of_another(fileno: int) -> bool:

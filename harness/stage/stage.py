@@ -21,7 +21,7 @@ from harness.language.adapter import Adapter
 from harness.language.fences import Fence
 from harness.language.patterns import fill, match, parse_pattern
 from harness.language.steps import Rule, Transport
-from harness.stage.connection import Connection, End, Inbox
+from harness.stage.connection import Connection, End, Inbox, UnsupportedAction
 from harness.stage.conversation import Conversation
 from harness.stage.fence import (
     MOMENTS,
@@ -37,7 +37,7 @@ from harness.stage.fence import (
     hides_traceback,
 )
 from harness.stage.heard_fence import DeliveryTracker, HeardFence
-from harness.stage.kernel import SocketAddress, SocketDiagnostics, is_unix
+from harness.stage.kernel import SocketAddress, SocketDiagnostics, address_text, is_unix
 from harness.stage.limits import Limit
 from harness.stage.rules import FindHeard, Rules, Take, TakenLine
 from harness.stage.target import (
@@ -46,17 +46,19 @@ from harness.stage.target import (
     ServerSpec,
     Target,
     TargetError,
+    Unreachable,
     UnsupportedSpec,
     address_of,
 )
 from harness.stage.translation import Translation
-from harness.stage.transport import Plain, TlsTrust
+from harness.stage.transport import HandshakeFailed, Plain, TlsTrust
 
 if TYPE_CHECKING:
     import ssl
 
 __tracebackhide__ = hides_traceback
 _DYING_S = 0.05
+_ENDED = (End.CLOSED, End.RESET, End.REFUSED)
 
 
 class Unexpected(AssertionError):
@@ -148,7 +150,7 @@ class Stage:
     def _make_fence(self) -> ExactFence | AnswerFence | QuietFence:
         self._deliveries: DeliveryTracker | None = None
         self._quiet = QuietFence(
-            self.loop, self._connections, self.within_s, self.settle_s, lambda: self.server.extra_quiet_s
+            self.loop, self._connections, self.within_s, self.settle_s, self.server.transit
         )
         if self.loop.virtual:
             return ExactFence(self.loop, self._quiet)
@@ -326,15 +328,14 @@ class Stage:
         self._margin_s = max(self._margin_s, self.now() - self._waited_s)
 
     def settle(self) -> None:
-        """Fail if any client has received something that was not expected or lost its connection, or the server's code
-        raised an exception."""
+        """Fail if any client has received something that was not expected, was refused or lost its connection, or the server's
+        code raised an exception."""
         self.fence(self._clients.values())
         self.more_comes()
         for client in self._clients.values():
             if client.received:
                 raise self.unexpected(client, "")
-            if client.end in (End.CLOSED, End.RESET) and not client.left:
-                raise self.unexpected(client, "is connected")
+            client.require_no_loss()
         for error in self.take_errors():
             raise Unexpected(f"the server raised {error.text}\n{self.server_output()}")
 
@@ -351,7 +352,7 @@ class Stage:
     def alive(self) -> bool:
         """True if the server runs. If a connection has ended, this waits a moment, because the kernel closes the connections of
         a dying process before the process ends."""
-        ended = any(c.end in (End.CLOSED, End.RESET, End.REFUSED) for c in self._clients.values())
+        ended = any(c.end in _ENDED for c in self._clients.values())
         return self.server.alive(_DYING_S if ended else 0.0)
 
     def server_output(self) -> str:
@@ -373,27 +374,29 @@ class Stage:
         return TargetError(f"{self._target} {self.server.how_it_ended()}", self.server_output())
 
     def unexpected(self, client: Client, expected: str) -> Exception:
-        """The error for a client that was expected to receive this, such as `< OK`, or nothing."""
+        """The error for a client that was expected to receive this, such as `< OK`, or nothing, or whose connection was
+        expected to be in this state, such as `is closed`."""
         if not self.alive():
             return self.died()
         received = next(self.conversation.texts(client.received), "")
         first = expected.split("\n")[0]
-        wanted = f"`{first}`" if first.startswith("<") else "the end of its connection"
-        lost = first == "is connected"
-        if lost:
-            what, expected = f"lost its connection, which is {client.end.value}", ""
+        state = "is still connected" if client.end is End.OPEN else client.end_words
+        line_wanted = first.startswith("<")
+        wanted = f"`{first}`" if line_wanted else "the end of its connection"
+        if first == "is connected":
+            refused = client.end is End.REFUSED
+            what, expected = state if refused else f"lost its connection, which {state}", ""
+        elif not received and not line_wanted and client.end in _ENDED:
+            what = f"{state}, and not as expected: {first}"
         elif received and not expected:
             what = f"received `{received}`, which was not expected"
         elif received:
             what = f"received `{received}` instead of {wanted}"
         else:
-            state = "is still connected" if client.end is End.OPEN else f"is {client.end.value}"
             what = f"received nothing instead of {wanted}, and {state}"
         unclaimed = {name: one.received for name, one in self._clients.items() if one.received}
         ends = {
-            name: f"is {one.end.value}"
-            for name, one in self._clients.items()
-            if one.end in (End.CLOSED, End.RESET, End.REFUSED) and not one.left
+            name: one.end_words for name, one in self._clients.items() if one.end in _ENDED and not one.left
         }
         table = "\n".join(self.conversation.table(client.name, expected, unclaimed, ends))
         output = self.server_output()
@@ -411,7 +414,8 @@ class Client:
         self.connection = stage.new_connection(self)
         self._split = False
         self.left = False
-        """True if the client ended its connection itself."""
+        """True if the client ended its connection itself, or the test has expected its end."""
+        self._half_closed = False
 
     def __repr__(self) -> str:
         return f"<Client {self.name}: {self.end.value}, {len(self.inbox)} bytes unclaimed>"
@@ -431,11 +435,22 @@ class Client:
         """The code of a WebSocket's end, or the status of a refused handshake."""
         return self.connection.end_detail
 
+    @property
+    def end_words(self) -> str:
+        """The state of its connection as a transcript says it: `is closed with 1001`."""
+        return f"is {self.end.value}" + (f" with {self.end_detail}" if self.end_detail else "")
+
+    def require_no_loss(self) -> None:
+        """Raise Unexpected if its connection was refused or has ended, and the test has not expected that."""
+        if self.end in _ENDED and not self.left:
+            raise self._stage.unexpected(self, "is connected")
+
     def connect(
         self, endpoint: str | None = None, transport: Transport | None = None, port: int | None = None
     ) -> None:
-        """Open a new connection, to an endpoint or to another port of the server's host. A refusal is not an error: `end`
-        shows it."""
+        """Open a new connection, to an endpoint or to another port of the server's host. A refusal is an end like any other,
+        which has to be expected. Fail if the client has lost its last connection."""
+        self.require_no_loss()
         address = self._stage.address(endpoint)
         if port is not None:
             if is_unix(address):
@@ -448,9 +463,17 @@ class Client:
             self.connection = self._stage.new_connection(self)
             self.inbox.begin_anew()
             self._split = False
-        self.left = False
+        self.left = self._half_closed = False
         self._stage.conversation.note(self.name, f"connects to {endpoint}" if endpoint else "connects")
-        self.connection.open(address, self._stage.new_transport(transport, address))
+        made = self._stage.new_transport(transport, address)
+        try:
+            self.connection.open(address, made)
+        except OSError as wrong:
+            why = wrong.strerror or str(wrong)
+            raise Unreachable(f"cannot connect to {address_text(address)}: {why}") from None
+        except HandshakeFailed:
+            self.left = True  # this says how it ended
+            raise
 
     def send(self, line: str) -> None:
         """Send the line and return once the server has processed it."""
@@ -476,6 +499,11 @@ class Client:
     def _before_sending(self, split: bool) -> None:
         if self.end is End.NEVER:
             self.connect()
+        if self.end is End.REFUSED:
+            self.require_no_loss()
+        if self.left or self._half_closed:
+            why = self.end_words if self.left else "has half-closed its connection"
+            raise UnsupportedAction(f"{self.name} {why}, so it cannot send")
         if split:
             self._wait_until_read()
 
@@ -500,6 +528,7 @@ class Client:
 
     def half_close(self) -> None:
         self._note("half-closes")
+        self._half_closed = True
         self.connection.half_close()
 
     def abort(self) -> None:
@@ -600,20 +629,39 @@ class Client:
 
     def expect_nothing(self) -> None:
         """Expect that nothing was received and nothing is in flight."""
+        if self.end is End.NEVER:
+            raise UnsupportedAction(f"{self.name} has not connected yet, so it cannot receive anything")
         self._stage.fence_one(self)
         if self.received:
             raise self._stage.unexpected(self, "")
 
-    def expect_closed(self) -> None:
-        """Expect that the server closed the connection with a FIN and nothing is left to read."""
+    def expect_closed(self, detail: str = "") -> None:
+        """Expect that the server closed the connection in order, and nothing is left to read. `detail` is what follows `is
+        closed with` in a transcript: `1001 see you`."""
+        self._expect_end("is closed", (End.CLOSED,), detail)
+
+    def expect_reset(self) -> None:
+        """Expect that the server reset the connection, and nothing is left to read."""
+        self._expect_end("is reset", (End.RESET,))
+
+    def expect_refused(self, detail: str = "") -> None:
+        """Expect that the server refused the connection. `detail` is the status of a refused handshake: `403`."""
+        self._expect_end("is refused", (End.REFUSED,), detail)
+
+    def expect_disconnected(self) -> None:
+        """Expect that the server ended the connection in any way, and nothing is left to read."""
+        self._expect_end("is disconnected", (End.CLOSED, End.RESET), None)
+
+    def _expect_end(self, words: str, ends: tuple[End, ...], detail: str | None = "") -> None:
+        """Expect one of these ends, with this detail; None: with any."""
         self.connection.expects_close = True
         self._stage.fence_one(self)
         limit = self._stage.limit()
         while self.end is End.OPEN and self._more(limit):
             pass
-        if self.received or self.end is not End.CLOSED:
-            raise self._stage.unexpected(self, "is closed")
-        self._stage.conversation.note(self.name, "is closed")
+        if self.received or self.end not in ends or detail not in (None, self.end_detail):
+            raise self._stage.unexpected(self, f"{words} with {detail}" if detail else words)
+        self._stage.conversation.note(self.name, self.end_words)
         self.left = True
 
     def _more(self, limit: Limit) -> bool:

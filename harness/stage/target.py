@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from harness.language.steps import Fault, LinkStep, NodeChanges
 from harness.stage.connection import Connection
 from harness.stage.event_loop import Clock, EventLoop, RealClock
+from harness.stage.fence import Transit
 from harness.stage.kernel import SocketAddress, is_unix
 
 ONLY = ""
@@ -26,6 +27,10 @@ class TargetError(Exception):
         super().__init__(f"{message}\n{output}" if output else message)
         self.message = message
         self.server_output = output
+
+
+class Unreachable(TargetError):
+    """Clients cannot connect to the target at all: its host is unknown, or has no route."""
 
 
 class UnsupportedSpec(Exception):
@@ -106,8 +111,8 @@ class RunningServer:
     """Whether the next script can meet the same server."""
     answers_prove = True
     """Whether an answer to a fence line can prove anything: several processes deliver to each other in no order with it."""
-    extra_quiet_s: float = 0.0
-    """How much longer than usual nothing must come before this server counts as quiet, because of delays between its parts."""
+    transit = Transit()
+    """What the harness holds back between its parts."""
 
     def change_node(self, step: NodeChanges) -> None:
         """Kill, stop, continue or start a process of the target."""

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterable, Iterator
 
 _MOST_BYTES = 65536
+_waitid = getattr(os, "waitid", None)
 
 
 def threads_of(processes: Iterable[int]) -> Iterator[str]:
@@ -23,13 +24,27 @@ def threads_of(processes: Iterable[int]) -> Iterator[str]:
             yield thread
 
 
+def has_children() -> bool:
+    """Whether this process has any children, also such as have ended and that it has not waited for."""
+    if _waitid is None:
+        return True
+    try:
+        _waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
+
+
 def own_children() -> Iterator[int]:
-    """The processes that this one has started and that still run."""
+    """The children of this process."""
     folder = f"/proc/{os.getpid()}/task"
     for name in _names(folder):
-        for child in _read(f"{folder}/{name}/children").split():
-            if not is_halted(f"/proc/{int(child)}"):
-                yield int(child)
+        yield from map(int, _read(f"{folder}/{name}/children").split())
+
+
+def main_thread_of(process: int) -> str:
+    """The first thread of this process."""
+    return f"/proc/{process}"
 
 
 def other_threads() -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from contextlib import suppress
 
-from harness.stage.transport import HandshakeFailed, Plain, ProtocolError, first_line
+from harness.stage.transport import HandshakeFailed, Plain, first_line
 
 _FIRST_BYTES = 80
 
@@ -21,6 +21,7 @@ class Tls(Plain):
         self._tls = context.wrap_bio(self._wire_in, self._wire_out, server_hostname=server_name)
         self._secure = self.over = False
         self._first = b""
+        self._own_violation = ""
 
     @property
     def ended(self) -> bool:  # type: ignore[override]
@@ -33,6 +34,10 @@ class Tls(Plain):
     @property
     def end_detail(self) -> str:  # type: ignore[override]
         return self._inside.end_detail
+
+    @property
+    def violation(self) -> str:  # type: ignore[override]
+        return self._own_violation or self._inside.violation
 
     def begin(self) -> bytes:
         self._shake_hands()
@@ -68,7 +73,7 @@ class Tls(Plain):
         if not self._secure:
             self._shake_hands()
         received = bytearray()
-        while self._secure and not self.over:
+        while self._secure and not (self.over or self.violation):
             try:
                 piece = self._tls.read(65536)
             except ssl.SSLWantReadError:
@@ -76,7 +81,8 @@ class Tls(Plain):
             except ssl.SSLZeroReturnError:
                 piece = b""
             except ssl.SSLError as wrong:
-                raise ProtocolError(f"TLS: {_reason(wrong)}") from None
+                self._own_violation = f"TLS: {_reason(wrong)}"
+                break
             if not piece:
                 # Many servers wait for the answer to this before they close the connection.
                 self.over = True

@@ -3,7 +3,7 @@
 - A transport turns the client's bytes into bytes for the socket, and bytes from the socket into the client's input.
 - `receive` can leave bytes in `take_reply` that must be sent: a handshake, a pong, the answer to a Close frame.
 - Nothing is sent before `ready`. A failed handshake raises HandshakeFailed with the bytes that came instead.
-- A violation of the protocol by the server, after the handshake, raises ProtocolError.
+- If the server violates the protocol after the handshake, `violation` says how. What came before is received as usual.
 
 TLS and WebSocket are separate modules, imported when a script uses them.
 """
@@ -29,10 +29,6 @@ class HandshakeFailed(Exception):
         self.status = status
 
 
-class ProtocolError(Exception):
-    """The server has violated the protocol; the text says how."""
-
-
 class Plain:
     """Bytes pass unchanged."""
 
@@ -47,6 +43,8 @@ class Plain:
     """The bytes of an incomplete message."""
     end_detail = ""
     """The other side's reason for an abnormal end, if its protocol has one."""
+    violation = ""
+    """How the other side has violated the protocol, if it has: nothing more can be received."""
 
     def begin(self) -> bytes:
         """The first bytes to send."""

@@ -3,8 +3,8 @@
 - Time moves only in `VirtualTime.advance` and `VirtualTime._advance_until`, one due timer after another, with everything
   settled in between.
 - Settled means: the loop is idle, no job that it handed to a thread is unfinished, and no byte is in flight or unread
-  between a client and the server. Threads that the server starts itself are not seen by any loop, nor what another process
-  is about to send to it; `settle` says so, and time then moves only when nothing has come for a moment.
+  between a client and the server. Threads and processes that the server starts itself are not seen by any loop, nor what
+  another process is about to send to it; `settle` says so, and time then moves only when nothing has come for a moment.
 - A loop must be a `SteeredLoop` for this; `gevent_loop` and `asyncio_loop` each have one.
 
 Knows no loop, no scripts and no targets.
@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -30,7 +30,14 @@ from harness.stage.event_loop import EventLoop
 from harness.stage.fence import NeverIdle, hides_traceback
 from harness.stage.kernel import Ends, TcpState, ends_of, is_pipe_of_another
 from harness.stage.limits import Limit
-from harness.stage.threads import is_runnable, other_threads, own_children
+from harness.stage.threads import (
+    has_children,
+    is_halted,
+    is_runnable,
+    main_thread_of,
+    other_threads,
+    own_children,
+)
 
 __tracebackhide__ = hides_traceback
 
@@ -141,63 +148,103 @@ class ErrorLog(io.StringIO):
         return len(text)
 
 
-# --- threads of the server's own ----------------------------------------------------------------------------
+# --- threads and processes of the server's own --------------------------------------------------------------
 
 
-A_THREAD, A_FORK = "a thread", "a process that the server forked"
+A_THREAD, A_PROCESS = "a thread", "a process that the server started"
+
+_left_threads: dict[int, threading.Thread | None] = {}
+"""The threads that servers have started and that still ran when their stage ended, by identifier."""
+
+_left_processes: set[int] = set()
+"""The same for processes."""
+
+
+@contextmanager
+def started_by_a_server() -> Iterator[None]:
+    """Threads and processes that appear while inside are a server's until they end, also for all later stages: a worker that
+    the first play has started can answer in the third."""
+    threads, processes = _threads(), _children()
+    try:
+        yield
+    finally:
+        now = _threads()
+        for ident in [one for one, thread in _left_threads.items() if not _is_among(now, one, thread)]:
+            del _left_threads[ident]
+        _left_threads.update(
+            (ident, thread) for ident, thread in now.items() if not _is_among(threads, ident, thread)
+        )
+        _left_processes.intersection_update(children := _children())
+        _left_processes.update(children - processes)
+
+
+def _threads() -> dict[int, threading.Thread | None]:
+    """The native threads that run Python; None for one that the module `threading` does not know."""
+    known = {thread.ident: thread for thread in threading.enumerate()}
+    return {ident: known.get(ident) for ident in sys._current_frames()}
+
+
+def _is_among(
+    threads: Mapping[int, threading.Thread | None], ident: int, thread: threading.Thread | None
+) -> bool:
+    """Whether this thread is one of these. An identifier is reused once its thread has ended."""
+    if ident not in threads:
+        return False
+    other = threads[ident]
+    # A thread that `threading` does not know gets a stand-in when it asks for itself.
+    return other is thread or all(
+        one is None or isinstance(one, threading._DummyThread) for one in (other, thread)
+    )
+
+
+def _children() -> set[int]:
+    return set(own_children()) if has_children() else set()
 
 
 class ForeignThreads:
-    """Knows which native threads have appeared since a stage began, besides those that its loop accounts for."""
+    """Knows which native threads are the work of a server, besides those that its loop accounts for: those that have appeared
+    since the stage began, and those that the servers of earlier stages have left."""
 
     def __init__(self, accounted_for: Callable[[FrameType], bool]) -> None:
         self._accounted_for = accounted_for
-        known = {thread.ident: thread for thread in threading.enumerate()}
-        self._before = {ident: known.get(ident) for ident in sys._current_frames()}
+        self._before = {
+            ident: thread
+            for ident, thread in _threads().items()
+            if not _is_among(_left_threads, ident, thread)
+        }
 
     def any(self) -> bool:
         frames = sys._current_frames()
         return len(frames) > 1 and any(
-            not self._accounted_for(frames[ident]) for ident in self._since(frames.keys())
+            not self._accounted_for(frames[ident]) for ident in self._of_servers(frames.keys())
         )
 
-    def _since(self, idents: Iterable[int]) -> list[int]:
-        """The threads that have appeared since then. An identifier is reused once its thread has ended."""
+    def _of_servers(self, idents: Iterable[int]) -> list[int]:
+        """Those of these threads that are the work of a server. An identifier is reused once its thread has ended."""
         for ident in [one for one, thread in self._before.items() if thread and not thread.is_alive()]:
             del self._before[ident]
         return [ident for ident in idents if ident not in self._before]
 
     def any_could_run(self) -> bool:
-        """Whether any has appeared, and a thread of this process besides this one could run: on a busy machine it can hold
-        a job that its frame does not show yet."""
-        if not self._since(sys._current_frames()):
+        """Whether there is any, and a thread of this process besides this one could run: on a busy machine it can hold a job
+        that its frame does not show yet."""
+        if not self._of_servers(sys._current_frames()):
             return False
         time.sleep(0)  # lets go of the interpreter, and so wakes a thread that waits for it
         return any(map(is_runnable, other_threads()))
 
 
-class ForkedProcesses:
-    """Knows which processes the server has forked from this one and that still run."""
-
-    forks = 0
-    """How often this process was forked. Programs that are started without a copy of this one are not counted: what they
-    say comes through a pipe or a connection."""
+class ForeignProcesses:
+    """Knows which processes servers have started from this one and that still run. What one of them says can come through a
+    file or its exit status, which no loop sees."""
 
     def __init__(self) -> None:
-        self._forks_before = ForkedProcesses.forks
-        self._known = frozenset(own_children())
+        self._before = _children() - _left_processes
 
     def any(self) -> bool:
-        if ForkedProcesses.forks == self._forks_before:
-            return False
-        return any(child not in self._known for child in own_children())
-
-
-def _note_fork() -> None:
-    ForkedProcesses.forks += 1
-
-
-os.register_at_fork(after_in_parent=_note_fork)
+        return has_children() and any(
+            child not in self._before and not is_halted(main_thread_of(child)) for child in own_children()
+        )
 
 
 @contextmanager
@@ -256,7 +303,7 @@ class ForeignConnections:
         if ends.listens or ends.near in self._listening:
             return False
         if ends.far is None:
-            return isinstance(ends.near, int) and ends.near > 0  # it is being connected
+            return True
         return bool(ends.far) and not (ends.here and ends.far in self._listening)
 
 

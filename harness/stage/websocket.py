@@ -12,7 +12,7 @@ import hashlib
 import os
 import struct
 
-from harness.stage.transport import HandshakeFailed, Plain, ProtocolError, first_line
+from harness.stage.transport import HandshakeFailed, Plain, first_line
 
 _HEAD_BYTES = 65536
 _MESSAGE_BYTES = 64 * 1024 * 1024
@@ -20,6 +20,10 @@ _GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0, 1, 2, 8, 9, 10
 _FIN, _MASKED = 0x80, 0x80
 _NORMAL, _NO_CODE, _ABNORMAL = 1000, 1005, 1006
+
+
+class _Violation(Exception):
+    """The server has violated the protocol; the text says how."""
 
 
 class WebSocket(Plain):
@@ -30,6 +34,7 @@ class WebSocket(Plain):
         self.messages = True
         self.ended = False
         self.end_detail = ""
+        self.violation = ""
         self._host, self._path = host, path
         self._key = base64.b64encode(os.urandom(16)).decode()
         self._in = bytearray()
@@ -54,8 +59,11 @@ class WebSocket(Plain):
         if not self.ready and not self._answered():
             return b""
         received = bytearray()
-        while (frame := self._next_frame()) is not None:
-            received += self._understand(*frame, eol)
+        try:
+            while (frame := self._next_frame()) is not None:
+                received += self._understand(*frame, eol)
+        except _Violation as wrong:
+            self.violation = str(wrong)
         return bytes(received)
 
     @property
@@ -137,13 +145,13 @@ class WebSocket(Plain):
         first, size, start = data[0], data[1], 2
         opcode, final = first & 0x0F, bool(first & _FIN)
         if first & 0x70:
-            raise ProtocolError("a frame with a reserved bit")
+            raise _Violation("a frame with a reserved bit")
         if size & _MASKED:
-            raise ProtocolError("a masked frame")
+            raise _Violation("a masked frame")
         if opcode not in (_CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _PONG):
-            raise ProtocolError(f"a frame of the unknown kind {opcode}")
+            raise _Violation(f"a frame of the unknown kind {opcode}")
         if opcode >= _CLOSE and (not final or size > 125):
-            raise ProtocolError("a control frame that is fragmented or longer than 125 bytes")
+            raise _Violation("a control frame that is fragmented or longer than 125 bytes")
         if size >= 126:
             wide = 2 if size == 126 else 8
             if len(data) < start + wide:
@@ -151,7 +159,7 @@ class WebSocket(Plain):
             size = int.from_bytes(data[start : start + wide], "big")
             start += wide
         if len(self._message) + size > _MESSAGE_BYTES:
-            raise ProtocolError(f"a message of more than {_MESSAGE_BYTES} bytes")
+            raise _Violation(f"a message of more than {_MESSAGE_BYTES} bytes")
         if len(data) < start + size:
             return None
         payload = bytes(data[start : start + size])
@@ -160,7 +168,7 @@ class WebSocket(Plain):
 
     def _understand(self, opcode: int, final: bool, payload: bytes, eol: bytes) -> bytes:
         if self.ended:
-            raise ProtocolError("a frame after the Close frame")
+            raise _Violation("a frame after the Close frame")
         match opcode:
             case 8:
                 self._close(payload)
@@ -172,7 +180,7 @@ class WebSocket(Plain):
             case 10:
                 return b""
         if (opcode == _CONTINUATION) is (self._opcode is None):
-            raise ProtocolError(
+            raise _Violation(
                 "a continuation of no message" if self._opcode is None else "a message inside another one"
             )
         if self._opcode is None:
@@ -191,7 +199,7 @@ class WebSocket(Plain):
     def _close(self, payload: bytes) -> None:
         self.ended = True
         if len(payload) == 1:
-            raise ProtocolError("a Close frame with half a code")
+            raise _Violation("a Close frame with half a code")
         code = int.from_bytes(payload[:2], "big") if payload else _NO_CODE
         reason = payload[2:]
         _require_utf8(reason)
@@ -221,4 +229,4 @@ def _require_utf8(text: bytes) -> None:
     try:
         text.decode()
     except UnicodeDecodeError:
-        raise ProtocolError(f"text that is not UTF-8: {first_line(text)}") from None
+        raise _Violation(f"text that is not UTF-8: {first_line(text)}") from None

@@ -30,7 +30,7 @@ from harness.stage.target import (
     require_endpoints,
     require_no_options,
 )
-from harness.stage.virtual_time import errors_of_threads
+from harness.stage.virtual_time import errors_of_threads, started_by_a_server
 from harness.targets.application import Application, ApplicationTarget, function_of, made_for_asyncio
 from harness.targets.asyncio_program import ProgramThread, UnsupportedLoop
 
@@ -72,7 +72,12 @@ class InProcessAsyncio(ApplicationTarget):
         program = ProgramThread(self._factory, loop, within_s) if _is_program(self._factory) else None
         driver = AsyncioTime(loop, within_s)
         in_a_thread = "an exception ended a thread of the server"
-        with patch, errors_of_threads(lambda error: loop.note_error(error, in_a_thread)), ExitStack() as last:
+        with (
+            started_by_a_server(),
+            patch,
+            errors_of_threads(lambda error: loop.note_error(error, in_a_thread)),
+            ExitStack() as last,
+        ):
             try:
                 hosted = program or _Held(self._factory, replace(spec, clock=driver.clock), loop)
                 self._wait_for_start(hosted, driver, loop)

@@ -75,9 +75,12 @@ class TargetChoice:
             raise UsageError(str(wrong)) from None
 
     def _in_process(self, name: str) -> Target:
+        from harness.stage.virtual_time import started_by_a_server
+
         loop, rest = _loop_of(name)
         try:
-            factory = named(rest, "factory")
+            with started_by_a_server():
+                factory = named(rest, "factory")
             if loop == "asyncio" or (not loop and made_for_asyncio(factory)):
                 from harness.targets.asyncio_server import InProcessAsyncio
 

@@ -31,7 +31,7 @@ from harness.stage.target import (
     reachable,
     require_endpoints,
 )
-from harness.stage.virtual_time import ErrorLog, errors_of_threads
+from harness.stage.virtual_time import ErrorLog, errors_of_threads, started_by_a_server
 from harness.targets.application import Application, ApplicationTarget, made_for_asyncio
 
 # The classes of sockets that a gevent server can hold: the one that gevent's sockets wrap, and the standard library's.
@@ -48,7 +48,12 @@ class InProcess(ApplicationTarget):
         interceptors = self._interceptors
         make_loop = partial(ControlledLoop, interceptors) if interceptors else VirtualLoop
         patch = SocketPatch(interceptors, _SOCKETS) if interceptors else nullcontext()
-        with fresh_world(make_loop) as world, patch, errors_of_threads(world.note_error_of_thread):
+        with (
+            started_by_a_server(),
+            fresh_world(make_loop) as world,
+            patch,
+            errors_of_threads(world.note_error_of_thread),
+        ):
             loop = GeventTime(world, within_s)
             run = partial(self._run, loop, world.error_log)
             try:

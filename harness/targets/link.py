@@ -20,6 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from harness.stage.fence import Transit
 from harness.stage.kernel import RealSocket, original, signals_held
 
 LINK_BYTES = 262_144
@@ -45,6 +46,8 @@ class _Direction:
         self.sink = sink
         self.pieces: deque[tuple[float, bytes]] = deque()
         self.held_bytes = 0
+        self.taken = self.passed_on = 0
+        """How many pieces have come in and gone out."""
         self.ended = False
         """Whether the source has sent its end."""
         self.over = False
@@ -72,6 +75,7 @@ class _Direction:
             self.ended = True
             self.pieces.append((due_s, b""))
         self.held_bytes += len(data)
+        self.taken = self.passed_on + len(self.pieces)
 
     def write(self, now_s: float) -> None:
         """Pass on what is due."""
@@ -79,6 +83,7 @@ class _Direction:
             due_s, data = self.pieces.popleft()
             if not data:
                 self.over = True
+                self._count()
                 self.sink.shutdown(socket.SHUT_WR)
                 return
             try:
@@ -90,10 +95,20 @@ class _Direction:
             if self.full:
                 self.pieces.appendleft((due_s, data[sent:]))
                 return
+            self._count()
             if self.link.split_bytes and self.pieces:
                 # Also where this comes late: else all that is due by now would be one piece again.
                 due_s, data = self.pieces.popleft()
                 self.pieces.appendleft((max(due_s, now_s + _SPLIT_S), data))
+
+    def _count(self) -> None:
+        self.passed_on += 1
+        self.link.passed_on += self.link.is_slow
+
+    @property
+    def passes(self) -> bool:
+        """Whether what it holds only needs time to pass."""
+        return bool(self.pieces) and not self.full and not self.link.blocked
 
 
 @dataclass(eq=False)
@@ -107,7 +122,13 @@ class Link:
     """The size of the pieces in which everything is passed on; 0: as it comes."""
     blocked: bool = False
     is_cut: bool = False
+    passed_on: int = 0
+    """How many pieces it has passed on while it was slow."""
     pairs: list[tuple[_Direction, _Direction]] = field(default_factory=list)
+
+    @property
+    def is_slow(self) -> bool:
+        return bool(self.delay_s or self.split_bytes)
 
     @property
     def address(self) -> tuple[str, int]:
@@ -115,7 +136,7 @@ class Link:
         return host, port
 
 
-class Links:
+class Links(Transit):
     """All links of one target, and the thread that carries them."""
 
     def __init__(self) -> None:
@@ -171,6 +192,16 @@ class Links:
                 direction.pieces = deque((0.0, data) for _, data in direction.pieces)
 
         self._do(restore)
+
+    @property
+    def passed_on(self) -> int:  # type: ignore[override]
+        return sum(link.passed_on for link in self._links)
+
+    def held(self) -> Callable[[], bool]:
+        marks = [(one, one.taken) for link in self._links for pair in list(link.pairs) for one in pair]
+        return lambda: (
+            self.error is None and any(one.passes and one.passed_on < taken for one, taken in marks)
+        )
 
     def close(self) -> None:
         """End all connections and the thread. Idempotent."""
@@ -291,6 +322,7 @@ class Links:
     def _drop(self, link: Link, pair: tuple[_Direction, _Direction], reset: bool) -> None:
         link.pairs.remove(pair)
         for direction in pair:
+            direction.pieces.clear()
             _close(direction.source, reset)
 
 

@@ -237,6 +237,7 @@ class _NodesServer(RunningServer):
             | {f"{name}.link": link.address for name, link in carried.items()},
         )
         self._nodes, self._links, self._carried = nodes, links, carried
+        self.transit = links
         self._starts_within_s = starts_within_s
 
     def alive(self, patience_s: float = 0.0) -> bool:
@@ -259,10 +260,6 @@ class _NodesServer(RunningServer):
             for name, node in self._nodes.items()
             for line in node.process.tail().splitlines()
         )
-
-    @property
-    def extra_quiet_s(self) -> float:  # type: ignore[override]
-        return 2 * max(link.delay_s for link in self._carried.values())
 
     def change_node(self, step: NodeChanges) -> None:
         node = self._nodes.get(step.node)

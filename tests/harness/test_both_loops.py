@@ -14,6 +14,7 @@ import time
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gevent
@@ -27,6 +28,7 @@ from harness.interception.schedule import Schedule
 from harness.report.styled_text import plain
 from harness.report.text import report as verdict_report
 from harness.stage.virtual_time import ForeignConnections, ForeignThreads
+from harness.targets.choice import TargetChoice
 from tests.harness.servers import aio, aio_fragile, fragile, late
 
 
@@ -214,6 +216,26 @@ def test_a_connection_of_the_server_to_itself_leaves_the_fence_exact(name: str) 
     assert verdict.grade is Grade.EXACT
 
 
+@pytest.mark.parametrize("name", RELAYS)
+def test_a_connection_that_ends_at_once_leaves_the_fence_exact(name: str) -> None:
+    """The first look at its socket finds no peer any more."""
+
+    def closes(sock: Any, address: object) -> None:
+        sock.recv(100)
+
+    async def serve(spec: ServerSpec) -> asyncio.Server:
+        async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readline()
+            writer.close()
+
+        return await asyncio.start_server(talk, "127.0.0.1", 0)
+
+    gevent_target = InProcess(lambda spec: StreamServer(("127.0.0.1", 0), closes))
+    target = gevent_target if name == "gevent" else InProcessAsyncio(serve)
+    verdict = play(parse("ann> hello\nann is closed\n"), target)
+    assert (verdict.passed, verdict.grade) == (True, Grade.EXACT)
+
+
 class GeventCommands:
     """Does what its clients say, as `asyncio_commands` does."""
 
@@ -372,7 +394,7 @@ def test_a_process_that_the_server_forks_lowers_the_grade_while_it_runs(name: st
 
     try:
         verdict = play(parse("settle: 20ms\n\nann> go on\nann receives nothing\n"), ACTING[name](act))
-        assert (verdict.grade, verdict.unseen) == (Grade.SETTLED, "a process that the server forked")
+        assert (verdict.grade, verdict.unseen) == (Grade.SETTLED, "a process that the server started")
         os.write(lets, b"!")
         os.waitpid(children.pop(), 0)
         verdict = play(parse("ann> wait\nann receives nothing\n"), ACTING[name](act))
@@ -383,13 +405,34 @@ def test_a_process_that_the_server_forks_lowers_the_grade_while_it_runs(name: st
 
 
 @pytest.mark.parametrize("name", ACTING)
-def test_programs_and_processes_that_have_ended_or_are_older_leave_the_grade_exact(name: str) -> None:
-    programs, ended = [subprocess.Popen(["sleep", "60"])], list[int]()
+def test_a_program_that_the_server_starts_lowers_the_grade_while_it_runs(name: str) -> None:
+    """Its exit status comes through nothing that a loop watches."""
+    programs: list[subprocess.Popen[bytes]] = []
 
     def act(line: bytes, write: Callable[[bytes], None], from_thread: object) -> None:
         if line == b"start\n":
             programs.append(subprocess.Popen(["sleep", "60"]))
-            return
+
+    start, nothing = (
+        parse(f"settle: 20ms\n\nann> {line}\nann receives nothing\n") for line in ("start", "nothing")
+    )
+    try:
+        for script in (start, nothing):  # it still runs in the second play
+            verdict = play(script, ACTING[name](act))
+            assert verdict.passed
+            assert (verdict.grade, verdict.unseen) == (Grade.SETTLED, "a process that the server started")
+    finally:
+        for program in programs:
+            program.kill()
+            program.wait()
+    assert play(nothing, ACTING[name](act)).grade is Grade.EXACT
+
+
+@pytest.mark.parametrize("name", ACTING)
+def test_processes_that_have_ended_or_are_no_servers_leave_the_grade_exact(name: str) -> None:
+    program, ended = subprocess.Popen(["sleep", "60"]), list[int]()
+
+    def act(line: bytes, write: Callable[[bytes], None], from_thread: object) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of threads: this child uses none
             child = os.fork()
@@ -399,16 +442,72 @@ def test_programs_and_processes_that_have_ended_or_are_older_leave_the_grade_exa
         os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)  # nobody has taken its status
 
     try:
-        for line in ("fork", "start"):
-            verdict = play(parse(f"settle: 20ms\n\nann> {line}\nann receives nothing\n"), ACTING[name](act))
-            assert (verdict.passed, verdict.grade) == (True, Grade.EXACT), line
-        assert (len(programs), len(ended)) == (2, 1)
+        for _ in range(2):
+            verdict = play(parse("settle: 20ms\n\nann> fork\nann receives nothing\n"), ACTING[name](act))
+            assert (verdict.passed, verdict.grade) == (True, Grade.EXACT)
+        assert len(ended) == 2
     finally:
-        for program in programs:
-            program.kill()
-            program.wait()
+        program.kill()
+        program.wait()
         for child in ended:
             os.waitpid(child, 0)
+
+
+@pytest.mark.parametrize("name", ACTING)
+def test_a_thread_of_an_earlier_play_lowers_the_grade_until_it_ends(name: str) -> None:
+    ends, workers = threading.Event(), list[threading.Thread]()
+
+    def act(line: bytes, write: Callable[[bytes], None], from_thread: object) -> None:
+        if not workers:
+            workers.append(threading.Thread(target=ends.wait))
+            workers[0].start()
+
+    script = parse("settle: 20ms\n\nann> hello\nann receives nothing\n")
+    try:
+        for _ in range(3):
+            verdict = play(script, ACTING[name](act))
+            assert verdict.passed
+            assert (verdict.grade, verdict.unseen) == (Grade.SETTLED, "a thread")
+    finally:
+        ends.set()
+        workers[0].join()
+    assert play(script, ACTING[name](act)).grade is Grade.EXACT
+
+
+@pytest.mark.parametrize("name", ACTING)
+def test_a_thread_that_begins_between_plays_is_no_servers(name: str) -> None:
+    """Such as that of a plugin of pytest."""
+    script = parse("ann> hello\nann receives nothing\n")
+    ends = threading.Event()
+    other = threading.Thread(target=ends.wait)
+    assert play(script, ACTING[name](lambda *_: None)).grade is Grade.EXACT
+    other.start()
+    try:
+        assert play(script, ACTING[name](lambda *_: None)).grade is Grade.EXACT
+    finally:
+        ends.set()
+        other.join()
+
+
+def test_a_thread_that_begins_with_the_module_of_the_server_is_a_servers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "begins_a_thread.py").write_text(
+        "import asyncio, threading\n"
+        "ends = threading.Event()\n"
+        "thread = threading.Thread(target=ends.wait)\n"
+        "thread.start()\n"
+        "async def serve(spec): return await asyncio.start_server(lambda *_: None, '127.0.0.1', 0)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    target = TargetChoice(app="begins_a_thread:serve").target()
+    try:
+        verdict = play(parse("settle: 20ms\n\nann> hello\nann receives nothing\n"), target)
+        assert (verdict.grade, verdict.unseen) == (Grade.SETTLED, "a thread")
+    finally:
+        begun = sys.modules.pop("begins_a_thread")
+        begun.ends.set()
+        begun.thread.join()
 
 
 def test_a_connection_to_the_same_port_at_another_address_leads_out() -> None:

@@ -13,7 +13,8 @@ import gevent
 import pytest
 from gevent.server import StreamServer
 
-from harness import Command, End, InProcess, ServerSpec, Stage
+from harness import Address, Command, End, InProcess, ServerSpec, Stage
+from harness.stage.connection import UnsupportedAction
 from harness.stage.fence import FenceFailed
 from tests.harness.servers.late import serve
 
@@ -152,10 +153,11 @@ def test_an_orderly_end_differs_from_a_reset() -> None:
         alice.send("close")
         bob.send("reset")
         assert (alice.end, bob.end) == (End.CLOSED, End.RESET)
-        with pytest.raises(
-            AssertionError, match="bob received nothing instead of the end of its connection, and is reset"
-        ):
+        with pytest.raises(AssertionError, match="bob is reset, and not as expected: is closed"):
             bob.expect_closed()
+        bob.expect_reset()
+        alice.expect_disconnected()
+        stage.settle()
 
 
 def test_lines_that_came_before_a_reset_are_received() -> None:
@@ -198,21 +200,102 @@ def test_a_client_can_connect_again() -> None:
             alice.expect_closed()
 
 
+class Shut:
+    def start(self) -> None:
+        self.door = socket.create_server(("127.0.0.1", 0))
+        self.addresses = {"door": self.door.getsockname()}
+        self.door.close()
+
+    def stop(self) -> None:
+        pass
+
+
 def test_a_closed_port_means_refused() -> None:
-    class Shut:
-        def start(self) -> None:
-            self.door = socket.create_server(("127.0.0.1", 0))
-            self.addresses = {"door": self.door.getsockname()}
-            self.door.close()
-
-        def stop(self) -> None:
-            pass
-
     with Stage(InProcess(lambda spec: Shut())) as stage:
         alice = stage.client("alice")
         alice.connect()
         assert alice.end is End.REFUSED
         assert not alice.connected
+        alice.expect_refused()
+        stage.settle()
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        lambda alice: alice.send("hello"),
+        lambda alice: alice.post(b"hello\n"),
+        lambda alice: alice.send_bytes(b"hello\n"),
+        lambda alice: [alice.connect(), alice.connect()],
+        lambda alice: [alice.connect(), alice.expect_closed()],
+        lambda alice: [alice.connect(), alice._stage.settle()],
+    ],
+)
+def test_a_refusal_that_is_not_expected_does_not_go_unnoticed(action: Callable[[Any], None]) -> None:
+    with Stage(InProcess(lambda spec: Shut())) as stage:
+        alice = stage.client("alice")
+        with pytest.raises(AssertionError, match="alice is refused"):
+            action(alice)
+
+
+def test_a_lost_connection_does_not_go_unnoticed_where_the_client_connects_again() -> None:
+    with Stage(InProcess(serve)) as stage:
+        alice = stage.client("alice")
+        alice.send("BYE")
+        alice.expect("done")
+        alice.close()  # the server has closed it already
+        with pytest.raises(AssertionError, match="alice lost its connection, which is closed"):
+            alice.connect()
+        alice.expect_closed()
+        alice.connect()
+        stage.settle()
+
+
+@pytest.mark.parametrize(
+    ("action", "message"),
+    [
+        (lambda alice: alice.close(), "alice is closed, so it cannot send"),
+        (lambda alice: alice.abort(), "alice is closed, so it cannot send"),
+        (lambda alice: alice.half_close(), "alice has half-closed its connection, so it cannot send"),
+    ],
+)
+def test_a_client_that_has_said_that_it_sends_no_more_cannot_send(
+    action: Callable[[Any], None], message: str
+) -> None:
+    with Stage(InProcess(serve)) as stage:
+        alice = stage.client("alice")
+        alice.connect()
+        action(alice)
+        for send in (lambda: alice.send("hello"), lambda: alice.send_bytes(b"hello")):
+            with pytest.raises(UnsupportedAction, match=message):
+                send()
+
+
+def test_the_silence_of_a_client_that_has_not_connected_says_nothing() -> None:
+    with Stage(InProcess(serve)) as stage:
+        alice, bob = stage.clients("alice", "bob")
+        alice.send("hello")
+        with pytest.raises(UnsupportedAction, match="bob has not connected yet"):
+            bob.expect_nothing()
+
+
+def test_a_name_with_several_addresses_is_refused_only_if_all_of_them_refuse(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_server(("127.0.0.1", 0)) as shut:
+        addresses = [
+            (socket.AF_INET, socket.SOCK_STREAM, 0, "", one.getsockname()) for one in (shut, listener)
+        ]
+        shut.close()
+        monkeypatch.setattr("harness.stage.connection._getaddrinfo", lambda *_, **__: addresses)
+        with Stage(Address("two.example", 4000)) as stage:
+            alice = stage.client("alice")
+            alice.connect()
+            assert alice.connected
+            listener.close()
+            bob = stage.client("bob")
+            bob.connect()
+            bob.expect_refused()
 
 
 def test_each_byte_has_its_time_of_arrival() -> None:

@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import signal
+import socket
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -141,6 +142,31 @@ def test_each_script_is_played_at_the_server_that_its_header_names(folder, capsy
     ]
     assert main(["play", ".", *CORRECT, "-j", jobs]) == 2
     assert "1 script error, 3 passed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [
+        ("nowhere.example:4000", "Name or service not known"),
+        ("255.255.255.255:4000", "Network is unreachable"),
+    ],
+)
+def test_a_server_that_cannot_be_reached_is_an_error_of_the_target(folder, capsys, monkeypatch, address, why):
+    def look_up(host: str, *arguments: Any, **options: Any) -> Any:
+        if host == "nowhere.example":
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return socket.getaddrinfo(host, *arguments, **options)
+
+    monkeypatch.setattr("harness.stage.connection._getaddrinfo", look_up)
+    write(folder, good=GOOD)
+    said = f"cannot connect to {address}: {why}"
+    assert main(["play", "good.chat", "--connect", address]) == 2
+    assert said in capsys.readouterr().out
+    model = "tests.harness.test_judging_by_laws:LineChat"
+    assert main(["laws", "--model", model, "--connect", address, "--seconds", "1"]) == 2
+    assert said in capsys.readouterr().out
+    main(["compare", "good.chat", "--app", f"one={CORRECT[1]}", "--connect", f"two={address}"])
+    assert said in capsys.readouterr().out
 
 
 def test_a_header_names_the_server_for_the_other_commands_too(folder, capsys):

@@ -121,7 +121,46 @@ def test_quiet_is_longer_than_the_delay() -> None:
     assert [(one.kind, one.client) for one in verdict.failures] == [(FailureKind.EXTRA, "bob")]
 
 
+def test_what_a_split_link_still_holds_is_waited_for() -> None:
+    """A piece each millisecond takes longer than the server has to be quiet, in both directions."""
+    line = "x" * 250
+    script = (
+        f"alice connects to chat.link\nthe link of node chat is split into 1 byte\nalice> {line}\n"
+        "alice receives nothing\n\nalice> and on\n"
+    )
+    verdict = played(script, CHAT)
+    assert [(one.kind, one.client, one.line) for one in verdict.failures] == [(FailureKind.EXTRA, "alice", 4)]
+    passes(script.replace("alice receives nothing", f"alice< {line}") + "alice< and on\n", CHAT)
+
+
+TALKS = """
+import os, socket, sys, threading, time
+def talk():
+    with socket.create_connection(("127.0.0.1", int(sys.argv[2]))) as sock:
+        while True:
+            sock.sendall(b"x" * 60)
+            time.sleep(0.02)
+def listen(sock):
+    while sock.recv(4096):
+        pass
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+if len(sys.argv) > 2:
+    threading.Thread(target=talk, daemon=True).start()
+while True:
+    threading.Thread(target=listen, args=listener.accept()[:1], daemon=True).start()
+"""
+
+
+@pytest.mark.parametrize("change", ["delayed 200ms", "split into 4 bytes"])
+def test_nodes_that_talk_without_end_through_a_slow_link_are_quiet(change: str) -> None:
+    node = f"{sys.executable} -S -c {shlex.quote(TALKS)} {{port}}"
+    script = f"alice connects to a\nthe link of node b is {change}\nalice> hello\nalice receives nothing\n"
+    verdict = played(script, Nodes({"a": f"{node} {{port:b}}", "b": node}), within_s=2)
+    assert verdict.passed, plain(report(verdict)) + verdict.reason
+
+
 CARELESS = Nodes({"chat": f"{RELAY} chat {{port}} careless"})
+CHAT = Nodes({"chat": f"{RELAY} chat {{port}}"})
 
 
 def test_a_server_that_takes_each_read_for_a_line_fails_behind_a_link_that_splits() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import socket
 import ssl
@@ -23,7 +24,8 @@ from harness.playing.verdict import FailureKind, Outcome
 from harness.report.styled_text import plain
 from harness.report.text import report
 from harness.stage.fence import Grade
-from harness.stage.transport import TlsTrust
+from harness.stage.tls import Tls
+from harness.stage.transport import HandshakeFailed, Plain, TlsTrust
 from harness.stage.websocket import WebSocket
 from tests.harness.servers import streams
 
@@ -234,6 +236,33 @@ def test_a_frame_that_is_forbidden_ends_the_connection_and_is_named(raw: str, vi
 
 
 @pytest.mark.parametrize("words", ["websocket", "tls websocket"])
+def test_a_message_before_a_forbidden_frame_is_received(certificate: str, words: str) -> None:
+    target = server("websocket", *[f"tls={certificate}"] * ("tls" in words))
+    both = f"transport: {words}\n\nalice> RAW \\x81\\x06secret\\x81\\x81abcd!\n"
+    end = "alice is closed with violation: a masked frame\n"
+    passes(f"{both}alice< secret\n{end}", target, trusting(certificate))
+    assert "alice received something unexpected" in fails(f"{both}{end}", target, trusting(certificate))
+
+
+def test_a_line_before_a_record_that_is_no_tls_is_received(certificate: str) -> None:
+    client = Tls(TlsTrust(certificate).context(), "127.0.0.1", Plain())
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate)
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    own = context.wrap_bio(incoming, outgoing, server_side=True)
+    incoming.write(client.begin())
+    while not client.ready:
+        with contextlib.suppress(ssl.SSLWantReadError):
+            own.do_handshake()
+        client.receive(outgoing.read(), b"\n")
+        incoming.write(client.take_reply())
+    own.do_handshake()
+    own.write(b"hello\n")
+    assert client.receive(outgoing.read() + b"this is no record of TLS", b"\n") == b"hello\n"
+    assert client.violation.startswith("TLS: ")
+
+
+@pytest.mark.parametrize("words", ["websocket", "tls websocket"])
 def test_a_part_of_a_frame_has_been_received(certificate: str, words: str) -> None:
     target = server("websocket", *[f"tls={certificate}"] * ("tls" in words))
     begun = fails(f"transport: {words}\n\nalice> RAW \\x81\\x05he\n", target, trusting(certificate))
@@ -341,6 +370,51 @@ def test_clients_in_python_choose_their_transport() -> None:
         alice.connection.expects_close = True
         stage.fence()
         assert (alice.end.value, alice.end_detail) == ("closed", "1001")
+
+
+def test_clients_in_python_expect_the_detail_of_an_end() -> None:
+    with Stage(server("websocket"), transport=Transport(websocket=True)) as stage:
+        alice = stage.client("alice")
+        for line, detail in (
+            ("CLOSE 1000", ""),
+            ("CLOSE 1011 internal error", "1011 internal error"),
+            ("VANISH", "1006"),
+            (r"RAW \x81\x81abcd!", "violation: a masked frame"),
+        ):
+            alice.connect()
+            alice.post(f"{line}\n".encode())
+            if detail:
+                with pytest.raises(
+                    AssertionError, match=f"alice is closed with {detail}, and not as expected"
+                ):
+                    alice.expect_closed()
+            alice.expect_closed(detail)
+        with pytest.raises(AssertionError, match="and not as expected: is closed with 1001"):
+            alice.expect_closed("1001")
+
+
+def test_a_client_whose_handshake_has_failed_can_connect_again() -> None:
+    with Stage(server("websocket", "garbage")) as stage:
+        alice = stage.client("alice")
+        with pytest.raises(HandshakeFailed, match="did not answer the WebSocket handshake"):
+            alice.connect(transport=Transport(websocket=True))
+        alice.connect()
+        alice.close()
+        stage.settle()
+
+
+def test_clients_in_python_expect_a_refused_handshake() -> None:
+    target = server("websocket", "status=403 Forbidden")
+    with Stage(target, transport=Transport(websocket=True)) as stage:
+        alice = stage.client("alice")
+        with pytest.raises(AssertionError, match="alice is refused with 403"):
+            alice.send("hello")
+        with pytest.raises(
+            AssertionError, match="alice is refused with 403, and not as expected: is refused"
+        ):
+            alice.expect_refused()
+        alice.expect_refused("403")
+        stage.settle()
 
 
 # --- scripts and options that are wrong ---------------------------------------------------------------------
