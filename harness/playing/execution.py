@@ -297,7 +297,7 @@ class Execution:
         self, turn: Turn, kind: FailureKind, client: str = "", detail: str = ""
     ) -> Interruption:
         at = self._current or turn.actions[0]
-        return Interruption(kind, client, detail, at.script.file, at.line, self._stage.now())
+        return Interruption(kind, client, detail, at.script.file, at.line, self._stage.now(), at.via)
 
     # --- actions --------------------------------------------------------------------------------------------
 
@@ -700,6 +700,7 @@ class Execution:
             fence_lines=fence_lines,
             measured=measured,
             choices=choices,
+            last_via=last.via,
             taken=self._take_taken(fence_lines),
         )
 
