@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -950,6 +951,59 @@ def test_a_baseline_fits_a_run_of_other_folders(suite: Path, tmp_path: Path) -> 
     suite.rename(tmp_path / "more" / "deep" / "suite")
     files = [str(tmp_path / "more"), *app("drops")]
     assert main(["compare", *files, "--baseline", known]) == 0
+
+
+def test_a_name_in_a_baseline_that_can_be_two_scripts_is_an_error(
+    suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(suite, "other")
+    write, use = ["--write-baseline", "known.txt"], ["--baseline", "known.txt"]
+    assert main(["compare", "suite", *app("crlf"), *write]) == 1
+    capsys.readouterr()
+    assert main(["compare", "suite", "other", *app("crlf"), *use]) == 2
+    shown = capsys.readouterr()
+    assert "login.chat in the baseline can be suite/login.chat or other/login.chat" in shown.out + shown.err
+    assert main(["compare", "suite", *app("crlf"), *use]) == 0
+    # Of both, it tells them apart.
+    assert main(["compare", "suite", "other", *app("crlf"), *write]) == 1
+    assert main(["compare", "suite", "other", *app("crlf"), *use]) == 0
+    assert main(["compare", "other", *app("crlf"), *use]) == 0
+
+
+def test_a_script_that_has_the_name_of_one_in_a_folder_below_it_is_named_with_its_own_folder(
+    suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    monkeypatch.chdir(suite)
+    Path("below").mkdir()
+    Path("below/login.chat").write_text("a> LOGIN a\na< NO\n")
+    servers = app("crlf")
+    assert main(["compare", ".", "--baseline", "known.txt", *servers]) == 2
+    assert main(["compare", ".", "--write-baseline", "known.txt", *servers]) == 1
+    names = {line.split("\t")[1] for line in Path("known.txt").read_text().splitlines()[1:]}
+    assert names == {"suite/login.chat", "below/login.chat", "msg.chat"}
+    assert main(["compare", ".", "--baseline", "known.txt", *servers]) == 0
+    # What is known of one is not known of the other, and what is gone is named as in the table.
+    Path("login.chat").write_text("a> LOGIN a\na< NO\n")
+    Path("below/login.chat").write_text(SUITE["login"])
+    capsys.readouterr()
+    assert main(["compare", ".", "--baseline", "known.txt", *servers]) == 1
+    shown = capsys.readouterr().out
+    assert "\n  crlf  login.chat  heard `<< OK\\r\\n` instead of `< OK`\n" in shown
+    assert "\n  crlf  below/login.chat  heard" in shown
+
+
+def test_pytest_refuses_a_baseline_with_a_name_that_can_be_two_transcripts(pytester: pytest.Pytester) -> None:
+    pytester.makeini("[pytest]\nharness_files = *.chat\n")
+    for folder in ("one", "two"):
+        pytester.mkdir(folder)
+        (pytester.path / folder / "login.chat").write_text(SUITE["login"])
+    (pytester.path / "known.txt").write_text("a\tlogin.chat\theard nothing\n")
+    words = ["--harness-compare", "a=./serve {port}", "--harness-compare-baseline", "known.txt"]
+    result = pytester.runpytest_inprocess("-p", "no:cacheprovider", *words)
+    message = "harness: login.chat in the baseline can be one/login.chat or two/login.chat"
+    assert (result.stdout.str() + result.stderr.str()).count(message) == 1
+    result.assert_outcomes()
 
 
 @pytest.mark.parametrize(
