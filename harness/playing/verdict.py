@@ -270,7 +270,7 @@ class Performance:
     plan: Plan
     target: str
     turns: tuple[TurnReport, ...]
-    grade: Grade
+    grade: Grade | None
     fence: Fence
     virtual_time: bool
     eol: bytes
@@ -313,6 +313,7 @@ class Verdict:
     outcome: Outcome
     target: str = ""
     grade: Grade | None = None
+    """The weakest proof that a turn was over; None if nothing was played, or a turn was interrupted."""
     fence: Fence = Fence()  # noqa: RUF009  # frozen
     """If there is a fence line and the grade is still weak, a client could not be asked, one did not hear another, or the
     answers were overtaken."""

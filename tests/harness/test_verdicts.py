@@ -35,7 +35,7 @@ from harness.language.adapter import parse_adapter
 from harness.language.forms import write_line
 from harness.playing.verdict import FailureKind, Overtaken
 from harness.report.styled_text import plain
-from harness.report.text import report, summary
+from harness.report.text import report, run_summary, summary
 from harness.update import update
 from tests.harness.servers import puppet
 
@@ -589,6 +589,19 @@ def test_a_conversation_in_python_fails_with_the_exception() -> None:
         ann.expect("OK")
         assert [error.kind for error in stage.take_errors()] == ["ValueError"]
         stage.settle()
+
+
+# --- what a grade is of -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("known", ["", "xfail: known\n"])
+def test_a_run_that_no_fence_line_ended_has_no_grade(known: str) -> None:
+    verdict, _ = played(
+        "ann> LOGIN ann\nann< OK\n", header=f"fence: NOSUCH -> PONG\nwithin: 200ms\n{known}\n"
+    )
+    assert [one.kind for one in verdict.failures] == [FailureKind.UNANSWERED]
+    assert verdict.grade is None
+    assert run_summary([verdict], 1.0) == f"1 failed{' as expected' if known else ''} in 1.00 s"
 
 
 # --- where a failure is --------------------------------------------------------------------------------------
