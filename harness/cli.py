@@ -473,6 +473,7 @@ def _compare(options: argparse.Namespace) -> ExitCode:
     from harness.compare import baseline
     from harness.compare.compare import Cell, compare, compared_servers
     from harness.compare.report import Table, document, junit, markdown, text
+    from harness.language.loading import shown
     from harness.targets.choice import UsageError
 
     if not options.servers:
@@ -480,6 +481,7 @@ def _compare(options: argparse.Namespace) -> ExitCode:
     servers = compared_servers(options.servers, options.features, options.adapters)
     known = baseline.read(options.baseline) if options.baseline is not None else frozenset()
     paths, began = _chosen_files(options), time.monotonic()
+    baseline.of_run(known, map(shown, paths))  # an error of the baseline is one before anything is played
     progress = Progress(len(paths) * len(servers), sys.stderr)
     cells: list[Cell] = []
     for cell in compare(paths, servers, play_options(options), options.jobs):

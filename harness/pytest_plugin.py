@@ -66,6 +66,8 @@ _writers_folder: pytest.StashKey[Path] = pytest.StashKey()
 _compared_targets: pytest.StashKey[dict[str, Target]] = pytest.StashKey()
 _compared_adapters: pytest.StashKey[dict[str, Adapter | None]] = pytest.StashKey()
 _known_differences: pytest.StashKey[frozenset[Known]] = pytest.StashKey()
+_known_of_run: pytest.StashKey[frozenset[Known]] = pytest.StashKey()
+"""The same, with the files of this run."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -219,10 +221,12 @@ class ChatItem(pytest.Function):
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Report a missing target once, not for each transcript."""
+    """Report a missing target, and a baseline that does not fit, once, not for each transcript."""
     config = session.config
     if config.option.collectonly or hasattr(config, "workerinput"):
         return
+    if _known_differences in config.stash:
+        _known_in(session)
     if names_a_target(config.stash[_options]):
         return
     for item in session.items:
@@ -231,6 +235,23 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             continue
         if not (isinstance(item, ChatItem) and item.names_its_target()):
             raise pytest.UsageError(f"{item.nodeid} has no server; {_HOW_TO_NAME_A_TARGET}")
+
+
+def _known_in(session: pytest.Session) -> frozenset[Known]:
+    """The known differences of the transcripts of this run."""
+    from harness.compare.baseline import of_run
+    from harness.language.loading import shown
+    from harness.targets.choice import UsageError
+
+    stash = session.config.stash
+    known = stash[_known_differences]
+    if _known_of_run not in stash:
+        files = [shown(one.path) for one in session.items if isinstance(one, ChatItem)]
+        try:
+            stash[_known_of_run] = of_run(known, files)
+        except UsageError as error:
+            raise pytest.UsageError(f"harness: {error}") from None
+    return stash[_known_of_run]
 
 
 # --- failures -----------------------------------------------------------------------------------------------
@@ -311,10 +332,12 @@ def _play(request: pytest.FixtureRequest, target: Target, how: PlayOptions) -> N
         _repeat(request, target, how, repeat)
         return
     name = ""
+    known: frozenset[Known] = frozenset()
     if request.config.getoption("harness_compare"):
         targets = request.config.stash[_compared_targets]
         name = next(name for name, one in targets.items() if one is target)
         how = replace(how, adapter=request.config.stash[_compared_adapters][name])
+        known = _known_in(request.session)
     verdict = play_file(request.node.path, target, how, keep_going=bool(name))
     request.node.stash[_verdict] = verdict
     if name:
@@ -322,7 +345,7 @@ def _play(request: pytest.FixtureRequest, target: Target, how: PlayOptions) -> N
 
         cell = cell_of(name, verdict)
         request.node.user_properties.append((_CELL, cell.as_text()))
-        if cell.is_known(request.config.stash[_known_differences]):
+        if cell.is_known(known):
             pytest.xfail(f"known: {cell.causes}")
     _finish(verdict)
 

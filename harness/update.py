@@ -195,17 +195,17 @@ def rewritten(verdict: Verdict, *, ends: bool = True) -> str:
     script = verdict.script
     for failure in verdict.failures:
         match failure.kind:
-            case FailureKind.UNSENDABLE | FailureKind.NO_PORT:
-                raise UpdateRefused(f"line {failure.line}: {failure.detail}")
             case (
-                FailureKind.UNANSWERED
+                FailureKind.UNSENDABLE
+                | FailureKind.NO_PORT
+                | FailureKind.UNANSWERED
                 | FailureKind.NEVER_IDLE
                 | FailureKind.NEVER_QUIET
                 | FailureKind.NOT_READ
                 | FailureKind.TIMED_OUT
                 | FailureKind.NO_HANDSHAKE
             ):
-                raise UpdateRefused(f"line {failure.line}: {failure.detail}")
+                raise UpdateRefused(f"{_place(failure.file, failure.line, script)}: {failure.detail}")
             case (
                 FailureKind.TOO_LATE
                 | FailureKind.SERVER_DIED
@@ -213,7 +213,7 @@ def rewritten(verdict: Verdict, *, ends: bool = True) -> str:
                 | FailureKind.RAISED
                 | FailureKind.NOT_RAISED
             ):
-                raise UpdateRefused(f"line {failure.line}: {headline(failure)}")
+                raise UpdateRefused(f"{_place(failure.file, failure.line, script)}: {headline(failure)}")
     plays: dict[int, list[_Edit]] = {}
     for turn in verdict.turns:
         for line, edit in _edits(turn, verdict.eol, script, ends).items():
@@ -224,31 +224,39 @@ def rewritten(verdict: Verdict, *, ends: bool = True) -> str:
 
 
 def _edits(turn: TurnReport, eol: bytes, script: Script, ends: bool) -> dict[int, _Edit]:
-    """The edits that this turn requires: first of existing lines, then additions."""
+    """The edits that this turn requires: first of existing lines, then additions. A line of the script that stays is one of
+    them, because it is played several times in a repeat; a line of an included file is none."""
     edits: dict[int, _Edit] = {}
+
+    def replace_line(file: str, line: int, replacement: str | None) -> None:
+        if file == script.file:
+            _replace_line(edits, line, replacement)
+        elif replacement is not None:
+            raise UpdateRefused(f"{file}:{line} is wrong, and included files are not rewritten")
+
     for client_turn in turn.client_turns:
         for entry in client_turn.entries:
-            if entry.expected is not None and not entry.passed_over:
-                if isinstance(entry.expected.step, ReceiveUntil) and not entry.matches:
-                    raise UpdateRefused(
-                        f"line {entry.expected.line}: {client_turn.client} received no line that matches"
-                    )
-                _require_own(entry.expected.file, script, entry.expected.line)
+            expected = entry.expected
+            if expected is not None and not entry.passed_over:
                 received = "" if entry.received is None else received_text(entry.received, eol)
-                _replace_line(edits, entry.expected.line, None if entry.matches else received)
+                replace_line(expected.file, expected.line, None if entry.matches else received)
+                if isinstance(expected.step, ReceiveUntil) and not entry.matches:
+                    raise UpdateRefused(
+                        f"line {expected.line}: {client_turn.client} received no line that matches"
+                    )
         if client_turn.ending is not None:
             ended = f" {ending_text(client_turn)}" if client_turn.ended_now else ""
             right = client_turn.ended_as_expected
-            _require_own(client_turn.ending_file, script, client_turn.ending_line)
-            _replace_line(edits, client_turn.ending_line, None if right else ended)
+            replace_line(client_turn.ending_file, client_turn.ending_line, None if right else ended)
         elif client_turn.silence_line:
             lines = [entry.received for entry in client_turn.entries if entry.received is not None]
-            _require_own(client_turn.silence_file, script, client_turn.silence_line)
-            _replace_line(edits, client_turn.silence_line, received_text(lines[0], eol) if lines else None)
+            instead = received_text(lines[0], eol) if lines else None
+            replace_line(client_turn.silence_file, client_turn.silence_line, instead)
     for client_turn in turn.client_turns:
         if client_turn.ended_now and client_turn.ending is None and not ends:
+            where = _place(turn.file, turn.last_line, script)
             raise UpdateRefused(
-                f"line {turn.last_line}: {client_turn.client} {ending_text(client_turn)}, which the script does not say; "
+                f"{where}: {client_turn.client} {ending_text(client_turn)}, which the script does not say; "
                 "if that is right, write it, or record such ends with --ends (pytest: --harness-update-ends)"
             )
         _add_lines(client_turn, turn, eol, script, edits)
@@ -266,27 +274,34 @@ def _add_lines(
     client_turn: ClientTurn, turn: TurnReport, eol: bytes, script: Script, edits: dict[int, _Edit]
 ) -> None:
     """Add unexpected lines behind what was received before them, or else before what was received next."""
-    own = [entry.expected.line for entry in client_turn.entries if entry.expected]
+    last = turn.file, turn.last_line
+    own = [(entry.expected.file, entry.expected.line) for entry in client_turn.entries if entry.expected]
     if client_turn.ending is not None:
-        own.append(client_turn.ending_line)
-    previous = client_turn.silence_line or 0
+        own.append((client_turn.ending_file, client_turn.ending_line))
+    silence = (client_turn.silence_file, client_turn.silence_line) if client_turn.silence_line else None
+    previous = silence
     for at, entry in enumerate(client_turn.entries):
         if entry.expected is not None:
-            previous = entry.expected.line
-        elif entry.received is not None and not (client_turn.silence_line and at == 0):
-            _require_own(turn.file, script, previous or turn.last_line)
-            edit = edits.setdefault(previous or (own[0] if own else turn.last_line), _Edit())
+            previous = entry.expected.file, entry.expected.line
+        elif entry.received is not None and not (silence and at == 0):
+            edit = _edit_beside(previous or (own[0] if own else last), script, edits)
             added = edit.before if own and not previous else edit.after
             added.append(f"{client_turn.client}{received_text(entry.received, eol)}")
     if client_turn.ending is None and client_turn.ended_now:
-        _require_own(turn.file, script, previous or turn.last_line)
-        edit = edits.setdefault(previous or turn.last_line, _Edit())
+        edit = _edit_beside(previous or last, script, edits)
         edit.after.append(f"{client_turn.client} {ending_text(client_turn)}")
 
 
-def _require_own(file: str, script: Script, line: int) -> None:
+def _edit_beside(place: tuple[str, int], script: Script, edits: dict[int, _Edit]) -> _Edit:
+    """The edit of the line beside which something is added."""
+    file, line = place
     if file != script.file:
-        raise UpdateRefused(f"{file}:{line} is wrong, and included files are not rewritten")
+        raise UpdateRefused(f"more came beside {file}:{line}, and included files are not rewritten")
+    return edits.setdefault(line, _Edit())
+
+
+def _place(file: str, line: int, script: Script) -> str:
+    return f"line {line}" if file == script.file else f"{file}:{line}"
 
 
 def _agreed(plays: Mapping[int, Sequence[_Edit]]) -> dict[int, _Edit]:

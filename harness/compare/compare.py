@@ -272,13 +272,8 @@ class Cell:
         return "; ".join(dict.fromkeys(one.cause for one in self.differences))
 
     def known_causes(self, known: frozenset[Known]) -> frozenset[str]:
-        """The causes that a baseline has for this server and script, which it names without the folders that all scripts of
-        its run had in common; those of this run can have others in common."""
-        return frozenset(
-            one.cause
-            for one in known
-            if one.server == self.server and f"/{self.file}".endswith(f"/{one.script}")
-        )
+        """The causes that a baseline has for this server and script."""
+        return frozenset(one.cause for one in known if (one.server, one.script) == (self.server, self.file))
 
     def is_known(self, known: frozenset[Known]) -> bool:
         """Whether the server differs there in nothing new."""

@@ -7,9 +7,9 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
-from harness.compare.baseline import Known
+from harness.compare.baseline import Known, distinct, of_run
 from harness.compare.compare import Cell, Difference
 from harness.language.columns import cut, width, windowed
 from harness.language.exhaustive import assert_never
@@ -48,16 +48,20 @@ class Group:
 @dataclass(frozen=True, slots=True)
 class Table:
     cells: tuple[Cell, ...]
-    known: frozenset[Known] = frozenset()
-    """The differences that do not count."""
+    baseline: frozenset[Known] = frozenset()
+    known: frozenset[Known] = field(init=False)
+    """The differences of the baseline that do not count here, with the files of this run."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "known", of_run(self.baseline, self.files))
 
     @staticmethod
     def of_texts(
-        texts: Iterable[str], servers: Sequence[str], known: frozenset[Known] = frozenset()
+        texts: Iterable[str], servers: Sequence[str], baseline: frozenset[Known] = frozenset()
     ) -> Table:
         """The table of cells that were sent as text, with the servers in this order."""
-        cells = map(Cell.from_text, texts)
-        return Table(tuple(sorted(cells, key=lambda cell: (cell.file, servers.index(cell.server)))), known)
+        cells = sorted(map(Cell.from_text, texts), key=lambda cell: (cell.file, servers.index(cell.server)))
+        return Table(tuple(cells), baseline)
 
     @property
     def servers(self) -> tuple[str, ...]:
@@ -82,9 +86,8 @@ class Table:
 
     def short_name(self, file: str) -> str:
         """The file's name without the folders that all scripts share."""
-        folders = {os.path.dirname(one) for one in self.files}
-        common = os.path.commonpath(folders) if len(folders) > 1 and "" not in folders else min(folders)
-        return os.path.relpath(file, common) if common else file
+        common = os.path.commonpath([os.path.dirname(os.path.abspath(one)) for one in self.files])
+        return os.path.relpath(file, common)
 
     def total(self, server: str, tag: str | None = None) -> Total:
         """The total over all scripts, or over those with this tag."""
@@ -112,26 +115,28 @@ class Table:
             if found:
                 yield f"{server} passed with {counted(found)}"
 
-    def entry(self, cell: Cell, difference: Difference) -> Known:
-        """The difference as a baseline names it."""
-        return Known(cell.server, self.short_name(cell.file), difference.cause)
-
     def is_known(self, cell: Cell) -> bool:
         """True if all differences of this cell are known."""
         return cell.is_known(self.known)
 
     def entries(self) -> frozenset[Known]:
         """All differences as a baseline names them."""
-        return frozenset(self.entry(cell, one) for cell in self.cells for one in cell.differences)
+        names = distinct({file: self.short_name(file) for file in self.files})
+        return frozenset(replace(one, script=names[one.script]) for one in self._found())
 
     def gone(self) -> list[Known]:
         """The known differences that no longer occur in the scripts that were played."""
         played = {
-            (cell.server, self.short_name(cell.file))
+            (cell.server, cell.file)
             for cell in self.cells
             if cell.outcome in (Outcome.PASSED, Outcome.FAILED)
         }
-        return sorted(one for one in self.known - self.entries() if (one.server, one.script) in played)
+        return sorted(one for one in self.known - self._found() if (one.server, one.script) in played)
+
+    def _found(self) -> frozenset[Known]:
+        return frozenset(
+            Known(cell.server, cell.file, one.cause) for cell in self.cells for one in cell.differences
+        )
 
     def outcomes(self) -> Iterator[Outcome]:
         """The outcome that each cell counts as: a known difference counts as passed."""
@@ -246,7 +251,8 @@ def _text(table: Table, columns: int | None) -> Iterator[Line]:
         yield []
         yield [Span("known, and no longer found: remove these from the baseline", Tone.WARNING)]
         for one in gone:
-            yield [Span("  "), Span(f"{one.server}  {one.script}  {_shortened((one.cause,), columns)}")]
+            what = _shortened((one.cause,), columns)
+            yield [Span("  "), Span(f"{one.server}  {table.short_name(one.script)}  {what}")]
 
 
 _TEXT_ROWS = 4

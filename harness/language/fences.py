@@ -127,13 +127,13 @@ class Fence:
     def heard_pattern(self, tokens: bytes) -> re.Pattern[bytes]:
         """A pattern for the line that others hear, with its end. The group `token` matches the regular expression `tokens`. Any
         bytes without a line end can precede it, because the token makes it unique."""
-        known = {WILDCARD.encode(): rb"[^\r\n]*", TOKEN.encode(): b"(?P<token>%b)" % tokens}
-        out = []
-        for piece in re.split(b"(%b)" % b"|".join(map(re.escape, known)), unescape(self.heard)):
-            out.append(known.get(piece) or re.escape(piece))
-            if piece == TOKEN.encode():
-                known[piece] = b"(?P=token)"
-        return re.compile(b"".join(out) + rb"\r?\n")
+        first, *others = (
+            _with_wildcards(piece, b"piece_%d" % at)
+            for at, piece in enumerate(unescape(self.heard).split(TOKEN.encode()))
+        )
+        token = b"(?P<token>%b)" % tokens
+        said = (first + token + b"(?P=token)".join(others)) if others else first
+        return re.compile(said + rb"\r?\n")
 
     @property
     def _own(self) -> list[str]:
@@ -153,15 +153,30 @@ def _pattern(
     token: str, answers: Iterable[str], unended: Iterable[bytes] = (), at_line_start: bool = True
 ) -> re.Pattern[bytes]:
     ways = []
-    for answer in answers:
+    for at, answer in enumerate(answers):
         wire = unescape(answer.replace(TOKEN, token))
         end = b"" if b"\n" in wire else rb"\r?\n"
-        ways.append(rb"[^\r\n]*".join(map(re.escape, wire.split(WILDCARD.encode()))) + end)
+        ways.append(_with_wildcards(wire, b"way_%d" % at) + end)
     # Bounded and without an overlap, so that no inbox takes long to search.
     known = b"|".join(re.escape(one) for one in unended if not re.fullmatch(rb"(?:%b)*" % _TELNET, one))
     before = rb"(?:(?:%b)(?:%b)*){0,%d}" % (known, _TELNET, _MOST_UNENDED) if known else b""
     where = rb"(?<=\n)" if at_line_start else b""
     return re.compile(rb"%b(?:%b)*%b(?P<answer>%b)" % (where, _TELNET, before, b"|".join(ways)))
+
+
+def _with_wildcards(wire: bytes, name: bytes) -> bytes:
+    """The regular expression of these bytes, with any text for each wildcard. The text for one that is not the last ends for
+    good where what follows it comes first: a server decides how long a line is, and must not decide how long a comparison
+    takes."""
+    first, *others = wire.split(WILDCARD.encode())
+    out = [re.escape(first)]
+    for at, piece in enumerate(others, 1):
+        if at < len(others) and not re.search(rb"[\r\n]", piece):
+            group = b"%b_%d" % (name, at)
+            out.append(rb"(?=(?P<%b>[^\r\n]*?%b))(?P=%b)" % (group, re.escape(piece), group))
+        else:
+            out.append(rb"[^\r\n]*" + re.escape(piece))
+    return b"".join(out)
 
 
 def _choices(answers: str) -> tuple[str, ...]:

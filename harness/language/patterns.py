@@ -2,7 +2,9 @@
 
 - A literal line is never a pattern, so nothing in it has a special meaning.
 - A capture never matches a line end: a stray carriage return stays visible.
-- A name is bound once; where it is already bound, only its value matches.
+- A name is bound once; where it is already bound, only its value matches, and it has to satisfy the capture there as well.
+- The time of a comparison is not a power of the length of the line, which a server decides, unless the pattern has regular
+  expressions, names in several places, or numbers right before another capture.
 """
 
 from __future__ import annotations
@@ -10,7 +12,8 @@ from __future__ import annotations
 import enum
 import re
 import warnings
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -20,7 +23,11 @@ ANONYMOUS = "_"
 _CAPTURE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SOMETHING = r"[^\r\n]+?"
 _ANYTHING = r"[^\r\n]*?"
-_INT = r"-?[0-9]+"
+_DIGITS = "0123456789"
+_INT = rf"-?[{_DIGITS}]+"
+_NAMED = "h_"
+"""Before the name of a capture, as the name of its group."""
+_NOTHING = re.compile(r"(?!)")
 
 
 class Kind(enum.Enum):
@@ -202,7 +209,8 @@ def match(pattern: Pattern, text: str, known: Mapping[str, str]) -> Mapping[str,
     found = _compiled(pattern, values).fullmatch(text)
     if found is None:
         return None
-    return {name.removeprefix("h_"): value for name, value in found.groupdict().items()}
+    groups = found.groupdict().items()
+    return {name.removeprefix(_NAMED): value for name, value in groups if name.startswith(_NAMED)}
 
 
 def _names(pattern: Pattern) -> frozenset[str]:
@@ -212,23 +220,65 @@ def _names(pattern: Pattern) -> frozenset[str]:
 @lru_cache(maxsize=1024)
 def _compiled(pattern: Pattern, known: tuple[tuple[str, str], ...]) -> re.Pattern[str]:
     values = dict(known)
-    seen: set[str] = set()
+    for capture in pattern.captures:
+        # A bound value must also satisfy this capture: `${x:int}` holds in every place.
+        value = values.get(capture.name)
+        if value is not None and capture.kind is not Kind.TEXT and not re.fullmatch(capture.accepts, value):
+            return _NOTHING
+    parts = bind(pattern, values).parts
+    often = Counter(part.name for part in parts if isinstance(part, Capture) and part.name != ANONYMOUS)
+    first: dict[str, Capture] = {}
     out: list[str] = []
-    for part in pattern.parts:
+    for at, part in enumerate(parts):
         if isinstance(part, str):
             out.append(re.escape(part))
         elif part.name == ANONYMOUS:
             out.append(f"(?:{part.accepts})")
-        elif part.name in values:
-            # A bound value must also satisfy this capture: `${x:int}` holds in every place.
-            matches = part.kind is Kind.TEXT or re.fullmatch(part.accepts, values[part.name])
-            out.append(re.escape(values[part.name]) if matches else r"(?!)")
-        elif part.name in seen:
-            out.append(f"(?P=h_{part.name})")
+        elif part.name not in first:
+            first[part.name] = part
+            out.append(f"(?P<{_NAMED}{part.name}>{part.accepts})")
         else:
-            seen.add(part.name)
-            out.append(f"(?P<h_{part.name}>{part.accepts})")
-    return re.compile("".join(out))
+            again = f"(?P={_NAMED}{part.name})"
+            if part.kind is not Kind.TEXT and part.accepts != first[part.name].accepts:
+                # What this capture accepts has to end where the value does: with the same rest of the line after it.
+                again = rf"(?={again}(?P<rest_{at}>(?s:.*)))(?:{part.accepts})(?=(?P=rest_{at})\Z)"
+            out.append(again)
+    return re.compile("".join(_decided(parts, often, out)))
+
+
+def _decided(parts: Sequence[Part], often: Mapping[str, int], expressions: Sequence[str]) -> Iterator[str]:
+    """The expressions of these parts. A capture of any text ends for good where what follows it comes first, if another one
+    begins behind that: the second one can take what is left, so every line that matches still does."""
+    at = 0
+    while at < len(parts):
+        end = at + 1
+        while end < len(parts) and _has_one_end(parts, end, often):
+            end += 1
+        decided = _is_any_text(parts[at], often) and end < len(parts) and _is_any_text(parts[end], often)
+        if not decided:
+            end = at + 1
+        expression = "".join(expressions[at:end])
+        yield _for_good(f"to_{at}", expression) if decided else expression
+        at = end
+
+
+def _is_any_text(part: Part, often: Mapping[str, int]) -> bool:
+    return isinstance(part, Capture) and part.kind is Kind.TEXT and often[part.name] < 2
+
+
+def _has_one_end(parts: Sequence[Part], at: int, often: Mapping[str, int]) -> bool:
+    """Whether the place where this part begins decides where it ends, and an earlier beginning never means a later end."""
+    part = parts[at]
+    if isinstance(part, str):
+        return "\r" not in part and "\n" not in part
+    following = parts[at + 1] if at + 1 < len(parts) else None
+    alone = isinstance(following, str) and following[0] not in _DIGITS
+    return part.kind is Kind.INT and often[part.name] < 2 and alone
+
+
+def _for_good(name: str, expression: str) -> str:
+    """A regular expression whose first way to match is the only one: an atomic group, which Python 3.10 does not have."""
+    return f"(?=(?P<{name}>{expression}))(?P={name})"
 
 
 # --- answers to fence lines ---------------------------------------------------------------------------------

@@ -347,6 +347,20 @@ _BEFORE = {
 """The states that a node must be in for each event."""
 
 
+_Place = tuple[str, int]
+"""A file and a line of it."""
+
+
+def _place(located: Located[Any], step: Item | None = None) -> _Place:
+    return located.script.file, (step.line if step is not None else 0) or located.line
+
+
+def _shown(place: _Place, located: Located[Any]) -> str:
+    """A line as a message about this step names it."""
+    file, line = place
+    return f"line {line}" if file == located.script.file else f"line {line} of {file}"
+
+
 class _Connection(enum.Enum):
     OPEN = enum.auto()
     HALF_CLOSED = enum.auto()
@@ -358,7 +372,7 @@ class _Connection(enum.Enum):
 @dataclass(frozen=True, slots=True)
 class _State:
     connection: _Connection
-    since: int
+    since: _Place
     why: str
 
 
@@ -368,8 +382,8 @@ class _Known:
 
     clients: dict[str, _State]
     bound: set[str]
-    received: dict[str, int]
-    silent: dict[str, int]
+    received: dict[str, _Place]
+    silent: dict[str, _Place]
 
     def copy(self) -> _Known:
         return _Known(dict(self.clients), set(self.bound), dict(self.received), dict(self.silent))
@@ -384,12 +398,12 @@ class _Checker:
         self._bound: set[str] = set()
         self._fresh: dict[str, str] = {}
         """The client that bound a name in this turn."""
-        self._perhaps: dict[str, int] = {}
+        self._perhaps: dict[str, _Place] = {}
         """Names that only some ways of a turn bind, and the line that does."""
         self._ways: list[_Known] = []
         """The state after each way of the present `either:`."""
-        self._received: dict[str, int] = {}
-        self._silent: dict[str, int] = {}
+        self._received: dict[str, _Place] = {}
+        self._silent: dict[str, _Place] = {}
 
     def next_turn(self) -> None:
         self._end_ways()
@@ -411,15 +425,15 @@ class _Checker:
                 state = self.clients.get(client)
                 if state is not None and state.connection is _Connection.UNCERTAIN:
                     raise located.problem(
-                        f"{client} {state.why} in line {state.since}, so it may still be connected",
+                        f"{client} {state.why} in {_shown(state.since, located)}, so it may still be connected",
                         f"`{client} closes` before it",
                     )
                 if state is not None and state.connection is not _Connection.GONE:
                     raise located.problem(
-                        f"{client} has been connected since line {state.since}",
+                        f"{client} has been connected since {_shown(state.since, located)}",
                         "another client, or an end before this",
                     )
-                self.clients[client] = _State(_Connection.OPEN, located.line, "connected")
+                self.clients[client] = _State(_Connection.OPEN, _place(located), "connected")
             case Together(body):
                 for send in body:
                     if isinstance(send, Sending):
@@ -427,9 +441,9 @@ class _Checker:
             case Acts(client, action):
                 self._require_connection(located, client, leaves=action is ConnectionAction.CLOSES)
                 if action is ConnectionAction.HALF_CLOSES:
-                    self.clients[client] = _State(_Connection.HALF_CLOSED, located.line, "half-closed")
+                    self.clients[client] = _State(_Connection.HALF_CLOSED, _place(located), "half-closed")
                 elif action in _LEAVING:
-                    self.clients[client] = _State(_Connection.GONE, located.line, _LEAVING[action])
+                    self.clients[client] = _State(_Connection.GONE, _place(located), _LEAVING[action])
             case NodeChanges(node, fate):
                 before = self._nodes.get(node, NodeFate.STARTED)
                 if before not in _BEFORE[fate]:
@@ -484,21 +498,22 @@ class _Checker:
                 self._require_presence(located, client, step)
                 if client in self._received:
                     raise located.problem(
-                        f"{client} receives something in line {self._received[client]}",
+                        f"{client} receives something in {_shown(self._received[client], located)}",
                         "only one of the two",
                         step=step,
                     )
-                self._silent[client] = step.line or located.line
+                self._silent[client] = _place(located, step)
             case Ends(client):
                 self._require_presence(located, client, step)
                 state = self.clients[client]
                 if state.connection in (_Connection.GONE, _Connection.UNCERTAIN):
                     already = "already " if state.connection is _Connection.GONE else ""
                     raise located.problem(
-                        f"{client} {already}{state.why} in line {state.since}", "a single end", step=step
+                        f"{client} {already}{state.why} in {_shown(state.since, located)}",
+                        "a single end",
+                        step=step,
                     )
-                since = step.line or located.line
-                self.clients[client] = _State(_Connection.GONE, since, "lost the connection")
+                self.clients[client] = _State(_Connection.GONE, _place(located, step), "lost the connection")
             case receive:
                 self._receive(located, receive, receive.client)
 
@@ -530,11 +545,11 @@ class _Checker:
     def _send(self, located: Located[Any], step: Sending) -> None:
         state = self.clients.get(step.client)
         if state is None:
-            self.clients[step.client] = _State(_Connection.OPEN, located.line, "connected")
+            self.clients[step.client] = _State(_Connection.OPEN, _place(located), "connected")
         elif state.connection is not _Connection.OPEN:
             uncertain = state.connection is _Connection.UNCERTAIN
             raise located.problem(
-                f"{step.client} {state.why} in line {state.since}, so this cannot be sent",
+                f"{step.client} {state.why} in {_shown(state.since, located)}, so this cannot be sent",
                 f"`{step.client} closes`, then `{step.client} connects`, before it"
                 if uncertain
                 else f"`{step.client} connects` before it",
@@ -543,8 +558,9 @@ class _Checker:
         if isinstance(step, SendPattern):
             for capture in step.pattern.captures:
                 if capture.name not in self._bound and capture.name in self._perhaps:
+                    where = _shown(self._perhaps[capture.name], located)
                     raise located.problem(
-                        f"${{{capture.name}}} is not bound where line {self._perhaps[capture.name]} is not received",
+                        f"${{{capture.name}}} is not bound where {where} is not received",
                         "a line that is always received",
                         len(step.client) + 3,
                         step,
@@ -562,15 +578,17 @@ class _Checker:
         state = self.clients[client]
         if state.connection in (_Connection.GONE, _Connection.UNCERTAIN):
             raise located.problem(
-                f"{client} {state.why} in line {state.since}", "receives before the end", step=step
+                f"{client} {state.why} in {_shown(state.since, located)}",
+                "receives before the end",
+                step=step,
             )
         if client in self._silent:
             raise located.problem(
-                f"{client} receives nothing according to line {self._silent[client]}",
+                f"{client} receives nothing according to {_shown(self._silent[client], located)}",
                 "only one of the two",
                 step=step,
             )
-        self._received[client] = step.line or located.line
+        self._received[client] = _place(located, step)
         if isinstance(step, ReceiveBody) and isinstance(step.size, str):
             self._check_size(located, step, step.size)
         if isinstance(step, (ReceivePattern, ReceiveUntil)):
@@ -592,7 +610,7 @@ class _Checker:
         state = self.clients.get(client)
         uncertain = state is not None and state.connection is _Connection.UNCERTAIN
         if state is None or state.connection is _Connection.GONE or (uncertain and not leaves):
-            why = f"{state.why} in line {state.since}" if state else "has not connected yet"
+            why = f"{state.why} in {_shown(state.since, located)}" if state else "has not connected yet"
             before = f"`{client} closes`, then `{client} connects`," if uncertain else f"`{client} connects`"
             raise located.problem(f"{client} {why}", f"{before} before it")
 

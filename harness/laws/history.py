@@ -26,6 +26,7 @@ class Law(enum.Enum):
     DOUBLED = "nothing is doubled"
     REORDERED = "the order of one sender is kept"
     INVENTED = "every message was sent, and by the client that it names"
+    CHANGED = "every text arrives as it was sent"
     HOLDERS = "a name has one holder"
     DISCONNECTED = "clients stay connected until they leave"
 
@@ -52,6 +53,8 @@ class Session:
     """When its connection ended without that."""
     said: list[tuple[float, str]] = field(default_factory=list)
     """When each message was sent, and the line; the serial of a message is its index."""
+    texts: list[str] = field(default_factory=list)
+    """The text of each message."""
     heard: list[tuple[float, int, int, str, str]] = field(default_factory=list)
     """When a message came, whose it is (session and serial), the sender that it names, and the line."""
     last_s: float = 0.0
@@ -77,6 +80,9 @@ class History:
     sessions: list[Session] = field(default_factory=list)
     unknown: list[tuple[float, Session, str]] = field(default_factory=list)
     """Messages that are none of those that were sent."""
+    changed: list[tuple[float, Session, int, int, str]] = field(default_factory=list)
+    """Messages that have another text than the one that was sent: when one came and to whom, whose it is (session and serial),
+    and the line."""
     ended_s: float = 0.0
 
     def session(self, dialect: str = "") -> Session:
@@ -120,6 +126,8 @@ def breaches(history: History, laws: frozenset[Law] = ALL) -> Iterator[Breach]:
         yield from (one for one in _of_messages(history) if one.law in laws)
     if Law.INVENTED in laws:
         yield from _invented(history)
+    if Law.CHANGED in laws:
+        yield from _changed(history)
     if Law.HOLDERS in laws:
         yield from _holders(history)
     if Law.DISCONNECTED in laws:
@@ -237,6 +245,16 @@ def _invented(history: History) -> Iterator[Breach]:
                     f"{receiver} received a message as that of {name}, and its sender {sender} {had}",
                     (_sent(sender, serial), Seen(at_s, receiver.number, f"< {line}")),
                 )
+
+
+def _changed(history: History) -> Iterator[Breach]:
+    for at_s, receiver, number, serial, line in history.changed:
+        sender = history.sessions[number]
+        yield Breach(
+            Law.CHANGED,
+            f"{receiver} received a message of {sender} with another text",
+            (_sent(sender, serial), Seen(at_s, receiver.number, f"< {line}")),
+        )
 
 
 def _holders(history: History) -> Iterator[Breach]:

@@ -244,8 +244,10 @@ class _Traffic:
         session = slot.session
         assert session is not None
         words = " x" * self._random.randrange(4)
-        line = slot.dialect.say(f"{session.number}.{len(session.said)}{words}")
+        text = f"{session.number}.{len(session.said)}{words}"
+        line = slot.dialect.say(text)
         session.said.append((self._stage.now(), line))
+        session.texts.append(text)
         return line
 
     def _wire(self, line: str) -> bytes:
@@ -289,18 +291,23 @@ class _Traffic:
                 slot.asked = ""
             case Message(sender, text):
                 owner, _, serial = text.partition(" ")[0].partition(".")
-                if not (owner.isdecimal() and serial.isdecimal()) or not self._was_said(
-                    int(owner), int(serial)
-                ):
-                    self._history.unknown.append((session.last_s, session, line))
+                if owner.isdecimal() and serial.isdecimal():
+                    self._understand_message(session, int(owner), int(serial), sender, text, line)
                 else:
-                    session.heard.append((session.last_s, int(owner), int(serial), sender, line))
+                    self._history.unknown.append((session.last_s, session, line))
             case _:
                 pass
 
-    def _was_said(self, owner: int, serial: int) -> bool:
+    def _understand_message(
+        self, session: Session, owner: int, serial: int, sender: str, text: str, line: str
+    ) -> None:
         sessions = self._history.sessions
-        return owner < len(sessions) and serial < len(sessions[owner].said)
+        if owner >= len(sessions) or serial >= len(sessions[owner].said):
+            self._history.unknown.append((session.last_s, session, line))
+            return
+        session.heard.append((session.last_s, owner, serial, sender, line))
+        if text != sessions[owner].texts[serial]:
+            self._history.changed.append((session.last_s, session, owner, serial, line))
 
 
 # --- the report ---------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from itertools import count, takewhile
 from typing import TypeGuard
 
+from harness.language.expansion import CallSite
 from harness.language.forms import write_line
 from harness.language.patterns import ANONYMOUS, match
 from harness.language.steps import (
@@ -58,6 +59,8 @@ class Expectation:
     """The `either:` that contains it, if any."""
     limit_us: int | None = None
     """The time of the `within` that contains it, if any."""
+    via: tuple[CallSite, ...] = field(default=(), compare=False)
+    """The calls and repeats that led to it, outermost first."""
 
     @property
     def optional(self) -> bool:
@@ -193,7 +196,7 @@ class TurnExpectations:
         choices = list(choices_of(turn))
         chosen = list(chosen) or [0] * len(choices)
         for group, located in enumerate(turn.expectations):
-            file = located.script.file
+            file, via = located.script.file, located.via
             match located.step:
                 case Either():
                     choice, way = choices.pop(0), chosen.pop(0)
@@ -205,18 +208,18 @@ class TurnExpectations:
                             case ReceivesNothing(client):
                                 out.silences[client] = file, line
                             case _:
-                                out._add(step.client, Expectation(step, file, line, choice=choice))
+                                out._add(step.client, Expectation(step, file, line, choice=choice, via=via))
                 case InTime(limit, body):
                     for one in body:
                         if isinstance(one, Receiving):
                             line = one.line or located.line
-                            out._add(one.client, Expectation(one, file, line, limit_us=limit))
+                            out._add(one.client, Expectation(one, file, line, limit_us=limit, via=via))
                 case Or():
                     pass  # one of the ways of the choice before it
                 case AnyOrder(body, same_for):
                     for one in body:
                         if isinstance(one, Receiving):
-                            item = Expectation(one, file, one.line or located.line, group)
+                            item = Expectation(one, file, one.line or located.line, group, via=via)
                             for client in (one.client,) if one.client else same_for:
                                 out._add(client, item)
                     if same_for:
@@ -228,7 +231,7 @@ class TurnExpectations:
                 case Ends(client):
                     out.ends[client] = located.step, file, located.line
                 case step:
-                    out._add(step.client, Expectation(step, file, located.line))
+                    out._add(step.client, Expectation(step, file, located.line, via=via))
         return out
 
     def _add(self, client: str, item: Expectation) -> None:

@@ -172,6 +172,8 @@ class Execution:
     def _play(self, turn: Turn, last: bool) -> TurnReport:
         self._stage.take_fence_lines()
         interruption, expected, found = self._attempt(turn, last)
+        for client in self._clients.values():
+            client.connection.release()
         if interruption is None and self._inbox_filter is not None:
             # After listening, so that nothing waits for lines that the filter removes.
             self._inbox_filter(turn.number, self._clients)
@@ -297,7 +299,7 @@ class Execution:
         self, turn: Turn, kind: FailureKind, client: str = "", detail: str = ""
     ) -> Interruption:
         at = self._current or turn.actions[0]
-        return Interruption(kind, client, detail, at.script.file, at.line, self._stage.now())
+        return Interruption(kind, client, detail, at.script.file, at.line, self._stage.now(), at.via)
 
     # --- actions --------------------------------------------------------------------------------------------
 
@@ -483,24 +485,27 @@ class Execution:
         if client.end is not End.OPEN:
             return  # the end of the turn reports that it lost the connection
         client.connection.expects_close = step.client in self._closing
-        if isinstance(filled, Send):
-            client.post(self._wire(filled))
+        if isinstance(step, SendBytes):
+            client.send_bytes(step.data)
         else:
-            client.send_bytes(filled.data)
+            client.post(self._wire(filled))
         self._unfenced = [client]
-        self._sent_line = isinstance(filled, Send)
+        self._sent_line = not isinstance(step, SendBytes)
 
     def _send_together(self, located: LocatedAction, sends: list[Sending]) -> None:
-        ready = [(self._present(located, send.client), self._filled(send)) for send in sends]
+        ready = [
+            (self._present(located, send.client), self._filled(send), isinstance(send, SendBytes))
+            for send in sends
+        ]
         if self._unfenced:
             # Clients that connect only now have connected before anything is sent.
             self._fence(self._unfenced)
-        for client, filled in ready:
+        for client, filled, unchanged in ready:
             self._note(located, filled.client, _text(filled), filled.line)
             client.connection.expects_close = filled.client in self._closing
             if client.end is End.OPEN:
-                client.post(self._wire(filled))
-        self._unfenced = list(dict.fromkeys(client for client, _ in ready))
+                client.post(self._wire(filled), unchanged)
+        self._unfenced = list(dict.fromkeys(client for client, *_ in ready))
         self._sent_line = False
 
     def _filled(self, step: Sending) -> Send | SendBytes:
@@ -670,7 +675,6 @@ class Execution:
             self._uncertain |= choice.ending
         measured = tuple(self._measured(client_turns))
         for name, client in self._clients.items():
-            client.connection.release()
             client.take(len(inboxes[name]))
         self._known = known
         self._bindings = newly_bound(known, self._bindings, expected.in_order)
@@ -699,6 +703,7 @@ class Execution:
             fence_lines=fence_lines,
             measured=measured,
             choices=choices,
+            last_via=last.via,
             taken=self._take_taken(fence_lines),
         )
 
@@ -756,6 +761,7 @@ class Execution:
 
     def _collect_late_lines(self, a_turn_later: bool) -> None:
         for name, client in self._clients.items():
+            client.connection.release()
             data, at = bytes(client.inbox), 0
             for piece in data.splitlines(keepends=True):
                 self.late_lines.append(LateLine(name, piece, client.arrived_at(at), a_turn_later))

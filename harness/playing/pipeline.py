@@ -173,8 +173,10 @@ def perform(
                 stage.distrust_answers()
             execution = Execution(plan, stage, keep_going, inbox_filter)
             execution.run()
-            margin_s, grade = stage.margin_s, stage.grade
+            margin_s = stage.margin_s
             interrupted = execution.turns[-1].interruption is not None
+            # Before the clients leave, which is no part of a turn. The end of a turn that was interrupted is not proven at all.
+            grade = None if interrupted else stage.grade
             if not interrupted:
                 execution.leave()
             turns = tuple(execution.turns)

@@ -188,6 +188,7 @@ class Interruption:
     file: str
     line: int
     at_s: float
+    via: tuple[CallSite, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +219,8 @@ class TurnReport:
     measured: tuple[Measured, ...] = ()
     choices: tuple[Choice, ...] = ()
     """The ways that the turn took, where the script has several."""
+    last_via: tuple[CallSite, ...] = ()
+    """The calls and repeats that led to the last line."""
     taken: tuple[TakenLine, ...] = ()
     """The lines that a rule or an adapter took or changed before any comparison."""
 
@@ -267,7 +270,7 @@ class Performance:
     plan: Plan
     target: str
     turns: tuple[TurnReport, ...]
-    grade: Grade
+    grade: Grade | None
     fence: Fence
     virtual_time: bool
     eol: bytes
@@ -310,6 +313,7 @@ class Verdict:
     outcome: Outcome
     target: str = ""
     grade: Grade | None = None
+    """The weakest proof that a turn was over; None if nothing was played, or a turn was interrupted."""
     fence: Fence = Fence()  # noqa: RUF009  # frozen
     """If there is a fence line and the grade is still weak, a client could not be asked, one did not hear another, or the
     answers were overtaken."""
@@ -383,7 +387,7 @@ _FIRST = (FailureKind.LOST_CONNECTION, FailureKind.REFUSED_ENTRY, FailureKind.NO
 def judge(performance: Performance) -> Verdict:
     """The verdict on a performance."""
     failures = tuple(
-        replace(failure, via=_call_sites(performance.plan, failure))
+        replace(failure, via=failure.via or _call_sites(performance.plan, failure))
         for turn in performance.turns
         for failure in judge_turn(turn, performance.eol)
     )
@@ -410,12 +414,16 @@ def judge(performance: Performance) -> Verdict:
 
 
 def _call_sites(plan: Plan, failure: Failure) -> tuple[CallSite, ...]:
+    """What led to the line of a failure which has no line to receive: to the step there that is about this client, if the line
+    is played several times, or else to the first."""
     turn = plan.turns[failure.turn - 1]
-    for located in (*turn.actions, *turn.expectations):
-        lines = {located.line, *(one.line for one in getattr(located.step, "body", ()))}
-        if located.script.file == failure.file and failure.line in lines:
-            return located.via
-    return ()
+    found = [
+        (getattr(step, "client", "") != failure.client, located.via)
+        for located in (*turn.actions, *turn.expectations)
+        for step in (located.step, *getattr(located.step, "body", ()))
+        if (located.script.file, step.line or located.line) == (failure.file, failure.line)
+    ]
+    return min(found, key=lambda one: one[0])[1] if found else ()
 
 
 def judge_turn(turn: TurnReport, eol: bytes) -> list[Failure]:
@@ -423,8 +431,11 @@ def judge_turn(turn: TurnReport, eol: bytes) -> list[Failure]:
     if turn.interruption is not None:
         why = turn.interruption
         return [
-            Failure(why.kind, why.client, why.file, why.line, turn.number, at_s=why.at_s, detail=why.detail)
-        ]
+            Failure(
+                why.kind, why.client, why.file, why.line, turn.number,
+                at_s=why.at_s, detail=why.detail, via=why.via,
+            )
+        ]  # fmt: skip
     failures = list(_failures_of_the_server(turn))
     if turn.disagreed:
         clients = " and ".join(turn.disagreed)
@@ -457,14 +468,19 @@ def _too_late(turn: TurnReport) -> Iterator[Failure]:
                 expected=one.expected,
                 received=one.received,
                 detail=render_duration(one.microseconds),
+                via=one.expected.via,
             )
 
 
 def _failures_of_the_server(turn: TurnReport) -> Iterator[Failure]:
     where = turn.actions[-1] if turn.actions else None
-    file, line = (where.file, where.line) if where else (turn.file, turn.last_line)
+    file, line, via = (
+        (where.file, where.line, where.via) if where else (turn.file, turn.last_line, turn.last_via)
+    )
     for error in turn.errors:
-        yield Failure(FailureKind.RAISED, "", file, line, turn.number, at_s=turn.now_s, detail=error.text)
+        yield Failure(
+            FailureKind.RAISED, "", file, line, turn.number, at_s=turn.now_s, detail=error.text, via=via
+        )
     for kind, script, at in turn.not_raised:
         yield Failure(FailureKind.NOT_RAISED, "", script, at, turn.number, at_s=turn.now_s, detail=kind)
 
@@ -491,6 +507,7 @@ def _failures_of(turn: TurnReport, client_turn: ClientTurn, eol: bytes) -> Itera
             end=client_turn.end,
             end_detail=client_turn.end_detail,
             at_s=turn.now_s,
+            via=() if client_turn.ending_line else turn.last_via,
         )
 
 
@@ -502,15 +519,15 @@ def _line_failure(turn: TurnReport, client_turn: ClientTurn, at: int, eol: bytes
         # The line in its place is expected elsewhere.
         received = next((one.received for one in client_turn.entries[at:] if one.received is not None), None)
     if entry.expected is not None:
-        file, line = entry.expected.file, entry.expected.line
+        file, line, via = entry.expected.file, entry.expected.line, entry.expected.via
     else:
         # An unexpected line is shown after the lines received before it.
         before = [one.expected for one in client_turn.entries[:at] if one.expected]
-        file, line = turn.file, turn.last_line
+        file, line, via = turn.file, turn.last_line, turn.last_via
         if client_turn.silence_line:
-            file, line = client_turn.silence_file, client_turn.silence_line
+            file, line, via = client_turn.silence_file, client_turn.silence_line, ()
         elif before:
-            file, line = before[-1].file, before[-1].line
+            file, line, via = before[-1].file, before[-1].line, before[-1].via
     return Failure(
         kind,
         client_turn.client,
@@ -520,6 +537,7 @@ def _line_failure(turn: TurnReport, client_turn: ClientTurn, at: int, eol: bytes
         expected=entry.expected,
         received=received,
         at_s=client_turn.times_s[at],
+        via=via,
     )
 
 

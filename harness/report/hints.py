@@ -289,7 +289,7 @@ def _overtaken(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator
     if (
         verdict.overtaken
         and verdict.overtaken is not Overtaken.IN_A_TURN
-        and verdict.grade is not Grade.SETTLED
+        and verdict.grade not in (None, Grade.SETTLED)
     ):
         yield (
             f"{verdict.overtaken.value}; played again with a quiet moment after each turn, the script passed, so the "
@@ -298,7 +298,8 @@ def _overtaken(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator
     elif verdict.overtaken:
         yield (
             f"lines came after {fence_returned(verdict)}, so {_proves_nothing(verdict)}; the script was "
-            "played again with a quiet moment after each turn, and the grade is `settled`"
+            "played again with a quiet moment after each turn"
+            + (", and the grade is `settled`" if verdict.grade is not None else "")
         )
 
 

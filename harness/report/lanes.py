@@ -14,6 +14,7 @@ from itertools import groupby
 from harness.language.columns import cut, width
 from harness.language.renderer import render_item
 from harness.language.steps import as_receive
+from harness.playing.comparison import Entry
 from harness.playing.verdict import ClientTurn, TurnReport, Verdict
 from harness.report.styled_text import Line, Span, Tone, padded, wrapped
 from harness.stage.connection import End
@@ -97,6 +98,8 @@ class Row:
     cells: dict[str, list[Cell]] = field(default_factory=dict)
     common: str = ""
     """The text of a step that belongs to no client, such as `wait 5s`."""
+    file: str = ""
+    """The file of the line that is expected here."""
 
 
 def rows(turn: TurnReport, eol: bytes) -> list[Row]:
@@ -110,7 +113,7 @@ def rows(turn: TurnReport, eol: bytes) -> list[Row]:
             row.cells[action.client] = [Cell(Mark.DONE, action.text)]
         out.append(row)
     first = len(out)
-    out.extend(Row(line, turn.now_s) for line in sorted(_expected_lines(turn)))
+    out.extend(Row(line, turn.now_s, file=file) for line, file in sorted(_expected_lines(turn)))
     for client_turn in turn.client_turns:
         _place(client_turn, turn, out, first, eol)
     out.extend(Row(line, turn.now_s, common=f"the server raises {kind}") for kind, _, line in turn.raised)
@@ -121,14 +124,22 @@ def rows(turn: TurnReport, eol: bytes) -> list[Row]:
     return out
 
 
-def _expected_lines(turn: TurnReport) -> set[int]:
-    lines = {entry.expected.line for one in turn.client_turns for entry in one.entries if entry.expected}
-    return lines | {one.ending_line for one in turn.client_turns if one.ending_line}
+_Place = tuple[int, str]
+"""A line and its file: a definition in another file can have the same line."""
+
+
+def _expected_lines(turn: TurnReport) -> set[_Place]:
+    places = {_place_of(entry) for one in turn.client_turns for entry in one.entries if entry.expected}
+    return places | {(one.ending_line, one.ending_file) for one in turn.client_turns if one.ending_line}
+
+
+def _place_of(entry: Entry) -> _Place:
+    return (entry.expected.line, entry.expected.file) if entry.expected is not None else (0, "")
 
 
 def _place(client_turn: ClientTurn, turn: TurnReport, out: list[Row], first: int, eol: bytes) -> None:
     name, at = client_turn.client, first
-    script_order = sorted(entry.expected.line for entry in client_turn.entries if entry.expected)
+    script_order = sorted(_place_of(entry) for entry in client_turn.entries if entry.expected)
     for number, (entry, when) in enumerate(zip(client_turn.entries, client_turn.times_s, strict=True)):
         cells = []
         if entry.expected is not None and not entry.matches:
@@ -138,8 +149,8 @@ def _place(client_turn: ClientTurn, turn: TurnReport, out: list[Row], first: int
             cells.append(Cell(Mark.RECEIVED if right else Mark.WRONG, received_text(entry.received, eol)))
         if entry.expected is not None:
             # Clients that disagree about an order each show their own, not that of the script.
-            line = script_order[number] if name in turn.disagreed else entry.expected.line
-            at = _row_of(line, when, out, first)
+            where = script_order[number] if name in turn.disagreed else _place_of(entry)
+            at = _row_of(where, when, out, first)
         else:
             at = _free_row(name, at, when, out)
         out[at].cells.setdefault(name, []).extend(cells)
@@ -147,7 +158,7 @@ def _place(client_turn: ClientTurn, turn: TurnReport, out: list[Row], first: int
     cells = list(_end_cells(client_turn))
     if cells:
         if client_turn.ending_line:
-            at = _row_of(client_turn.ending_line, turn.now_s, out, first)
+            at = _row_of((client_turn.ending_line, client_turn.ending_file), turn.now_s, out, first)
         else:
             at = _free_row(name, at, turn.now_s, out)
         out[at].cells.setdefault(name, []).extend(cells)
@@ -163,8 +174,8 @@ def _end_cells(client_turn: ClientTurn) -> Iterator[Cell]:
         yield Cell(Mark.RECEIVED if client_turn.ending else Mark.WRONG, ending_text(client_turn))
 
 
-def _row_of(line: int, when: float, out: list[Row], first: int) -> int:
-    at = next(at for at in range(first, len(out)) if out[at].line == line)
+def _row_of(where: _Place, when: float, out: list[Row], first: int) -> int:
+    at = next(at for at in range(first, len(out)) if (out[at].line, out[at].file) == where)
     out[at].at_s = when
     return at
 

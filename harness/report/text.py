@@ -196,7 +196,8 @@ def _what_failed(verdict: Verdict, columns: int | None) -> Iterator[Line]:
     yield from _taken(first, verdict)
     yield from _fence_lines(first, verdict)
     for other in others[:ALSO_SHOWN]:
-        yield [Span(f"  also line {other.line}: {headline(other)}", Tone.DIM)]
+        where = _line_at(other.file, other.line, first.file)
+        yield [Span(f"  also {where}: {headline(other)}", Tone.DIM)]
     if len(others) > ALSO_SHOWN:
         yield [Span(f"  and {len(others) - ALSO_SHOWN} more", Tone.DIM)]
 
@@ -584,7 +585,8 @@ def _size(failure: Failure, verdict: Verdict) -> Iterator[Line]:
         if one.name == step.size:
             yield pair(
                 "but",
-                f"${{{one.name}}} is `{one.value}` since line {one.line}, and {count(came, 'byte')} came",
+                f"${{{one.name}}} is `{one.value}` since {_line_at(one.file, one.line, failure.file)}, "
+                f"and {count(came, 'byte')} came",
                 Tone.BAD,
             )
 
@@ -595,8 +597,13 @@ def _conflicts(failure: Failure, verdict: Verdict) -> Iterator[Line]:
     if turn is None or failure.expected is None or failure.received is None:
         return
     for one in conflicting_bindings(failure.expected, failure.received, turn.bindings, verdict.eol):
-        since = f"{one.file}:{one.line}" if one.file != failure.file else f"line {one.line}"
+        since = _line_at(one.file, one.line, failure.file)
         yield pair("but", f"${{{one.name}}} is `{one.value}` since {since}", Tone.BAD)
+
+
+def _line_at(file: str, line: int, here: str) -> str:
+    """A line as another line of that file names it: `line 4`, or `common.chat:4` if it is in another file."""
+    return f"line {line}" if file == here else f"{file}:{line}"
 
 
 def _bare(text: str | None) -> str:

@@ -330,12 +330,13 @@ class Connection:
         finally:
             self._writing = False
 
-    def say(self, data: bytes) -> None:
-        """Send what the client itself says; a fence also writes, and that is not its words."""
+    def say(self, data: bytes, unchanged: bool = False) -> None:
+        """Send what the client itself says, in the words of an adapter unless it is to be sent unchanged. A fence also writes,
+        and that is not the client's words."""
         if data:
             if self.writes:
                 self._reply()  # what waited precedes it
-            if self._translation is not None:
+            if self._translation is not None and not unchanged:
                 data = self._translation.outgoing(data, self.mid_line)
             self.mid_line = not data.endswith(b"\n") and not self._transport.messages
             if not self.introduced:
@@ -452,9 +453,8 @@ class Connection:
 
     def release(self) -> None:
         """Move a line without its end, which an adapter holds back, into the inbox: the turn in which it came is over."""
-        rest = self._translation.rest() if self._translation is not None else b""
-        if rest:
-            self.inbox.receive(rest, self._loop.now())
+        for piece, when_s in self._translation.release() if self._translation is not None else ():
+            self.inbox.receive(piece, when_s)
 
     # Called by fences
 
@@ -525,7 +525,7 @@ class Connection:
                 self._finish(End.CLOSED)
                 return
             if self._translation is not None:
-                received = self._translation.incoming(received)
+                received = self._translation.incoming(received, self._loop.now())
             if received:
                 self.inbox.receive(received, self._loop.now())
             if self._transport.violation:

@@ -54,7 +54,7 @@ class DeliveryTracker:
         return lambda line: self._find(client, line)
 
     def _find(self, client: str, line: bytes) -> int | None:
-        found = self._pattern.search(line)
+        found = self._pattern.search(line) if self._stem.encode() in line else None
         sent = self._sent.get(found["token"].decode()) if found is not None else None
         if found is None or sent is None or sent.heard_by is None:
             return None

@@ -480,11 +480,11 @@ class Client:
         self.post(line.encode() + self._stage.eol)
         self._stage.fence_one(self)
 
-    def post(self, data: bytes) -> None:
-        """Send the bytes and return at once."""
+    def post(self, data: bytes, unchanged: bool = False) -> None:
+        """Send the bytes and return at once. An adapter translates the lines in them, unless they are to be sent unchanged."""
         self._before_sending(self._split)
         self._split = False
-        self._write(data)
+        self._write(data, unchanged)
 
     def send_pattern(self, text: str) -> None:
         """Send the line with the values that patterns have bound in place of `${name}`."""
@@ -493,7 +493,7 @@ class Client:
     def send_bytes(self, data: bytes) -> None:
         """Send the bytes so that the server reads them by themselves: it has read everything sent before."""
         self._before_sending(True)
-        self._write(data)
+        self._write(data, unchanged=True)
         self._split = True
 
     def _before_sending(self, split: bool) -> None:
@@ -507,10 +507,10 @@ class Client:
         if split:
             self._wait_until_read()
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: bytes, unchanged: bool) -> None:
         self._stage.acts()
         self._stage.conversation.note_sent(self.name, data)
-        self.connection.say(data)
+        self.connection.say(data, unchanged)
 
     def _wait_until_read(self) -> None:
         """Return once the server has read everything that this client sent."""

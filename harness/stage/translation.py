@@ -1,13 +1,16 @@
 """Translates one connection with an adapter: sent lines to the words of the server, and received lines to those of the script.
 
-- Only complete lines are translated; other bytes are sent as they are.
+- Only complete lines are translated. Bytes that are not sent as a line are sent as they are.
 - Fence lines of other clients are in the words of the server, so they are removed before the translation.
-- An unfinished line is held back until it is complete, or until the turn or the connection ends. Then it counts as received.
+- An unfinished line is held back until it is complete, or until the turn or the connection ends. Then it counts as received
+  when its bytes came, and what follows it is the rest of a line, not a line.
 - If the greeting that the adapter promises is missing, the client receives everything, and the difference shows.
 - Every line that is removed or translated is recorded.
 """
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 from harness.language.adapter import Adapter, Greeting, Prompt, Spelling, respelled
 from harness.language.patterns import match
@@ -25,49 +28,70 @@ class Translation:
         self._find_heard = find_heard
         self._ignore = Rules([(one, adapter.file) for one in adapter.ignore], eol, take).of(client)
         self._greetings = list(adapter.greets)
-        self._unfinished = b""
+        self._unfinished = bytearray()
+        self._arrivals: dict[int, float] = {}
+        """When the bytes from each of these offsets of the unfinished line on came."""
+        self._continues = False
+        """Whether the unfinished line continues one that was released."""
 
     def outgoing(self, data: bytes, mid_line: bool) -> bytes:
-        """The translated bytes to send."""
+        """The bytes to send for these lines."""
         if mid_line or not data.endswith(self._eol):
             return data
         lines = data[: -len(self._eol)].split(self._eol)
         return b"".join(self._in_other_words(self._adapter.sends, line + self._eol) for line in lines)
 
-    def incoming(self, data: bytes) -> bytes:
+    def incoming(self, data: bytes, now_s: float) -> bytes:
         """The translated bytes that these complete."""
+        self._arrivals[len(self._unfinished)] = now_s
         self._unfinished += data
         out: list[bytes] = []
         while True:
             self._remove_prompts()
-            line, eol, rest = self._unfinished.partition(self._eol)
-            if not eol:
+            end = self._unfinished.find(self._eol) + len(self._eol)
+            if end < len(self._eol):
                 return b"".join(out)
-            heard = self._find_heard(line + eol) if self._find_heard is not None else None
+            line = bytes(self._unfinished[:end])
+            heard = self._find_heard(line) if self._find_heard is not None else None
             if heard is not None:
-                self._unfinished = line[:heard] + rest
+                self._cut(heard, end)
                 continue
-            self._unfinished = rest
-            if not self._removed(line + eol):
-                out.append(self._in_other_words(self._adapter.receives, line + eol))
+            self._cut(0, end)
+            if self._continues:
+                out.append(line)
+                self._continues = False
+            elif not self._removed(line):
+                out.append(self._in_other_words(self._adapter.receives, line))
 
     @property
     def unfinished(self) -> bytes:
         """The unfinished line that is held back."""
-        return self._unfinished
+        return bytes(self._unfinished)
 
-    def rest(self) -> bytes:
-        """Release the unfinished line, which is received as it is."""
-        rest, self._unfinished = self._unfinished, b""
-        return rest
+    def release(self) -> list[tuple[bytes, float]]:
+        """Let go of the unfinished line, which is received as it is: its bytes in the pieces that came, and when."""
+        starts = [*self._arrivals, len(self._unfinished)]
+        pieces = [
+            (bytes(self._unfinished[start:end]), self._arrivals[start]) for start, end in pairwise(starts)
+        ]
+        if self._unfinished:
+            self._continues = True
+            self._greetings.clear()
+        self._unfinished.clear()
+        self._arrivals.clear()
+        return [(piece, when) for piece, when in pieces if piece]
+
+    def _cut(self, start: int, end: int) -> None:
+        del self._unfinished[start:end]
+        self._arrivals = {at - max(0, min(at, end) - start): when for at, when in self._arrivals.items()}
 
     def _remove_prompts(self) -> None:
-        found = True
+        found = not self._continues
         while found:
             found = False
             for prompt in self._adapter.prompts:
                 if self._unfinished.startswith(prompt.data):
-                    self._unfinished = self._unfinished[len(prompt.data) :]
+                    self._cut(0, len(prompt.data))
                     self._record(prompt.data, prompt)
                     found = True
 

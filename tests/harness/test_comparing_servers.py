@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -40,6 +41,7 @@ from harness.report.styled_text import plain
 from harness.report.text import report
 from harness.stage.translation import Translation
 from harness.targets.choice import TargetChoice, UsageError
+from tests.harness.servers import puppet
 from tests.harness.servers.talk import FAULTS
 from tests.patience import HANG_S
 
@@ -484,6 +486,63 @@ def test_a_line_that_comes_in_pieces_keeps_a_server_from_being_quiet() -> None:
     assert verdict.tolerated[Tolerated.IGNORED] == 1
 
 
+def adapted(steps: str, adapter: str) -> str:
+    """The report about these steps of a client of a puppet, which an adapter translates."""
+    script = parse(f"a> NAME a\na receives nothing\n{steps}", "x.chat")
+    return plain(
+        report(play(script, InProcess(puppet.serve), PlayOptions(adapter=parse_adapter(adapter))))
+    ).strip()
+
+
+def test_what_has_no_line_end_came_when_its_bytes_came_whether_or_not_an_adapter_is_used() -> None:
+    late = "a> LATER 1000 a! >\nwait 2s\nwithin 100ms:\n    a<< >\n"
+    for adapter in ("", "sends: x => y\n"):
+        shown = adapted(late, adapter)
+        assert "a received it too late" in shown
+        assert "measured  1s, in virtual time" in shown
+    # Each expectation is about its own bytes, although both are held back together.
+    pieces = "a>> a! login:\\nLATER 1000 a! >\\n\nwait 2s\nwithin 100ms:\n    a<< login:\na<< >\n"
+    assert adapted(pieces, "sends: x => y\n").startswith("passed x.chat")
+
+
+def test_bytes_that_a_script_sends_are_sent_unchanged() -> None:
+    for sent in ("a>> ping\\n\n", "together:\n    a>> ping\\n\n"):
+        steps = f"a> ping\na< PONG\n{sent}a receives nothing\n"
+        assert adapted(steps, "sends: ping => PING\n") == "passed x.chat, 1 line respelled"
+    # A pattern sends a line, whatever its captures have matched.
+    odd = "a>> a: see \\x07\\n\na<~ see ${x}\na>~ tell ${x}\na<~ ${x}\n"
+    assert adapted(odd, "sends: tell ${x} => a: ${x}\n") == "passed x.chat, 1 line respelled"
+
+
+def test_the_rest_of_a_line_is_no_line_for_an_adapter() -> None:
+    steps = "a>> a! foo \\n\na<< foo\\x20\na> a: > bar | bar\na< > bar\n"
+    passed = "passed x.chat, 1 line ignored"
+    assert adapted(steps, "ignore: bar\nprompts: >\\x20\n") == passed
+    assert adapted(steps, "ignore: bar\nignore: > bar\n") == passed
+    steps += "a< BAR\n"
+    assert (
+        adapted(steps, "receives: bar => BAR\nreceives: > bar => RAB\n") == "passed x.chat, 1 line respelled"
+    )
+
+
+def test_a_greeting_of_which_a_turn_has_taken_the_beginning_is_missing() -> None:
+    translation = translated_by("greets: hello\n")
+    assert translation.incoming(b"hel", 1.0) == b""
+    assert translation.release() == [(b"hel", 1.0)]
+    assert translation.incoming(b"lo\nhello\n", 2.0) == b"lo\nhello\n"
+
+
+def test_what_is_held_back_is_released_in_the_pieces_in_which_it_came() -> None:
+    translation = translated_by("prompts: >\nignore: x\n")
+    pieces = [b">a", b"b\nx", b"\n>", b">c", b"de", b"f"]
+    came = b"".join(translation.incoming(piece, float(at)) for at, piece in enumerate(pieces))
+    assert came == b"ab\n"
+    assert translation.unfinished == b"cdef"
+    assert translation.release() == [(b"c", 3.0), (b"de", 4.0), (b"f", 5.0)]
+    assert translation.release() == []
+    assert (translation.incoming(b">g\n>h", 6.0), translation.release()) == (b">g\n", [(b"h", 6.0)])
+
+
 def welcoming(spec: ServerSpec) -> object:
     def talk(sock: Any, _address: object) -> None:
         sock.sendall(b"welcome\n")
@@ -516,7 +575,7 @@ def translated_by(adapter: str) -> Translation:
 
 def test_lines_in_pieces_and_several_lines_at_once_are_translated_line_by_line() -> None:
     translation = translated_by("receives: a${x} => b${x}\nsends: b${x} => a${x}\n")
-    assert [translation.incoming(piece) for piece in (b"a", b"1\nc", b"\na2\na3\n")] == [
+    assert [translation.incoming(piece, 0.0) for piece in (b"a", b"1\nc", b"\na2\na3\n")] == [
         b"",
         b"b1\n",
         b"c\nb2\nb3\n",
@@ -524,13 +583,13 @@ def test_lines_in_pieces_and_several_lines_at_once_are_translated_line_by_line()
     assert translation.outgoing(b"b1\nc\n", False) == b"a1\nc\n"
     assert translation.outgoing(b"b1", False) == b"b1"
     assert translation.outgoing(b"b1\n", True) == b"b1\n"
-    assert translation.incoming(b"\xff\n") == b"\xff\n"
+    assert translation.incoming(b"\xff\n", 0.0) == b"\xff\n"
 
 
 def test_a_greeting_that_comes_too_late_is_received() -> None:
     translation = translated_by("greets: hello\n")
-    assert translation.incoming(b"other\nhello\n") == b"other\nhello\n"
-    assert translated_by("greets: hello\n").incoming(b"hello\nhello\n") == b"hello\n"
+    assert translation.incoming(b"other\nhello\n", 0.0) == b"other\nhello\n"
+    assert translated_by("greets: hello\n").incoming(b"hello\nhello\n", 0.0) == b"hello\n"
 
 
 @pytest.mark.parametrize(
@@ -892,6 +951,59 @@ def test_a_baseline_fits_a_run_of_other_folders(suite: Path, tmp_path: Path) -> 
     suite.rename(tmp_path / "more" / "deep" / "suite")
     files = [str(tmp_path / "more"), *app("drops")]
     assert main(["compare", *files, "--baseline", known]) == 0
+
+
+def test_a_name_in_a_baseline_that_can_be_two_scripts_is_an_error(
+    suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(suite, "other")
+    write, use = ["--write-baseline", "known.txt"], ["--baseline", "known.txt"]
+    assert main(["compare", "suite", *app("crlf"), *write]) == 1
+    capsys.readouterr()
+    assert main(["compare", "suite", "other", *app("crlf"), *use]) == 2
+    shown = capsys.readouterr()
+    assert "login.chat in the baseline can be suite/login.chat or other/login.chat" in shown.out + shown.err
+    assert main(["compare", "suite", *app("crlf"), *use]) == 0
+    # Of both, it tells them apart.
+    assert main(["compare", "suite", "other", *app("crlf"), *write]) == 1
+    assert main(["compare", "suite", "other", *app("crlf"), *use]) == 0
+    assert main(["compare", "other", *app("crlf"), *use]) == 0
+
+
+def test_a_script_that_has_the_name_of_one_in_a_folder_below_it_is_named_with_its_own_folder(
+    suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    monkeypatch.chdir(suite)
+    Path("below").mkdir()
+    Path("below/login.chat").write_text("a> LOGIN a\na< NO\n")
+    servers = app("crlf")
+    assert main(["compare", ".", "--baseline", "known.txt", *servers]) == 2
+    assert main(["compare", ".", "--write-baseline", "known.txt", *servers]) == 1
+    names = {line.split("\t")[1] for line in Path("known.txt").read_text().splitlines()[1:]}
+    assert names == {"suite/login.chat", "below/login.chat", "msg.chat"}
+    assert main(["compare", ".", "--baseline", "known.txt", *servers]) == 0
+    # What is known of one is not known of the other, and what is gone is named as in the table.
+    Path("login.chat").write_text("a> LOGIN a\na< NO\n")
+    Path("below/login.chat").write_text(SUITE["login"])
+    capsys.readouterr()
+    assert main(["compare", ".", "--baseline", "known.txt", *servers]) == 1
+    shown = capsys.readouterr().out
+    assert "\n  crlf  login.chat  heard `<< OK\\r\\n` instead of `< OK`\n" in shown
+    assert "\n  crlf  below/login.chat  heard" in shown
+
+
+def test_pytest_refuses_a_baseline_with_a_name_that_can_be_two_transcripts(pytester: pytest.Pytester) -> None:
+    pytester.makeini("[pytest]\nharness_files = *.chat\n")
+    for folder in ("one", "two"):
+        pytester.mkdir(folder)
+        (pytester.path / folder / "login.chat").write_text(SUITE["login"])
+    (pytester.path / "known.txt").write_text("a\tlogin.chat\theard nothing\n")
+    words = ["--harness-compare", "a=./serve {port}", "--harness-compare-baseline", "known.txt"]
+    result = pytester.runpytest_inprocess("-p", "no:cacheprovider", *words)
+    message = "harness: login.chat in the baseline can be one/login.chat or two/login.chat"
+    assert (result.stdout.str() + result.stderr.str()).count(message) == 1
+    result.assert_outcomes()
 
 
 @pytest.mark.parametrize(

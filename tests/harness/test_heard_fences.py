@@ -463,8 +463,8 @@ def test_a_fence_line_is_taken_out_before_it_is_translated(
     adapter, taken = parse_adapter("receives: ${x} => <${x}>\n"), list[TakenLine]()
     translation = Translation(adapter, b"\n", "bob", taken.append, tracker.finder_for("bob"))
     token = sent.token.encode()
-    assert translation.incoming(b"one\nMSG ann " + token[:4]) == b"<one>\n"
-    assert translation.incoming(token[4:] + b"\n*MSG ann " + token + b"\ntwo\n") == b"<*two>\n"
+    assert translation.incoming(b"one\nMSG ann " + token[:4], 0.0) == b"<one>\n"
+    assert translation.incoming(token[4:] + b"\n*MSG ann " + token + b"\ntwo\n", 0.0) == b"<*two>\n"
     assert sent.heard_by == ["bob"]
     assert [one.data for one in taken] == [b"one\n", b"*two\n"]
 

@@ -9,10 +9,10 @@ import pytest
 
 from harness import Command, InProcess
 from harness.cli import main
-from harness.laws.history import Breach, History, Law, Session, breaches, shortest
+from harness.laws.history import ALL, Breach, History, Law, Session, breaches, shortest
 from harness.laws.traffic import Judgement, check_laws, report
 from harness.report.styled_text import plain
-from tests.harness.servers.lawless import FAULTS, Late, LineChat, faulty, serve
+from tests.harness.servers.lawless import FAULTS, Chat, Late, LineChat, faulty, serve
 
 ROOT = Path(__file__).parents[2]
 MISTAKES = [name for name, (_, law) in FAULTS.items() if law is not None]
@@ -142,6 +142,26 @@ def test_a_client_that_leaves_need_not_receive_the_last_messages_but_has_no_gap(
     assert found(history) == []
     hear(bob, 0, 2)
     assert found(history) == [(Law.LOST, "c1 never received a message of c0")]
+
+
+def test_a_text_that_was_changed_breaks_a_law_of_its_own() -> None:
+    history, _, bob, _ = talking()
+    history.changed.append((5.0, bob, 0, 1, "MSG ann 0.1 y"))
+    assert found(history) == [(Law.CHANGED, "c1 received a message of c0 with another text")]
+    assert list(breaches(history, ALL - {Law.CHANGED})) == []
+
+
+def test_a_model_says_whether_its_server_changes_texts() -> None:
+    class Shouted(LineChat):
+        laws = ALL - {Law.CHANGED}
+
+    def shouts(_spec: object) -> Chat:
+        server = Chat()
+        server.deliver = lambda to, line, mistaken: server.send(to, line.replace(" x", " X"))
+        return server
+
+    for model, broken in ((LineChat, {Law.CHANGED}), (Shouted, set())):
+        assert set(check_laws(model, InProcess(shouts), clients=5, seconds=1).broken) == broken
 
 
 def test_a_client_without_a_name_receives_nothing_that_is_due() -> None:

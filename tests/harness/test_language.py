@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -215,6 +216,40 @@ def test_an_include_that_cannot_be_used_is_an_error(tmp_path, files, message):
         (tmp_path / f"{name}.chat").write_text(text)
     with pytest.raises(ScriptError, match=message):
         check(load(tmp_path / "a.chat"))
+
+
+INCLUDED = """define X greets:
+    X> hi
+    X< hello
+
+define X leaves:
+    X closes
+
+define X perhaps hears:
+    optional X<~ HI ${name}
+"""
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        ("a greets\na receives nothing\n", "a receives something in line 3 of inc.chat"),
+        ("a greets\na connects\n", "a has been connected since line 2 of inc.chat"),
+        ("a greets\na leaves\na> x\n", "a closed in line 6 of inc.chat, so this cannot be sent"),
+        ("a> x\na perhaps hears\na>~ ${name}\n", "where line 9 of inc.chat is not received"),
+        ("a> x\na receives nothing\na greets\na connects\n", "a has been connected since line 2"),
+    ],
+)
+def test_a_problem_names_the_other_line_with_its_file_if_that_is_another(
+    tmp_path, monkeypatch, steps, message
+):
+    monkeypatch.chdir(tmp_path)
+    Path("inc.chat").write_text(INCLUDED)
+    Path("a.chat").write_text(f"include inc.chat\n{steps}")
+    with pytest.raises(ScriptError) as problem:
+        check(load(Path("a.chat")))
+    assert message in str(problem.value)
+    assert ("inc.chat" in str(problem.value)) is ("inc.chat" in message)
 
 
 def test_a_turn_is_actions_and_then_what_is_received():

@@ -164,6 +164,53 @@ def test_it_does_not_rewrite_an_included_file(tmp_path):
     assert after == "include common.chat\nalice logs in\n"
 
 
+COMMON = """define X logs in:
+    X>~ LOGIN ${X}
+    X< OK
+
+define X leaves:
+    X> QUIT
+    X< Goodbye!
+    X is closed
+
+define X says TEXT:
+    X>~ MSG ${TEXT}
+    X receives nothing
+"""
+
+
+def test_right_lines_of_an_included_file_do_not_stand_in_the_way_of_wrong_lines_of_the_script(tmp_path):
+    (tmp_path / "common.chat").write_text(COMMON)
+    # The lines have the numbers of lines in the included file, some of which are right and some of which are wrong.
+    text = (
+        "include common.chat\n\nalice logs in\nbob logs in\nalice> WHO\nalice< USER bob\nbob says hi\nalice< hi\n"
+        "# nine\n# ten\nalice says hello\nbob< MSG alice\nalice leaves\nbob< INFO\n"
+    )
+    done, after = updated(tmp_path, text)
+    assert not done.refused
+    assert after == text.replace("bob\nbob says", "alice\nalice< USER bob\nbob says").replace(
+        "alice< hi", "alice< MSG bob hi"
+    ).replace("MSG alice\n", "MSG alice hello\n").replace("INFO\n", "INFO alice disconnected\n")
+    assert (tmp_path / "common.chat").read_text() == COMMON
+
+
+@pytest.mark.parametrize(
+    ("common", "steps"),
+    [
+        ("define X asks:\n    X> WHO\n    X< USER alice\n", "# three\n# four\nalice asks\n"),
+        ("define X asks:\n    X> WHO\n\n\n    X< USER bob\n", "# three\n# four\nalice asks\n"),
+        ("define X asks:\n    X> WHO\n\n    X receives nothing\n", "# three\nalice asks\n"),
+        ("define X asks:\n    X> WHO\n", "# three\n# four\nalice asks\n"),
+    ],
+)
+def test_nothing_is_added_to_the_script_for_a_line_of_an_included_file(common, steps, tmp_path):
+    (tmp_path / "common.chat").write_text(common)
+    text = f"include common.chat\n{FIRST}{steps}"
+    done, after = updated(tmp_path, text)
+    assert "and included files are not rewritten" in done.refused
+    assert after == text
+
+
 def test_it_refuses_a_server_that_answers_differently_each_time(tmp_path):
     class Counts(Chat):
         served = 0

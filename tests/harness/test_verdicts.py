@@ -35,8 +35,9 @@ from harness.language.adapter import parse_adapter
 from harness.language.forms import write_line
 from harness.playing.verdict import FailureKind, Overtaken
 from harness.report.styled_text import plain
-from harness.report.text import report, summary
+from harness.report.text import report, run_summary, summary
 from harness.update import update
+from tests.harness.servers import puppet
 
 HUB = Path(__file__).parent / "servers" / "hub.py"
 HEADER = "fence: PING -> PONG\nwithin: 2s\n\n"
@@ -590,6 +591,19 @@ def test_a_conversation_in_python_fails_with_the_exception() -> None:
         stage.settle()
 
 
+# --- what a grade is of -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("known", ["", "xfail: known\n"])
+def test_a_run_that_no_fence_line_ended_has_no_grade(known: str) -> None:
+    verdict, _ = played(
+        "ann> LOGIN ann\nann< OK\n", header=f"fence: NOSUCH -> PONG\nwithin: 200ms\n{known}\n"
+    )
+    assert [one.kind for one in verdict.failures] == [FailureKind.UNANSWERED]
+    assert verdict.grade is None
+    assert run_summary([verdict], 1.0) == f"1 failed{' as expected' if known else ''} in 1.00 s"
+
+
 # --- where a failure is --------------------------------------------------------------------------------------
 
 COMMON = "define X logs in:\n    X>~ LOGIN ${X}\n    X< NO\n\ndefine X leaves:\n    X half-closes\n    X is reset\n"
@@ -631,6 +645,64 @@ def test_an_expected_end_in_an_included_file_is_not_rewritten(
     done = update(Path("s.chat"), hub(), PlayOptions(within_s=0.3))
     assert done.refused == "common.chat:7 is wrong, and included files are not rewritten"
     assert (tmp_path / "s.chat").read_text() == text
+
+
+HEARS = "define X hears N:\n    X<~ N ${N}\n\n"
+NUMBERS = "a>> a: N 1 | N 2\\na: N 9\\n\n"
+
+
+@pytest.mark.parametrize(
+    ("steps", "shown"),
+    [
+        (
+            f"{NUMBERS}repeat 3 as n:\n    a<~ N ${{n}}\n",
+            "s.chat:5 (round 3 of 3)   a received something else",
+        ),
+        (f"{HEARS}{NUMBERS}a hears 1\na hears 2\na hears 3\n", "s.chat:4 from s.chat:9   a received"),
+        (
+            f"{NUMBERS}a hears 1\na hears 2\na hears 3\n",
+            "inc.chat:2 from s.chat:7   a received",
+        ),
+        (
+            f"{NUMBERS}repeat 2:\n    a<~ N ${{_:int}}\n",
+            "s.chat:5 (round 2 of 2)   a received something unexpected",
+        ),
+        (
+            "a> PING\nrepeat 3:\n    a< PONG\n",
+            "s.chat:5 (round 2 of 3)   a did not receive what was expected",
+        ),
+        (
+            "repeat 3 as n:\n    c${n}>~ NAME c${n}\n\na> c2: x\nrepeat 3 as n:\n    c${n} receives nothing\n",
+            "s.chat:8 (round 2 of 3)   c2 received something unexpected",
+        ),
+        (
+            "repeat 3 as n:\n    c${n}>~ NAME c${n}\n\nc1 half-closes\nrepeat 3 as n:\n    c${n} is closed\n",
+            "s.chat:8 (round 2 of 3)   c2 is still connected",
+        ),
+    ],
+)
+def test_a_failure_in_a_turn_of_several_rounds_or_calls_names_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: str, shown: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "inc.chat").write_text(HEARS)
+    include = "include inc.chat\n" if "inc.chat" in shown else ""
+    (tmp_path / "s.chat").write_text(f"{include}a> NAME a\na receives nothing\n{steps}")
+    verdict = play(load(Path("s.chat")), InProcess(puppet.serve))
+    assert plain(report(verdict)).startswith(f"FAILED {shown}")
+
+
+def test_lines_of_two_files_that_have_the_same_number_have_rows_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "inc.chat").write_text(f"# one\n# two\n# three\n{HEARS}")
+    (tmp_path / "s.chat").write_text(
+        "include inc.chat\na> NAME a\n\na> a: N 1 | N 3\na< N 2\na hears 1\nb> x\n"
+    )
+    verdict = play(load(Path("s.chat")), InProcess(puppet.serve))
+    shown = plain(report(verdict))
+    assert re.findall(r"\n +5  (.*)", shown) == ["< N 1", "- < N 2"], shown
 
 
 # --- which definition is meant -------------------------------------------------------------------------------

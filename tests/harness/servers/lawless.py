@@ -112,6 +112,18 @@ class Lies(Chat):
         self.send(to, line.replace("MSG user", "MSG other", 1) if mistaken else line)
 
 
+class Cuts(Chat):
+    """Cuts the last word of a text off, if it has several."""
+
+    due = False
+
+    def deliver(self, to: socket.socket, line: str, mistaken: bool) -> None:
+        self.due = self.due or mistaken
+        if self.due and line.count(" ") > 2:
+            self.due, line = False, line.rpartition(" ")[0]
+        self.send(to, line)
+
+
 class Invents(Chat):
     def deliver(self, to: socket.socket, line: str, mistaken: bool) -> None:
         self.send(to, line)
@@ -155,6 +167,7 @@ FAULTS: dict[str, tuple[type[Chat], Law | None]] = {
     "swaps": (Swaps, Law.REORDERED),
     "shares": (Shares, Law.HOLDERS),
     "lies": (Lies, Law.INVENTED),
+    "cuts": (Cuts, Law.CHANGED),
     "invents": (Invents, Law.INVENTED),
     "hangs-up": (HangsUp, Law.DISCONNECTED),
 }

@@ -137,7 +137,9 @@ def done(job: Job) -> list[Play]:
 
 def _play(server: str, fence: str, script: Script, verdict: Verdict) -> Play:
     must_fail = script.must_fail(SERVER[server])
-    grade = NOT_PLAYED if verdict.grade is None else str(verdict.grade)
+    played = verdict.outcome in (Outcome.PASSED, Outcome.FAILED)
+    # A turn that was interrupted was not proven to be over, which is the weakest.
+    grade = str(verdict.grade or Grade.SETTLED) if played else NOT_PLAYED
     found = Play(server, fence, script.name, verdict.outcome, must_fail, grade)
     to_report = found.wrong_failure or not found.played
     return replace(found, report=plain(report(verdict))) if to_report else found

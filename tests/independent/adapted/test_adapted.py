@@ -33,7 +33,7 @@ def test_an_adapter_leaves_what_is_wrong(name: str, tmp_path: Path) -> None:
     scripts = [path for path in suite if path.stem != IN_PIECES or name == UNDERSTANDS_PIECES]
     cells = list(compare(scripts, [compared(name, tmp_path)], PlayOptions(within_s=3.0), 1))
     table = Table(tuple(cells), baseline.read(BASELINE))
-    assert not table.entries() - table.known, plain(text(table))
+    assert not table.entries() - table.baseline, plain(text(table))
     assert table.gone() == []
     assert bool(table.entries()) is (name in WRONG)
     passed = sum(cell.outcome is Outcome.PASSED for cell in cells)
