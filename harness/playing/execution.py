@@ -257,8 +257,10 @@ class Execution:
             self._act(turn)
             expected, found = self._listen(turn)
             if found is not None and self._stage.more_comes(last or self._warms_up(turn)):
-                self._note_overtaken(Overtaken.AT_THE_END if last else Overtaken.IN_A_TURN)
                 expected, found = self._match(turn)
+                failed = found is None or self._number_of_wrong_ends(expected) > 0
+                in_a_turn = Overtaken.AFTER_A_FAILURE if failed else Overtaken.IN_A_TURN
+                self._note_overtaken(Overtaken.AT_THE_END if last else in_a_turn)
             return None, expected, found
         except FenceFailed as failed:
             kind = _kind_of(failed)

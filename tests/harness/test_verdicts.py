@@ -350,6 +350,18 @@ def test_a_server_that_goes_on_running_is_played_again_once_the_clients_have_lef
     assert verdict.overtaken is not None
 
 
+def test_a_line_that_comes_once_and_fails_its_turn_is_reported_though_the_next_play_passes() -> None:
+    steps = LOGINS + "ann> MSG one\nbob receives nothing\n\nbob> MSG two\nann receives nothing\n"
+    with Stage(hub("hub=200 after once")) as stage:
+        host, port = stage.address(None)
+        header = PATIENT.replace("400ms", "1500ms").replace("2s", "20s")
+        verdict, again = (play(parse(header + steps), Address(host, port)) for _ in range(2))
+    text = plain(report(verdict))
+    assert (verdict.outcome, again.outcome) == (Outcome.FAILED, Outcome.PASSED), text
+    assert [(one.kind, one.received) for one in verdict.failures] == [(FailureKind.EXTRA, b"MSG ann one\n")]
+    assert "the script passed, so the server does not do the same each time" in " ".join(text.split())
+
+
 # --- lines that look like answers ---------------------------------------------------------------------------
 
 

@@ -8,6 +8,7 @@
 - `joins`: the others hear of a login at once, before it is answered.
 - `greets`: a client is greeted when it connects. `strict`: a client that does not log in first is disconnected.
 - `DIE MS` ends the process that many milliseconds later; `MUTE` keeps it from answering PING.
+- `once`: only the first thing that clients say is delivered.
 - `unended`: what clients say is delivered without its line end.
 - `shouts`: what clients say is delivered in capitals. `forgets=NAME`: nothing is delivered to this client.
 - `prompts`: `> ` follows the answers to each line.
@@ -34,6 +35,7 @@ from contextlib import ExitStack
 class Hub:
     def __init__(self, port: int, options: dict[str, str]) -> None:
         self.options = options
+        self.has_told = False
         self.lock = threading.Lock()
         self.people: dict[str, Callable[[str], None]] = {}
         self.work: queue.Queue[tuple[Callable[[], float], Callable[[], None]]] = queue.Queue()
@@ -139,6 +141,9 @@ class Hub:
         self.tell_others(name, f"INFO {name} left", "departures")
 
     def tell_others(self, name: str, text: str, option: str) -> None:
+        if self.has_told and "once" in self.options:
+            return
+        self.has_told = True
         if "hub" in self.options or option in self.options:
             self.work.put((self.due_s(option), lambda: self.deliver(name, text)))
         else:
