@@ -143,7 +143,7 @@ class HeardFence(AnswerFence):
     def _everything(self, actors: Iterable[Connection]) -> None:
         actors, quiet = tuple(actors), False
         if self._is_alone(actors):
-            proven = bool(self._fence.answers) and self._ask(actors)
+            proven = bool(self._fence.answers) and self._ask(actors, [])
         else:
             if not self._several:
                 self._several = True
@@ -252,7 +252,7 @@ class HeardFence(AnswerFence):
         if self._fence.refusals and asked.sent.answer is None:
             found = where(asked)
             if found is not None:
-                asked.sent.answer = self._removed(asked.connection, found)
+                asked.sent.answer = self._removed(asked, found)
                 self._deliveries.refused.add(asked.sent.client)
 
     def _activity(self) -> object:

@@ -40,6 +40,7 @@ from harness.update import update
 from tests.harness.servers import puppet
 
 HUB = Path(__file__).parent / "servers" / "hub.py"
+PUPPET = str(HUB.with_name("puppet.py"))
 HEADER = "fence: PING -> PONG\nwithin: 2s\n\n"
 LOGINS = "ann> LOGIN ann\nann< OK\nbob> LOGIN bob\nbob< OK\n"
 
@@ -88,6 +89,21 @@ def test_a_server_that_delivers_late_passes_a_script_that_is_right_but_is_not_gr
     assert verdict.passed, text
     assert verdict.grade is Grade.SETTLED
     assert "(settled: lines came after the server had answered the fence line" in text
+
+
+def test_what_comes_behind_an_answer_shows_that_answers_come_first() -> None:
+    steps = LOGINS + "ann> MSG one\nbob< MSG ann one\n\nann> MSG two\nbob< MSG ann two\n"
+    verdict, text = played(steps, "behind")
+    assert verdict.passed, text
+    assert (verdict.grade, verdict.overtaken) == (Grade.SETTLED, Overtaken.IN_A_TURN)
+
+
+def test_what_another_client_caused_meanwhile_can_come_behind_an_answer() -> None:
+    names = "ann> NAME ann\nann receives nothing\nbob> NAME bob\nbob receives nothing\n"
+    both = "together:\n    ann> ann: one\n    bob> LATER 50 ann: two\nann< one\nann< two\n"
+    verdict = play(parse(HEADER + names + both), Command([sys.executable, "-S", PUPPET, "{port}"]))
+    assert verdict.passed, plain(report(verdict))
+    assert (verdict.grade, verdict.overtaken) == (Grade.ANSWERED, None)
 
 
 def test_a_part_of_a_line_that_an_adapter_holds_back_comes_after_the_answers_like_any_other() -> None:
