@@ -119,6 +119,11 @@ class Fence:
         found = (_place(one) for one in _pattern(token, self.replies, (), False).finditer(line + b"\n"))
         return next((place for place in found if place[0] > 0 and sum(place) > len(line)), None)
 
+    @property
+    def has_lookalikes(self) -> bool:
+        """Whether a line of another kind can look like an answer: like one without a token."""
+        return any(TOKEN not in answer for answer in self.replies)
+
     def lookalikes(self, data: bytes) -> int:
         """How many byte strings in this data look like an answer without a token."""
         others = [answer for answer in self.replies if TOKEN not in answer]

@@ -404,8 +404,12 @@ class AnswerFence:
         if own is not None or not connection.lookalikes:
             return own or next(self._fence.find_answers(inbox, start, token, unended), None)
         found = list(self._fence.find_answers(inbox, 0, token, unended))
+        if not found or found[-1][0] < start:
+            return None
+        if connection.has_all is not None:
+            return found[-1] if connection.has_all(bytes(inbox[: found[-1][0]])) else None
         all_came = len(found) > connection.lookalikes or inbox.count(b"\n") > connection.expected_lines
-        return found[-1] if found and found[-1][0] >= start and all_came else None
+        return found[-1] if all_came else None
 
     def _last_lookalike(self, asked: Asked) -> Place | None:
         connection = asked.connection

@@ -496,6 +496,28 @@ def test_an_answer_that_can_be_the_end_of_another_line_is_not_taken_for_one() ->
     assert verdict.passed, text
 
 
+UNTIL = "ann receives any lines until END"
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected", "grade"),
+    [
+        ("PONG\nEND\n", UNTIL, Grade.ANSWERED),
+        ("PONG\nx\nPONG\nEND\nPONG\n", f"{UNTIL}\nann< PONG", Grade.ANSWERED),
+        ("x\nEND\n", UNTIL, Grade.ANSWERED),
+        ("10\nPONG\nPONG\n\n", "ann<~ ${n:int}\nann receives ${n} bytes\nann<", Grade.ANSWERED),
+        ("PONG\nEND\n", f"either:\n    ann< x\nor:\n    ann< y\n{UNTIL}", None),
+        ("x\nPONG\nEND\n", f"either:\n    ann< x\nor:\n    ann< y\n{UNTIL}", Grade.SETTLED),
+    ],
+)
+def test_an_answer_is_found_behind_any_lines_that_look_like_it(
+    raw: str, expected: str, grade: Grade | None
+) -> None:
+    verdict, text = after_raw(raw.encode().hex(), expected)
+    assert verdict.passed is (grade is not None), text
+    assert grade in (None, verdict.grade)
+
+
 @pytest.mark.parametrize("expected", ["ann<< \\xff\\xfb\\x06PONG\\n", "ann<< \\xff\\xfb\\x06\nann< PONG"])
 def test_an_expected_answer_behind_bytes_is_not_taken_for_that_to_the_fence_line(expected: str) -> None:
     for _ in range(3):
