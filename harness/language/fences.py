@@ -119,25 +119,82 @@ class Fence:
         found = (_place(one) for one in _pattern(token, self.replies, (), False).finditer(line + b"\n"))
         return next((place for place in found if place[0] > 0 and sum(place) > len(line)), None)
 
+    @property
+    def has_lookalikes(self) -> bool:
+        """Whether a line of another kind can look like an answer: like one without a token."""
+        return any(TOKEN not in answer for answer in self.replies)
+
     def lookalikes(self, data: bytes) -> int:
         """How many byte strings in this data look like an answer without a token."""
         others = [answer for answer in self.replies if TOKEN not in answer]
         return sum(1 for _ in _at_line_starts(_pattern("", others), data, 0)) if others else 0
 
-    def heard_pattern(self, tokens: bytes) -> re.Pattern[bytes]:
-        """A pattern for the line that others hear, with its end. The group `token` matches the regular expression `tokens`. Any
-        bytes without a line end can precede it, because the token makes it unique."""
-        first, *others = (
-            _with_wildcards(piece, b"piece_%d" % at)
-            for at, piece in enumerate(unescape(self.heard).split(TOKEN.encode()))
-        )
-        token = b"(?P<token>%b)" % tokens
-        said = (first + token + b"(?P=token)".join(others)) if others else first
-        return re.compile(said + rb"\r?\n")
+    def heard_line(self, tokens: bytes) -> HeardLine:
+        """Finds the line that others hear, with a token that the regular expression `tokens` matches."""
+        return HeardLine(unescape(self.heard), tokens)
 
     @property
     def _own(self) -> list[str]:
         return [answer for answer in self.replies if TOKEN in answer]
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A fence line of another client, at the end of a line."""
+
+    token: str
+    starts: tuple[int, ...]
+    """The offsets at which it can begin, in order: more than one if the text for a `${_}` can contain what precedes it."""
+    likely: int
+    """The first of them from which the text for each `${_}` ends where what follows it comes first; else the first of all."""
+
+
+class HeardLine:
+    """Finds the line that others hear. Any bytes without a line end can precede it, because the token makes it unique. If
+    it begins with any text, it begins where the line does."""
+
+    def __init__(self, heard: bytes, tokens: bytes) -> None:
+        before, *others = heard.split(TOKEN.encode())
+        self._first, *self._pieces = before.split(WILDCARD.encode())
+        behind = (_with_wildcards(piece, b"piece_%d" % at) for at, piece in enumerate(others))
+        self._rest = re.compile(rb"(?P<token>%b)%b\r?\n" % (tokens, b"(?P=token)".join(behind)))
+
+    def find(self, line: bytes) -> Heard | None:
+        """The fence line in this line, which has its end."""
+        at = 0
+        while found := self._rest.search(line, at):
+            before, at = line[: found.start()], found.start() + 1
+            starts = self._starts(before)
+            if starts:
+                likely = next((start for start in starts if self._ends_early(before, start)), starts[0])
+                return Heard(found["token"].decode(), starts, likely)
+        return None
+
+    def _starts(self, before: bytes) -> tuple[int, ...]:
+        """The offsets in what precedes a token."""
+        if not before.endswith((self._first, *self._pieces)[-1]):
+            return ()
+        if not self._pieces:
+            return (len(before) - len(self._first),)
+        end = len(before) - len(self._pieces[-1])
+        for piece in reversed(self._pieces[:-1]):
+            end = before.rfind(piece, 0, end)
+            if end < 0:
+                return ()
+        begin = before.rfind(b"\r", 0, end) + 1
+        if not self._first:
+            return (begin,)
+        starts = []
+        while (begin := before.find(self._first, begin, end)) >= 0:
+            starts.append(begin)
+            begin += 1
+        return tuple(starts)
+
+    def _ends_early(self, before: bytes, start: int) -> bool:
+        at = start + len(self._first)
+        for piece in self._pieces:
+            at = before.find(piece, at) + len(piece)
+        return at == len(before)
 
 
 Place = tuple[int, int]

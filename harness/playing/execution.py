@@ -11,8 +11,9 @@ Nothing is judged here. A turn is only compared with what it expects, because la
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from harness.language.exhaustive import assert_never
@@ -55,6 +56,7 @@ from harness.language.validation import Plan, Turn, looks_like, received_in
 from harness.playing.comparison import (
     Binding,
     Entry,
+    Expectation,
     TooManyWays,
     TurnExpectations,
     TurnMatch,
@@ -145,6 +147,7 @@ class Execution:
         self._lookalikes: Counter[str] = Counter()
         self._expected_lines: Counter[str] = Counter()
         self._unended: dict[str, tuple[bytes, ...]] = {}
+        self._has_all: dict[str, Callable[[bytes], bool]] = {}
         self._taken: list[TakenLine] = []
         stage.on_taken = self._taken.append
 
@@ -257,8 +260,10 @@ class Execution:
             self._act(turn)
             expected, found = self._listen(turn)
             if found is not None and self._stage.more_comes(last or self._warms_up(turn)):
-                self._note_overtaken(Overtaken.AT_THE_END if last else Overtaken.IN_A_TURN)
                 expected, found = self._match(turn)
+                failed = found is None or self._number_of_wrong_ends(expected) > 0
+                in_a_turn = Overtaken.AFTER_A_FAILURE if failed else Overtaken.IN_A_TURN
+                self._note_overtaken(Overtaken.AT_THE_END if last else in_a_turn)
             return None, expected, found
         except FenceFailed as failed:
             kind = _kind_of(failed)
@@ -323,8 +328,9 @@ class Execution:
 
     def _expect_lookalikes(self, turn: Turn) -> None:
         """Tell the connections how many lines this turn expects, and how many of them look like an answer to the fence
-        line."""
+        line. Where it expects any lines, only the whole of what a client expects can tell."""
         self._lookalikes, self._expected_lines, self._unended = Counter(), Counter(), {}
+        self._has_all = {}
         fence = self._stage.answered_fence
         if fence is None:
             return
@@ -340,6 +346,11 @@ class Execution:
                         continue
                     case ReceiveUntil() | ReceiveBody():
                         self._expected_lines[name] += _ANY_NUMBER
+                        self._lookalikes[name] += _ANY_NUMBER if fence.has_lookalikes else 0
+                        if not any(choices_of(turn)):
+                            items = TurnExpectations.of(turn).lines[name]
+                            self._has_all[name] = partial(self._are_all, items)
+                        continue
                     case _:
                         self._expected_lines[name] += 1
                 self._lookalikes[name] += any(looks_like(step, answer) for answer in fence.replies)
@@ -350,6 +361,11 @@ class Execution:
         client.connection.lookalikes = self._lookalikes[client.name]
         client.connection.expected_lines = self._expected_lines[client.name]
         client.connection.unended = self._unended.get(client.name, ())
+        client.connection.has_all = self._has_all.get(client.name)
+
+    def _are_all(self, items: Sequence[Expectation], data: bytes) -> bool:
+        entries, _ = align(items, data, self._known, self._stage.eol)
+        return all(entry.matches for entry in entries)
 
     def _continues(self, located: LocatedAction) -> bool:
         """Whether this goes on with what was done before it, so that its effects need not be awaited first."""

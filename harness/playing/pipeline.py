@@ -125,7 +125,7 @@ def _played_again(
     first: Verdict, plan: Plan, target: Target, play_options: PlayOptions, keep_going: bool
 ) -> Verdict:
     """The verdict of a play that waits for quiet after each turn, and so knows which turn a line belongs to. A failure of
-    the first play stays one if the second does not show it."""
+    the first play stays one if the second does not show it, unless a line was only missing when others came late."""
     try:
         again = judge(perform(plan, target, replace(play_options, trust_answers=False), keep_going))
     except TargetError:
@@ -133,7 +133,7 @@ def _played_again(
             raise
         return first  # it has ended the server
     if first.overtaken is not Overtaken.IN_A_TURN and again.passed:
-        return first
+        return replace(first, not_repeated=not first.passed)
     return replace(again, overtaken=first.overtaken)
 
 

@@ -318,6 +318,8 @@ class Verdict:
     """If there is a fence line and the grade is still weak, a client could not be asked, one did not hear another, or the
     answers were overtaken."""
     overtaken: Overtaken | None = None
+    not_repeated: bool = False
+    """Whether this is a failure that a second play, which waited for quiet, did not show."""
     settle_s: float = SETTLE_S
     """The real time without input after which the server counted as quiet."""
     time_factor: int = 1

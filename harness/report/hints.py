@@ -10,7 +10,7 @@ from harness.language.adapter import Spelling
 from harness.language.forms import write_line
 from harness.language.steps import Ending, Receive, Reply, Rule
 from harness.playing.comparison import Expectation
-from harness.playing.verdict import Failure, FailureKind, Overtaken, TurnReport, Verdict
+from harness.playing.verdict import Failure, FailureKind, TurnReport, Verdict
 from harness.report.lanes import END_WORDS, with_detail
 from harness.stage.connection import End
 from harness.stage.fence import Grade
@@ -286,11 +286,7 @@ def _fence_line_received(failure: Failure, turn: TurnReport, verdict: Verdict) -
 
 
 def _overtaken(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator[str]:
-    if (
-        verdict.overtaken
-        and verdict.overtaken is not Overtaken.IN_A_TURN
-        and verdict.grade not in (None, Grade.SETTLED)
-    ):
+    if verdict.overtaken and verdict.not_repeated:
         yield (
             f"{verdict.overtaken.value}; played again with a quiet moment after each turn, the script passed, so the "
             f"server does not do the same each time, or {_proves_nothing(verdict)}: `fence: none`"

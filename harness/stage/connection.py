@@ -17,6 +17,7 @@ import os
 import socket
 import struct
 from bisect import bisect_right
+from collections.abc import Callable
 from typing import Any
 from weakref import WeakSet
 
@@ -200,6 +201,8 @@ class Connection:
         """How many of the lines that are expected could look like an answer to the fence line."""
         self.expected_lines = 0
         """How many lines are expected in all, besides those answers."""
+        self.has_all: Callable[[bytes], bool] | None = None
+        """Whether these bytes are all that is expected, where the number of lookalikes is not known."""
         self.unended: tuple[bytes, ...] = ()
         """The expected bytes that no line end follows: an answer to the fence line can follow them."""
         self._loop = loop

@@ -5,7 +5,7 @@
   quiet fence waits until nothing has come for a while. `heard_fence` has the one for lines that other clients hear.
 - An answer proves that the server has handled the client's earlier lines, and that everything it wrote to that client
   before the answer has arrived. A server that delivers in another thread or task can write afterwards, so an answer fence
-  can distrust the answers: it then waits for quiet as well.
+  can distrust the answers: it then waits for quiet as well. Bytes behind an answer show that a server does so.
 - If a client cannot be asked, the answer fence waits for quiet, and its grade is that of a quiet fence.
 - A fence never asks on a connection that the server is expected to close: that would reset it.
 """
@@ -219,10 +219,14 @@ class QuietFence:
         while not limit.over:
             self._loop.pause(limit.pause_s)
             if self.state() != before:
-                with suppress(FenceFailed):  # a server that is never quiet; the result is known anyway
-                    self.everything(())
+                self.try_everything()
                 return True
         return False
+
+    def try_everything(self) -> None:
+        """Wait for quiet, but not for a server that is never quiet."""
+        with suppress(FenceFailed):
+            self.everything(())
 
     def _activity(self) -> tuple[list[tuple[int, End]], int]:
         return self.state(), replied_bytes(self._connections)
@@ -264,12 +268,19 @@ class Asked:
 
     connection: Connection
     mark: Mark
+    """Where the answer is looked for, or was."""
     sent: FenceLineSent
 
     @property
     def start(self) -> int:
         """The offset in the inbox of the first byte since then."""
         return self.mark.at
+
+    @property
+    def followed(self) -> bool:
+        """Whether anything has come behind the answer, except bytes that are expected without a line end: a prompt."""
+        behind = bytes(self.connection.inbox[self.mark.at :]) if self.sent.answer is not None else b""
+        return bool(behind) and behind not in self.connection.unended
 
 
 class AnswerFence:
@@ -300,6 +311,8 @@ class AnswerFence:
         self.answers_alone = False
         """True if the last fence returned because of answers, without waiting for quiet. The grade, by contrast, is that of the
         whole run."""
+        self.overtaken = False
+        """True once something has come behind an answer that proved something, although nothing happened any more."""
         self.sent: list[FenceLineSent] = []
         """The fence lines sent since this list was last emptied."""
 
@@ -322,13 +335,18 @@ class AnswerFence:
             self._everything(one for one in self._connections() if one.end is End.OPEN)
 
     def _everything(self, actors: Iterable[Connection]) -> None:
-        actors = tuple(actors)
-        proven = self._ask(actors)
+        actors, replied = tuple(actors), replied_bytes(self._connections)
+        asked: list[Asked] = []
+        proven = self._ask(actors, asked)
+        if len(actors) > 1:
+            asked.clear()  # what one of them caused can follow the answer to another
         others = [
             one for one in self._connections() if one not in actors and one.end is End.OPEN and one.reads
         ]
-        proven = self._ask(others, may_end=True) and proven
+        proven = self._ask(others, asked, may_end=True) and proven
         self.answers_alone = proven and self._trusted
+        if self.answers_alone and replied_bytes(self._connections) == replied:
+            self.overtaken = self.overtaken or any(one.followed for one in asked)
         if not self.answers_alone:
             # The effects of a client without a fence line are not ordered with the answers to others, and lines to that client
             # are not ordered with anything.
@@ -336,9 +354,9 @@ class AnswerFence:
             self._quiet.everything(())
 
     def one(self, connection: Connection) -> bool:
-        return self._ask((connection,)) and self._trusted
+        return self._ask((connection,), []) and self._trusted
 
-    def _ask(self, connections: Iterable[Connection], may_end: bool = False) -> bool:
+    def _ask(self, connections: Iterable[Connection], all_asked: list[Asked], may_end: bool = False) -> bool:
         """Ask these clients; True if each was asked and was answered, or has ended where that is allowed."""
         asked, proven = [], True
         for connection in connections:
@@ -347,6 +365,7 @@ class AnswerFence:
                 asked.append(one)
             elif not may_end or connection.end is End.OPEN:
                 proven = False
+        all_asked += asked
         for one in asked:
             if not self._answered(one) and not may_end:
                 proven = False
@@ -388,7 +407,7 @@ class AnswerFence:
             seen = len(connection.inbox)
             found = self._answer(asked)
             if found is not None:
-                return self._removed(connection, found)
+                return self._removed(asked, found)
             pause_s = limit.pause_s
             if connection.end is not End.OPEN:
                 return None
@@ -405,7 +424,7 @@ class AnswerFence:
             if len(connection.inbox) == seen:
                 if lookalike is not None:
                     self.grade = Grade.SETTLED
-                return self._removed(connection, found)
+                return self._removed(asked, found)
 
     def _no_answer(self, asked: Asked) -> NoFenceAnswer:
         lines = bytes(asked.connection.inbox[asked.start :]).splitlines()
@@ -415,9 +434,11 @@ class AnswerFence:
         shown = last_line.decode("utf-8", "backslashreplace")
         return NoFenceAnswer(self._within_s, self._fence, asked.sent, shown)
 
-    def _removed(self, connection: Connection, found: Place) -> bytes:
-        answer = bytes(connection.inbox[found[0] : sum(found)])
-        connection.inbox.discard(*found)
+    def _removed(self, asked: Asked, found: Place) -> bytes:
+        inbox = asked.connection.inbox
+        answer = bytes(inbox[found[0] : sum(found)])
+        inbox.discard(*found)
+        asked.mark.at = found[0]
         return answer
 
     def _answer(self, asked: Asked) -> Place | None:
@@ -428,8 +449,12 @@ class AnswerFence:
         if own is not None or not connection.lookalikes:
             return own or next(self._fence.find_answers(inbox, start, token, unended), None)
         found = list(self._fence.find_answers(inbox, 0, token, unended))
+        if not found or found[-1][0] < start:
+            return None
+        if connection.has_all is not None:
+            return found[-1] if connection.has_all(bytes(inbox[: found[-1][0]])) else None
         all_came = len(found) > connection.lookalikes or inbox.count(b"\n") > connection.expected_lines
-        return found[-1] if found and found[-1][0] >= start and all_came else None
+        return found[-1] if all_came else None
 
     def _last_lookalike(self, asked: Asked) -> Place | None:
         connection = asked.connection

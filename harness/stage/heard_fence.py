@@ -18,7 +18,7 @@ import re
 import secrets
 from collections.abc import Callable, Iterable, Sequence
 
-from harness.language.fences import Fence, Place
+from harness.language.fences import Fence, Heard, Place
 from harness.stage.connection import Connection, End
 from harness.stage.event_loop import EventLoop
 from harness.stage.fence import AnswerFence, Asked, Connections, FenceLineSent, Grade
@@ -33,9 +33,11 @@ class DeliveryTracker:
         self._fence = fence
         # Random, so that lines of an earlier run in the server's history do not match.
         self._stem = f"f{secrets.token_hex(3)}x"
-        self._pattern = fence.heard_pattern(re.escape(self._stem).encode() + b"[0-9]+")
+        self._line = fence.heard_line(re.escape(self._stem).encode() + b"[0-9]+")
         self._sent: dict[str, FenceLineSent] = {}
         self._reaches: dict[tuple[str, str], bool] = {}
+        self._starts: dict[str, int] = {}
+        """For each sender, at how many places its last line could begin, from its beginning on."""
         self.refused: set[str] = set()
         """The clients whose last fence line was refused."""
         self.count = 0
@@ -54,20 +56,29 @@ class DeliveryTracker:
         return lambda line: self._find(client, line)
 
     def _find(self, client: str, line: bytes) -> int | None:
-        found = self._pattern.search(line) if self._stem.encode() in line else None
-        sent = self._sent.get(found["token"].decode()) if found is not None else None
+        found = self._line.find(line) if self._stem.encode() in line else None
+        sent = self._sent.get(found.token) if found is not None else None
         if found is None or sent is None or sent.heard_by is None:
             return None
+        start = self._start(sent.client, found)
         if client == sent.client:
             # For the sender, the same line can be the answer, which `_await` looks for.
             awaited = self._fence.find_own_answer(line, 0, sent.token) is not None
-            return None if awaited else found.start()
+            return None if awaited else start
         if client not in sent.heard_by:
             sent.heard_by.append(client)
             self.count += 1
             self.refused.discard(sent.client)
         self.learn(sent.client, client, True)
-        return found.start()
+        return start
+
+    def _start(self, sender: str, found: Heard) -> int:
+        """Where this line of the sender begins: bytes without a line end that precede it are not a part of it, even if they
+        look like one. The lines of a sender have the same form each time."""
+        known = self._starts.get(sender)
+        start = found.likely if known is None else found.starts[max(0, len(found.starts) - known)]
+        self._starts[sender] = len(found.starts) - found.starts.index(start)
+        return start
 
     def reaches(self, sender: str, client: str) -> bool | None:
         """True if lines of `sender` reach `client`; None if that is unknown. Clients that reach each other in one direction
@@ -81,6 +92,7 @@ class DeliveryTracker:
     def forget(self, client: str) -> None:
         """Forget what is known about a client, because it opens a new connection."""
         self._reaches = {pair: reaches for pair, reaches in self._reaches.items() if client not in pair}
+        self._starts.pop(client, None)
         self.refused.discard(client)
 
 
@@ -131,7 +143,7 @@ class HeardFence(AnswerFence):
     def _everything(self, actors: Iterable[Connection]) -> None:
         actors, quiet = tuple(actors), False
         if self._is_alone(actors):
-            proven = bool(self._fence.answers) and self._ask(actors)
+            proven = bool(self._fence.answers) and self._ask(actors, [])
         else:
             if not self._several:
                 self._several = True
@@ -240,7 +252,7 @@ class HeardFence(AnswerFence):
         if self._fence.refusals and asked.sent.answer is None:
             found = where(asked)
             if found is not None:
-                asked.sent.answer = self._removed(asked.connection, found)
+                asked.sent.answer = self._removed(asked, found)
                 self._deliveries.refused.add(asked.sent.client)
 
     def _activity(self) -> object:

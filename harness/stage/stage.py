@@ -269,12 +269,15 @@ class Stage:
 
     def more_comes(self, last: bool = True) -> bool:
         """If the last fence relied on answers, wait for quiet; if not `last`, only for a moment. True if something came after
-        the answers, which are then distrusted from here on."""
+        the answers, also before the fence returned. They are then distrusted from here on."""
         if not self.answers_alone:
             return False
         # If time passes faster, the next timer can be due within `settle`.
         long = last and self.loop.factor == 1
         more = self._quiet.more_within(self.settle_s if long else self.settle_s / MOMENTS)
+        if not more and isinstance(self._fence, AnswerFence) and self._fence.overtaken:
+            self._quiet.try_everything()
+            more = True
         if more:
             self.distrust_answers()
         return more

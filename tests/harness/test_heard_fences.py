@@ -64,6 +64,9 @@ def played(
     return verdict, plain(report(verdict))
 
 
+LOGINS = "ann> LOGIN ann\nann< OK\n\nbob> LOGIN bob\nbob< OK\n\n"
+
+
 def sent_in(verdict: Verdict, turn: int) -> list[FenceLineSent]:
     return list(verdict.turns[turn - 1].fence_lines)
 
@@ -340,6 +343,15 @@ def test_no_rule_takes_a_fence_line_and_no_client_replies_to_one() -> None:
     assert [one.data for turn in verdict.turns for one in turn.taken] == [b"MSG ann one\n"]
 
 
+def test_bytes_without_a_line_end_before_a_fence_line_are_received_even_if_they_look_like_one() -> None:
+    options = f"raw={b'MSG ann secret'.hex()}"
+    steps = LOGINS + "bob> WAVE\n"
+    verdict, text = played(f"{steps}bob<< MSG ann secret\n", target=hub(options))
+    assert (verdict.passed, verdict.grade) == (True, Grade.HEARD), text
+    verdict, text = played(f"{steps}bob receives nothing\n", target=hub(options))
+    assert [one.received for one in verdict.failures] == [b"MSG ann secret"], text
+
+
 def test_a_message_that_looks_like_a_fence_line_is_a_message() -> None:
     steps = logins("ann", "bob") + "ann> MSG f1\nbob< MSG ann f1\n"
     verdict, text = played(steps)
@@ -392,6 +404,34 @@ def test_an_adapter_sees_no_fence_line() -> None:
 
 
 HEARD_FENCE = Fence.parse(FENCE)
+TWO_WORDS = "MSG #r ann"
+
+
+@pytest.mark.parametrize(
+    ("heard", "lines", "left"),
+    [
+        ("MSG ${_} ${token}", ["MSG joinedMSG ann {}"], b"MSG joined"),
+        ("MSG ${_} ${token}", [f"{TWO_WORDS} {{}}", f"MSG xMSG y{TWO_WORDS} {{}}"], b"MSG xMSG y"),
+        (":${_} PRIVMSG #c :${token}", [":ann!a@::1 PRIVMSG #c :{}"], b""),
+        (":${_} PRIVMSG #c :${token}", [":ann!a@::1 PRIVMSG #c :{}", ":x:ann!a@::1 PRIVMSG #c :{}"], b":x"),
+        ("[${_} ${token}", ["[9:59] [r] <ann>: {}", "[10:00] [r] <ann>: {}"], b""),
+        ("[${_}] <${_}> ${token}", ["[1] <bob> hi[2] <ann> {}"], b"[1] <bob> hi"),
+        ("${_}: ${token}", ["9: ann: {}", "10: ann: {}"], b""),
+        ("MSG ${token} by ${_}", ["MSG MSG {} by ann"], b"MSG "),
+        ("${token} of ${_} is ${token}", ["x{0} of ann is {0}"], b"x"),
+    ],
+)
+def test_a_fence_line_begins_where_the_lines_of_its_sender_begin(
+    heard: str, lines: list[str], left: bytes
+) -> None:
+    tracker = DeliveryTracker(Fence.parse(f"MSG ${{token}} heard as {heard}"))
+    inbox = Inbox(None, tracker.finder_for("bob"))
+    for line in lines:
+        sent = FenceLineSent("ann", b"", 0.0, token=tracker.new_token())
+        tracker.track(sent)
+        inbox.receive(line.format(sent.token).encode() + b"\r\n", 0.0)
+        assert sent.heard_by == ["bob"]
+    assert bytes(inbox) == left
 
 
 @pytest.fixture

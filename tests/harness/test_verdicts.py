@@ -40,6 +40,7 @@ from harness.update import update
 from tests.harness.servers import puppet
 
 HUB = Path(__file__).parent / "servers" / "hub.py"
+PUPPET = str(HUB.with_name("puppet.py"))
 HEADER = "fence: PING -> PONG\nwithin: 2s\n\n"
 LOGINS = "ann> LOGIN ann\nann< OK\nbob> LOGIN bob\nbob< OK\n"
 
@@ -88,6 +89,21 @@ def test_a_server_that_delivers_late_passes_a_script_that_is_right_but_is_not_gr
     assert verdict.passed, text
     assert verdict.grade is Grade.SETTLED
     assert "(settled: lines came after the server had answered the fence line" in text
+
+
+def test_what_comes_behind_an_answer_shows_that_answers_come_first() -> None:
+    steps = LOGINS + "ann> MSG one\nbob< MSG ann one\n\nann> MSG two\nbob< MSG ann two\n"
+    verdict, text = played(steps, "behind")
+    assert verdict.passed, text
+    assert (verdict.grade, verdict.overtaken) == (Grade.SETTLED, Overtaken.IN_A_TURN)
+
+
+def test_what_another_client_caused_meanwhile_can_come_behind_an_answer() -> None:
+    names = "ann> NAME ann\nann receives nothing\nbob> NAME bob\nbob receives nothing\n"
+    both = "together:\n    ann> ann: one\n    bob> LATER 50 ann: two\nann< one\nann< two\n"
+    verdict = play(parse(HEADER + names + both), Command([sys.executable, "-S", PUPPET, "{port}"]))
+    assert verdict.passed, plain(report(verdict))
+    assert (verdict.grade, verdict.overtaken) == (Grade.ANSWERED, None)
 
 
 def test_a_part_of_a_line_that_an_adapter_holds_back_comes_after_the_answers_like_any_other() -> None:
@@ -350,6 +366,18 @@ def test_a_server_that_goes_on_running_is_played_again_once_the_clients_have_lef
     assert verdict.overtaken is not None
 
 
+def test_a_line_that_comes_once_and_fails_its_turn_is_reported_though_the_next_play_passes() -> None:
+    steps = LOGINS + "ann> MSG one\nbob receives nothing\n\nbob> MSG two\nann receives nothing\n"
+    with Stage(hub("hub=200 after once")) as stage:
+        host, port = stage.address(None)
+        header = PATIENT.replace("400ms", "1500ms").replace("2s", "20s")
+        verdict, again = (play(parse(header + steps), Address(host, port)) for _ in range(2))
+    text = plain(report(verdict))
+    assert (verdict.outcome, again.outcome) == (Outcome.FAILED, Outcome.PASSED), text
+    assert [(one.kind, one.received) for one in verdict.failures] == [(FailureKind.EXTRA, b"MSG ann one\n")]
+    assert "the script passed, so the server does not do the same each time" in " ".join(text.split())
+
+
 # --- lines that look like answers ---------------------------------------------------------------------------
 
 
@@ -466,6 +494,28 @@ def test_an_answer_that_can_be_the_end_of_another_line_is_not_taken_for_one() ->
     # An end of a line that is not an answer stays.
     verdict, text = after_raw("4d534720616e6e20504f4e470a", "ann< MSG ann PONG")
     assert verdict.passed, text
+
+
+UNTIL = "ann receives any lines until END"
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected", "grade"),
+    [
+        ("PONG\nEND\n", UNTIL, Grade.ANSWERED),
+        ("PONG\nx\nPONG\nEND\nPONG\n", f"{UNTIL}\nann< PONG", Grade.ANSWERED),
+        ("x\nEND\n", UNTIL, Grade.ANSWERED),
+        ("10\nPONG\nPONG\n\n", "ann<~ ${n:int}\nann receives ${n} bytes\nann<", Grade.ANSWERED),
+        ("PONG\nEND\n", f"either:\n    ann< x\nor:\n    ann< y\n{UNTIL}", None),
+        ("x\nPONG\nEND\n", f"either:\n    ann< x\nor:\n    ann< y\n{UNTIL}", Grade.SETTLED),
+    ],
+)
+def test_an_answer_is_found_behind_any_lines_that_look_like_it(
+    raw: str, expected: str, grade: Grade | None
+) -> None:
+    verdict, text = after_raw(raw.encode().hex(), expected)
+    assert verdict.passed is (grade is not None), text
+    assert grade in (None, verdict.grade)
 
 
 @pytest.mark.parametrize("expected", ["ann<< \\xff\\xfb\\x06PONG\\n", "ann<< \\xff\\xfb\\x06\nann< PONG"])

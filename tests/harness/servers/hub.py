@@ -8,6 +8,8 @@
 - `joins`: the others hear of a login at once, before it is answered.
 - `greets`: a client is greeted when it connects. `strict`: a client that does not log in first is disconnected.
 - `DIE MS` ends the process that many milliseconds later; `MUTE` keeps it from answering PING.
+- `behind`: what clients say comes to each client with the answer to its next PING, behind it.
+- `once`: only the first thing that clients say is delivered.
 - `unended`: what clients say is delivered without its line end.
 - `shouts`: what clients say is delivered in capitals. `forgets=NAME`: nothing is delivered to this client.
 - `prompts`: `> ` follows the answers to each line.
@@ -34,6 +36,8 @@ from contextlib import ExitStack
 class Hub:
     def __init__(self, port: int, options: dict[str, str]) -> None:
         self.options = options
+        self.has_told = False
+        self.behind: dict[socket.socket, list[bytes]] = {}
         self.lock = threading.Lock()
         self.people: dict[str, Callable[[str], None]] = {}
         self.work: queue.Queue[tuple[Callable[[], float], Callable[[], None]]] = queue.Queue()
@@ -80,6 +84,9 @@ class Hub:
             except OSError:
                 pass
 
+        if "behind" in self.options:
+            self.behind[sock] = []
+            return lambda text: self.behind[sock].append(text.encode() + end)
         if "writers" not in self.options:
             return write
         own: queue.Queue[tuple[Callable[[], float], Callable[[], None]]] = queue.Queue()
@@ -118,7 +125,9 @@ class Hub:
                 elif verb == "PING" and "mute" in self.options:
                     pass
                 elif verb == "PING":
-                    sock.sendall(f"PONG {rest}".rstrip().encode() + b"\n")
+                    with self.lock:
+                        behind, self.behind[sock] = self.behind.get(sock, []), []
+                    sock.sendall(f"PONG {rest}".rstrip().encode() + b"\n" + b"".join(behind))
                     with self.lock:
                         self.answers[name] += 1
                         self.answered.notify_all()
@@ -139,6 +148,9 @@ class Hub:
         self.tell_others(name, f"INFO {name} left", "departures")
 
     def tell_others(self, name: str, text: str, option: str) -> None:
+        if self.has_told and "once" in self.options:
+            return
+        self.has_told = True
         if "hub" in self.options or option in self.options:
             self.work.put((self.due_s(option), lambda: self.deliver(name, text)))
         else:
