@@ -24,7 +24,7 @@ from harness.language.loading import check
 from harness.language.problems import ScriptError
 from harness.language.steps import Comment, Include, Script
 from harness.playing.pipeline import PlayOptions, play_file
-from harness.playing.verdict import Failure, FailureKind, Outcome, Tolerated, Verdict
+from harness.playing.verdict import Failure, FailureKind, Outcome, Tolerated, Verdict, all_failures
 from harness.report.lanes import END_WORDS, WIDEST, received_text, with_detail
 from harness.report.text import first_difference, headline, place, summary
 from harness.stage.connection import End
@@ -136,7 +136,7 @@ class Difference:
 
 
 def _differences(verdict: Verdict, tags: Tags | None) -> Iterator[Difference]:
-    for failure in verdict.failures:
+    for failure in all_failures(verdict):
         found = tags.at(failure.file, failure.line) if tags else ()
         yield Difference(_own_line(failure, verdict.script.file), cause_of(failure, verdict), found)
 
