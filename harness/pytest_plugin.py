@@ -59,7 +59,9 @@ _REWRITTEN = "transcript rewritten"
 _WRITERS = "harness_update_writers"
 _VERDICT = "harness_verdict"
 _CELL = "harness_compare_cell"
-_stage_of_test: pytest.StashKey[Stage] = pytest.StashKey()
+_stage_of_test: pytest.StashKey[Stage | AsyncStage] = pytest.StashKey()
+_returned: pytest.StashKey[bool] = pytest.StashKey()
+"""True once the test has returned with nothing unexpected: of one that failed nothing more is asked."""
 _options: pytest.StashKey[argparse.Namespace] = pytest.StashKey()
 _verdict: pytest.StashKey[Verdict] = pytest.StashKey()
 _writers_folder: pytest.StashKey[Path] = pytest.StashKey()
@@ -543,6 +545,7 @@ def stage(request: pytest.FixtureRequest, harness_target: Target) -> Iterator[St
         made = _started(stack, _stage_for(request, harness_target))
         request.node.stash[_stage_of_test] = made
         yield made
+        _settle_after_fixtures(request.node, made)
 
 
 def _stage_for(request: pytest.FixtureRequest, target: Target) -> Stage:
@@ -574,6 +577,8 @@ def _started(stack: ExitStack, made: AbstractContextManager[AnyStage]) -> AnySta
 @pytest.fixture
 def async_stage(request: pytest.FixtureRequest, harness_target: Target) -> Iterator[AsyncStage]:
     """The same for tests that are coroutines: every operation of its clients is awaited."""
+    import unittest
+
     from harness.stage.awaited import AsyncStage
 
     test = request.node.obj
@@ -591,27 +596,50 @@ def async_stage(request: pytest.FixtureRequest, harness_target: Target) -> Itera
             except Exception as error:
                 _fail_at_the_end(made, error)
 
+        # While the event loop still runs, because the server can be on it. unittest calls a coroutine itself.
         request.node.obj = settled
+        if isinstance(request.instance, unittest.TestCase):
+            setattr(request.instance, request.node.name, settled)
+        request.node.stash[_stage_of_test] = made
         yield made
+        _settle_after_fixtures(request.node, made)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
-    """Settle the stage inside the test, so that an unexpected line fails the test and not its teardown."""
+    """End the traceback of a failure at the line of the test."""
     __tracebackhide__ = True
     try:
-        result = yield
+        return (yield)
     except Exception as error:
         if not _is_of_the_server(error):
             raise
         raise error.with_traceback(_to_the_test(error.__traceback__)) from error.__cause__
-    made = pyfuncitem.stash.get(_stage_of_test, None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    """Settle the stage when the test has run, of whatever kind it is, so that an unexpected line fails the test and not its
+    teardown."""
+    __tracebackhide__ = True
+    yield
+    made = item.stash.get(_stage_of_test, None)
     if made is not None:
         try:
-            made.settle()
+            made.settle_if_needed()
         except Exception as error:
             _fail_at_the_end(made, error)
-    return result
+        item.stash[_returned] = True
+
+
+def _settle_after_fixtures(item: pytest.Item, made: Stage | AsyncStage) -> None:
+    """Settle what fixtures have done on the stage after the test."""
+    __tracebackhide__ = True
+    if item.stash.get(_returned, False):
+        try:
+            made.settle_if_needed()
+        except Exception as error:
+            _fail_at_the_end(made, error, of="the fixtures")
 
 
 def _is_of_the_server(error: Exception) -> bool:
@@ -619,11 +647,11 @@ def _is_of_the_server(error: Exception) -> bool:
     return type(error).__module__.partition(".")[0] == "harness"
 
 
-def _fail_at_the_end(stage: Stage | AsyncStage, error: Exception) -> NoReturn:
+def _fail_at_the_end(stage: Stage | AsyncStage, error: Exception, of: str = "the test") -> NoReturn:
     """Here a debugger begins, since the test has returned: `stage` is there."""
     if not _is_of_the_server(error):
         raise error
-    raise pytest.fail.Exception(f"at the end of the test: {error}", pytrace=False) from None
+    raise pytest.fail.Exception(f"at the end of {of}: {error}", pytrace=False) from None
 
 
 def _to_the_test(trace: TracebackType | None) -> TracebackType | None:
