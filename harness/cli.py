@@ -389,15 +389,22 @@ def _generate(options: argparse.Namespace) -> ExitCode:
         return ExitCode.PASSED
     verdicts.close()
     seed, verdict = played
+    again = verdict.outcome
     if verdict.outcome is Outcome.FAILED:
-        verdict = shortened(
+        verdict, again = shortened(
             make_model, choice.target(), seed, verdict, how, moves=options.moves, file=shown(path)
         )
     _print_verdict(verdict)
     if verdict.outcome is Outcome.FAILED:
         write_difference(verdict, path)
         took = f"in {time.monotonic() - began:.2f} s"
-        _say(f"the server differs from {options.model} under seed {seed}, {took}; shortened to {shown(path)}")
+        how_long = (
+            f"shortened to {shown(path)}"
+            if again is Outcome.FAILED
+            else f"not shortened: {shown(path)}. The shortest conversation did not differ when it was played again "
+            f"({again.value}), so more than its moves decides, such as what the server remembers of earlier plays"
+        )
+        _say(f"the server differs from {options.model} under seed {seed}, {took}; {how_long}")
     return exit_code([verdict.outcome])
 
 

@@ -126,6 +126,9 @@ class Generation:
     """The seed of the conversation in which server and model differ."""
     difference: Verdict | None = None
     """How the shortest conversation that still differs fails."""
+    again: Outcome = Outcome.FAILED
+    """The outcome of the shortest conversation when it was played once more. If it does not differ again, its own moves are not
+    all that decides, such as with a server whose state survives plays, and `difference` is that of the whole conversation."""
 
     @property
     def outcome(self) -> Outcome:
@@ -155,7 +158,10 @@ def generate(
             seed, target, make_model=make_model, play_options=play_options, moves=moves, file=file
         )
         if verdict.outcome is Outcome.FAILED:
-            verdict = shortened(make_model, target, seed, verdict, play_options, moves=moves, file=file)
+            verdict, again = shortened(
+                make_model, target, seed, verdict, play_options, moves=moves, file=file
+            )
+            return Generation(played, seed, verdict, again)
         if not verdict.passed:
             return Generation(played, seed, verdict)
     return Generation(played)
@@ -177,12 +183,14 @@ def shortened(
     *,
     moves: int,
     file: str,
-) -> Verdict:
-    """The verdict on the shortest conversation that still differs, found from a longer one."""
+) -> tuple[Verdict, Outcome]:
+    """The verdict on the shortest conversation that still differs, found from a longer one, and its outcome when it is played
+    once more. If it does not differ again, the verdict is that on the longer one."""
     drawn = _draw(make_model, seed, moves)
     shortening = _Shortening(make_model, target, play_options, file, drawn, verdict)
     shortening.run()
-    return shortening.verdict
+    again = play(shortening.verdict.script, target, play_options).outcome
+    return shortening.verdict if again is Outcome.FAILED else verdict, again
 
 
 class _Shortening:
