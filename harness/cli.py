@@ -177,6 +177,7 @@ def _play(options: argparse.Namespace) -> ExitCode:
 
 def _repeat(options: argparse.Namespace) -> ExitCode:
     from harness.playing.pipeline import play_file
+    from harness.playing.verdict import Outcome
     from harness.repeat import Repetition, report, run_summary
     from harness.report import html, junit
 
@@ -199,7 +200,7 @@ def _repeat(options: argparse.Namespace) -> ExitCode:
         stopped = options.exitfirst and bool(done[-1].failed)
         if stopped or number % options.repeat == 0:
             progress.clear()
-            if options.verbose or done[-1].failed or done[-1].skipped:
+            if options.verbose or done[-1].outcome is not Outcome.PASSED:
                 _print(*report(done[-1], terminal_columns()), *([[]] if done[-1].failed else []))
         progress.show(number, verdict.file)
         if stopped:

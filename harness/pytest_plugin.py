@@ -367,6 +367,8 @@ def _repeat(request: pytest.FixtureRequest, target: Target, how: PlayOptions, ti
         pytest.skip(repeated.skipped.reason)
     if repeated.failed:
         raise TranscriptFailed(report(repeated, terminal_columns()), summary(repeated))
+    if repeated.xfailed is not None:
+        pytest.xfail(repeated.xfailed.reason)
 
 
 def _finish(verdict: Verdict, refused: str = "") -> None:
