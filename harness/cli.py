@@ -411,10 +411,12 @@ def _generate(options: argparse.Namespace) -> ExitCode:
 
 def _model(options: argparse.Namespace, *parts: str) -> Callable[[], Any]:
     """A factory for the model; an error if the model lacks one of these parts."""
+    from harness.model import model_code
     from harness.targets.choice import UsageError, named
 
     make_model = named(options.model, "model")
-    made = make_model()
+    with model_code:
+        made = make_model()
     missing = [part for part in parts if not hasattr(made, part)]
     if missing:
         raise UsageError(f"{options.model} has no {listed(missing)}; a model here has {listed(parts)}")
@@ -423,10 +425,13 @@ def _model(options: argparse.Namespace, *parts: str) -> Callable[[], Any]:
 
 def _laws_model(options: argparse.Namespace) -> Callable[[], Any]:
     """A factory for a model of laws, which says itself what clients send and receive, or has dialects that do."""
+    from harness.model import model_code
     from harness.targets.choice import UsageError, named
 
     spoken = ("login", "say", "read")
-    dialects = getattr(named(options.model, "model")(), "dialects", ())
+    make_model = named(options.model, "model")
+    with model_code:
+        dialects = getattr(make_model(), "dialects", ())
     if not dialects:
         return _model(options, "header", *spoken)
     for number, pair in enumerate(dialects, 1):

@@ -20,6 +20,7 @@ from harness.language.forms import header_line
 from harness.language.parser import parse
 from harness.language.renderer import render
 from harness.language.steps import Script, Step, Title
+from harness.model import ModelError, model_code
 from harness.playing.pipeline import PlayOptions, play
 from harness.playing.verdict import Outcome, Verdict
 from harness.report.styled_text import plain
@@ -92,10 +93,13 @@ class _RecordedPick:
 
 
 def _draw(make_model: MakeModel, seed: int, moves: int) -> list[_Choices]:
-    model, random, out = make_model(), Random(seed), []
+    with model_code:
+        model = make_model()
+    random, out = Random(seed), list[_Choices]()
     for _ in range(moves):
         pick = _DrawnPick(random)
-        steps = list(model.move(pick))
+        with model_code:
+            steps = list(model.move(pick))
         if not steps and not pick.choices:
             break
         out.append(tuple(pick.choices))
@@ -103,14 +107,20 @@ def _draw(make_model: MakeModel, seed: int, moves: int) -> list[_Choices]:
 
 
 def _replay(make_model: MakeModel, moves: Sequence[_Choices], file: str) -> Script:
-    model = make_model()
-    steps = [step for choices in moves for step in model.move(_RecordedPick(choices))]
+    with model_code:
+        model = make_model()
+        steps = [step for choices in moves for step in model.move(_RecordedPick(choices))]
     return _script_of(model, steps, _TITLE, file)
 
 
 def _script_of(model: Model, steps: Sequence[Step], title: str, file: str) -> Script:
     """The steps as a script, parsed so that they have lines for a report."""
-    header = (Title(title), *(header_line(f"{key}: {value}", 0) for key, value in model.header.items()))
+    with model_code:
+        settings = [f"{key}: {value}" for key, value in model.header.items()]
+    for step in steps:
+        if not isinstance(step, Step):
+            raise ModelError(f"`move` of the model yielded {step!r}, which is not a step")
+    header = (Title(title), *(header_line(setting, 0) for setting in settings))
     return parse(render(Script(header, tuple(steps))), file)
 
 

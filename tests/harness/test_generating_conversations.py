@@ -170,3 +170,39 @@ def test_the_command_refuses_anything_but_a_model(model: str, message: str, caps
     monkeypatch.chdir(ROOT)
     assert main(["generate", "--model", model, *CORRECT]) == 2
     assert message in capsys.readouterr().err
+
+
+class CannotBeMade(TwoMoves):
+    def __init__(self) -> None:
+        raise LookupError("no rules")
+
+
+class Raises(TwoMoves):
+    def move(self, pick: Pick) -> list[Step]:
+        raise LookupError("no rules")
+
+
+class YieldsText(TwoMoves):
+    def move(self, pick: Pick) -> list[Step]:
+        return ["a connects"]  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("CannotBeMade", "the model raised LookupError: no rules"),
+        ("Raises", "the model raised LookupError: no rules"),
+        ("YieldsText", "`move` of the model yielded 'a connects', which is not a step"),
+    ],
+)
+def test_a_mistake_of_the_model_is_an_error(model, message, jobs, tmp_path, capsys, monkeypatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert (
+        main(["generate", "--model", f"{__name__}:{model}", *CORRECT, "-o", str(tmp_path), "-j", jobs]) == 2
+    )
+    told = capsys.readouterr().err
+    assert message in told
+    assert "Traceback" not in told
+    if "raised" in message:
+        assert 'raise LookupError("no rules")' in told
