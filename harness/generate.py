@@ -276,14 +276,13 @@ class _Shortening:
 # --- as a file ----------------------------------------------------------------------------------------------
 
 
-def write_difference(difference: Verdict, path: Path) -> None:
-    """Write the conversation, which expects what the model says; its title tells what the server did."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def difference_script(difference: Verdict) -> str:
+    """The conversation, which expects what the model says, as the text of a file; its title tells what the server did."""
     text = f"unlike its model, {headline(difference.failures[0])}"
     title = "".join(char if char.isprintable() else "\ufffd" for char in text).strip()
     script = difference.script
     header = tuple(replace(item, text=title) if isinstance(item, Title) else item for item in script.header)
-    path.write_text(render(replace(script, header=header)), encoding="utf-8")
+    return render(replace(script, header=header))
 
 
 def free_path(folder: Path, stem: str) -> Path:

@@ -16,6 +16,7 @@ import inspect
 import os
 import pickle
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Generator, Iterable, Iterator
@@ -477,10 +478,21 @@ class _Page:
         if text is not None:
             self._verdicts.append(pickle.loads(base64.b64decode(text)))
 
-    def pytest_sessionfinish(self) -> None:
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
         from harness.report.html import document
 
-        self._path.write_text(document(self._verdicts, time.monotonic() - self._began), encoding="utf-8")
+        _save(session.config, self._path, document(self._verdicts, time.monotonic() - self._began))
+
+
+def _save(config: pytest.Config, path: Path, text: str) -> None:
+    """Write a file at the end of the run. If that fails, the run has an error, and its summary is still shown."""
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        print(f"harness: cannot write {path}: {error.strerror}", file=sys.stderr)
+        session = config.pluginmanager.getplugin("session")
+        assert isinstance(session, pytest.Session)
+        session.exitstatus = pytest.ExitCode.USAGE_ERROR
 
 
 # --- at the end ---------------------------------------------------------------------------------------------
@@ -518,7 +530,7 @@ def _show_comparison(terminalreporter: Any) -> None:
         table = Table.of_texts(texts, list(stash[_compared_targets]), stash[_known_differences])
         written = stash[_options].compare_write_baseline
         if written is not None:
-            baseline.write(written, table.entries())
+            _save(terminalreporter.config, written, baseline.document(table.entries()))
         lines = list(text(table, terminal_columns()))
         terminalreporter.section("servers compared")
         terminalreporter.write(ansi(lines) if terminalreporter.hasmarkup else plain(lines))

@@ -69,7 +69,7 @@ def distinct(names: Mapping[str, str]) -> dict[str, str]:
     return out
 
 
-def write(path: Path, known: Iterable[Known]) -> None:
-    """Write these as a baseline."""
+def document(known: Iterable[Known]) -> str:
+    """The text of a baseline of these."""
     lines = (f"{one.server}\t{one.script}\t{one.cause}\n" for one in sorted(set(known)))
-    path.write_text(_HEAD + "".join(lines), encoding="utf-8")
+    return _HEAD + "".join(lines)

@@ -231,6 +231,18 @@ def test_the_page_of_a_run_has_every_transcript(project):
         page.unlink()
 
 
+def test_a_page_that_cannot_be_written_is_an_error(project):
+    write(project, good=GOOD)
+    for how in (["--harness-html", "nowhere/page.html"], ["-o", "harness_html=nowhere/page.html"]):
+        result = run(project, *how)
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        assert "cannot write nowhere/page.html: nowhere is not a folder" in result.stderr.str()
+    result = run(project, "--harness-html=/dev/full")
+    result.assert_outcomes(passed=1)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert "harness: cannot write /dev/full: No space left on device" in result.stderr.str()
+
+
 def test_only_files_that_match_the_ini_are_collected(project):
     write(project, good=GOOD)
     (project.path / "other.chat").write_text(BAD)
