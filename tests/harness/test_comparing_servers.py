@@ -368,6 +368,19 @@ def test_a_line_before_what_is_expected_is_a_greeting() -> None:
     ]
 
 
+def test_a_line_in_the_place_of_an_answer_is_no_greeting_whatever_follows() -> None:
+    def answers_in_other_words(sock: Any, line: str) -> None:
+        if line:
+            sock.sendall(b"hi\nbalance 100\nand more\n")
+
+    assert causes("a> hello\na< HI\na< balance 100\n", answers_in_other_words) == [
+        "heard `< hi` instead of `< HI`",
+        "heard `< and more`, and nothing was expected",
+    ]
+    # A greeting and a wrong answer.
+    assert causes("a> hi\na< hello\n", greets)[0] == "a greeting: `< welcome`"
+
+
 def test_a_cause_is_the_same_whatever_clients_are_called_and_say() -> None:
     def echoes(sock: Any, line: str) -> None:
         if line:
@@ -824,6 +837,38 @@ def test_every_late_line_is_a_difference() -> None:
 
     script = "a> x\nwait 1s\nwithin 100ms:\n    a< one\nwithin 100ms:\n    a< two\n"
     assert causes(script, late) == ["heard `< one` too late", "heard `< two` too late"]
+
+
+def test_an_unexpected_pass_can_be_known(tmp_path: Path, capsys) -> None:
+    script = tmp_path / "x.chat"
+    script.write_text("xfail: later\n\nalice> LOGIN alice\nalice< OK\n")
+    known = tmp_path / "known.txt"
+    command = ["compare", str(tmp_path), *app("correct")]
+    assert main([*command, "--write-baseline", str(known)]) == 1
+    assert known.read_text().endswith("\ncorrect\tx.chat\tpassed unexpectedly\n")
+    capsys.readouterr()
+    assert main([*command, "--baseline", str(known)]) == 0
+    assert "x.chat  known" in capsys.readouterr().out
+    script.write_text(script.read_text().replace("OK", "NO"))
+    assert main([*command, "--baseline", str(known)]) == 0
+    assert "no longer found" in capsys.readouterr().out
+
+
+def test_a_file_can_have_any_name(tmp_path: Path, capsys) -> None:
+    suite = tmp_path / "suite"
+    suite.mkdir()
+    (suite / "a|b`c.chat").write_text("alice> LOGIN alice\nalice< NO\n")
+    (suite / "two\nlines\tand tabs.chat").write_text("alice> LOGIN alice\nalice< NO\n")
+    known, page = tmp_path / "known.txt", tmp_path / "table.md"
+    command = ["compare", str(suite), *app("correct")]
+    assert main([*command, "--write-baseline", str(known), "--markdown", str(page)]) == 1
+    assert main([*command, "--baseline", str(known)]) == 0
+    assert "\ncorrect\ttwo\\nlines\\tand tabs.chat\theard" in known.read_text()
+    rows = [line for line in page.read_text().splitlines() if line.startswith("| `")]
+    assert rows == [
+        r"| `` a\|b`c.chat `` | **line 2** |",
+        "| `two lines\tand tabs.chat` | **line 2** |",
+    ]
 
 
 def test_a_known_difference_that_is_gone_is_reported(suite: Path, tmp_path: Path, capsys) -> None:
