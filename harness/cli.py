@@ -106,9 +106,20 @@ def _say(text: str) -> None:
     _print(*(part for line in text.split("\n") for part in wrapped([Span(line)], columns)))
 
 
-def _save(path: Path | None, make_text: Callable[[], str]) -> None:
-    if path is not None:
-        path.write_text(make_text(), encoding="utf-8")
+_File = tuple[Path | None, Callable[[], str]]
+"""Where to write, None for nowhere, and what makes the text."""
+
+
+def _save(*files: _File) -> str:
+    """Write these files; the first problem, to be reported when everything else has been, or nothing."""
+    problems = []
+    for path, make_text in files:
+        if path is not None:
+            try:
+                path.write_text(make_text(), encoding="utf-8")
+            except OSError as error:
+                problems.append(f"cannot write {path}: {error.strerror}")
+    return problems[0] if problems else ""
 
 
 def _chosen_files(options: argparse.Namespace) -> list[Path]:
@@ -169,14 +180,17 @@ def _play(options: argparse.Namespace) -> ExitCode:
             break
     progress.clear()
     took_s = time.monotonic() - began
-    _save(options.junit, lambda: junit.document(verdicts, took_s))
-    _save(options.html, lambda: html.document(verdicts, took_s))
+    unwritten = _save(
+        (options.junit, lambda: junit.document(verdicts, took_s)),
+        (options.html, lambda: html.document(verdicts, took_s)),
+    )
     _say(run_summary(verdicts, took_s))
-    return exit_code(verdict.outcome for verdict in verdicts)
+    return _usage_error(unwritten) if unwritten else exit_code(verdict.outcome for verdict in verdicts)
 
 
 def _repeat(options: argparse.Namespace) -> ExitCode:
     from harness.playing.pipeline import play_file
+    from harness.playing.verdict import Outcome
     from harness.repeat import Repetition, report, run_summary
     from harness.report import html, junit
 
@@ -199,17 +213,19 @@ def _repeat(options: argparse.Namespace) -> ExitCode:
         stopped = options.exitfirst and bool(done[-1].failed)
         if stopped or number % options.repeat == 0:
             progress.clear()
-            if options.verbose or done[-1].failed or done[-1].skipped:
+            if options.verbose or done[-1].outcome is not Outcome.PASSED:
                 _print(*report(done[-1], terminal_columns()), *([[]] if done[-1].failed else []))
         progress.show(number, verdict.file)
         if stopped:
             break
     progress.clear()
     took_s = time.monotonic() - began
-    _save(options.junit, lambda: junit.document(verdicts, took_s))
-    _save(options.html, lambda: html.document(verdicts, took_s))
+    unwritten = _save(
+        (options.junit, lambda: junit.document(verdicts, took_s)),
+        (options.html, lambda: html.document(verdicts, took_s)),
+    )
     _say(run_summary(done, took_s))
-    return exit_code(one.outcome for one in done)
+    return _usage_error(unwritten) if unwritten else exit_code(one.outcome for one in done)
 
 
 def _print_verdict(verdict: Verdict) -> None:
@@ -366,7 +382,7 @@ def _seeds(seeds: range) -> str:
 
 
 def _generate(options: argparse.Namespace) -> ExitCode:
-    from harness.generate import free_path, play_seed, shortened, write_difference
+    from harness.generate import difference_script, free_path, play_seed, shortened
     from harness.language.loading import shown
     from harness.playing.verdict import Outcome
     from harness.targets.choice import UsageError
@@ -389,24 +405,35 @@ def _generate(options: argparse.Namespace) -> ExitCode:
         return ExitCode.PASSED
     verdicts.close()
     seed, verdict = played
+    again = verdict.outcome
     if verdict.outcome is Outcome.FAILED:
-        verdict = shortened(
+        verdict, again = shortened(
             make_model, choice.target(), seed, verdict, how, moves=options.moves, file=shown(path)
         )
     _print_verdict(verdict)
     if verdict.outcome is Outcome.FAILED:
-        write_difference(verdict, path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if unwritten := _save((path, lambda: difference_script(verdict))):
+            return _usage_error(unwritten)
         took = f"in {time.monotonic() - began:.2f} s"
-        _say(f"the server differs from {options.model} under seed {seed}, {took}; shortened to {shown(path)}")
+        how_long = (
+            f"shortened to {shown(path)}"
+            if again is Outcome.FAILED
+            else f"not shortened: {shown(path)}. The shortest conversation did not differ when it was played again "
+            f"({again.value}), so more than its moves decides, such as what the server remembers of earlier plays"
+        )
+        _say(f"the server differs from {options.model} under seed {seed}, {took}; {how_long}")
     return exit_code([verdict.outcome])
 
 
 def _model(options: argparse.Namespace, *parts: str) -> Callable[[], Any]:
     """A factory for the model; an error if the model lacks one of these parts."""
+    from harness.model import model_code
     from harness.targets.choice import UsageError, named
 
     make_model = named(options.model, "model")
-    made = make_model()
+    with model_code:
+        made = make_model()
     missing = [part for part in parts if not hasattr(made, part)]
     if missing:
         raise UsageError(f"{options.model} has no {listed(missing)}; a model here has {listed(parts)}")
@@ -415,10 +442,13 @@ def _model(options: argparse.Namespace, *parts: str) -> Callable[[], Any]:
 
 def _laws_model(options: argparse.Namespace) -> Callable[[], Any]:
     """A factory for a model of laws, which says itself what clients send and receive, or has dialects that do."""
+    from harness.model import model_code
     from harness.targets.choice import UsageError, named
 
     spoken = ("login", "say", "read")
-    dialects = getattr(named(options.model, "model")(), "dialects", ())
+    make_model = named(options.model, "model")
+    with model_code:
+        dialects = getattr(make_model(), "dialects", ())
     if not dialects:
         return _model(options, "header", *spoken)
     for number, pair in enumerate(dialects, 1):
@@ -489,13 +519,15 @@ def _compare(options: argparse.Namespace) -> ExitCode:
         progress.show(len(cells), f"{cell.server}  {cell.file}")
     progress.clear()
     table = Table(tuple(cells), known)
-    _save(options.markdown, lambda: markdown(table))
-    _save(options.html, lambda: document(table))
-    _save(options.junit, lambda: junit(table, time.monotonic() - began))
-    if options.write_baseline is not None:
-        baseline.write(options.write_baseline, table.entries())
+    took_s = time.monotonic() - began
+    unwritten = _save(
+        (options.markdown, lambda: markdown(table)),
+        (options.html, lambda: document(table)),
+        (options.junit, lambda: junit(table, took_s)),
+        (options.write_baseline, lambda: baseline.document(table.entries())),
+    )
     _print(*text(table, terminal_columns()))
-    return exit_code(table.outcomes())
+    return _usage_error(unwritten) if unwritten else exit_code(table.outcomes())
 
 
 # --- arguments ----------------------------------------------------------------------------------------------

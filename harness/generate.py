@@ -20,6 +20,7 @@ from harness.language.forms import header_line
 from harness.language.parser import parse
 from harness.language.renderer import render
 from harness.language.steps import Script, Step, Title
+from harness.model import ModelError, model_code
 from harness.playing.pipeline import PlayOptions, play
 from harness.playing.verdict import Outcome, Verdict
 from harness.report.styled_text import plain
@@ -92,10 +93,13 @@ class _RecordedPick:
 
 
 def _draw(make_model: MakeModel, seed: int, moves: int) -> list[_Choices]:
-    model, random, out = make_model(), Random(seed), []
+    with model_code:
+        model = make_model()
+    random, out = Random(seed), list[_Choices]()
     for _ in range(moves):
         pick = _DrawnPick(random)
-        steps = list(model.move(pick))
+        with model_code:
+            steps = list(model.move(pick))
         if not steps and not pick.choices:
             break
         out.append(tuple(pick.choices))
@@ -103,14 +107,20 @@ def _draw(make_model: MakeModel, seed: int, moves: int) -> list[_Choices]:
 
 
 def _replay(make_model: MakeModel, moves: Sequence[_Choices], file: str) -> Script:
-    model = make_model()
-    steps = [step for choices in moves for step in model.move(_RecordedPick(choices))]
+    with model_code:
+        model = make_model()
+        steps = [step for choices in moves for step in model.move(_RecordedPick(choices))]
     return _script_of(model, steps, _TITLE, file)
 
 
 def _script_of(model: Model, steps: Sequence[Step], title: str, file: str) -> Script:
     """The steps as a script, parsed so that they have lines for a report."""
-    header = (Title(title), *(header_line(f"{key}: {value}", 0) for key, value in model.header.items()))
+    with model_code:
+        settings = [f"{key}: {value}" for key, value in model.header.items()]
+    for step in steps:
+        if not isinstance(step, Step):
+            raise ModelError(f"`move` of the model yielded {step!r}, which is not a step")
+    header = (Title(title), *(header_line(setting, 0) for setting in settings))
     return parse(render(Script(header, tuple(steps))), file)
 
 
@@ -126,6 +136,9 @@ class Generation:
     """The seed of the conversation in which server and model differ."""
     difference: Verdict | None = None
     """How the shortest conversation that still differs fails."""
+    again: Outcome = Outcome.FAILED
+    """The outcome of the shortest conversation when it was played once more. If it does not differ again, its own moves are not
+    all that decides, such as with a server whose state survives plays, and `difference` is that of the whole conversation."""
 
     @property
     def outcome(self) -> Outcome:
@@ -155,7 +168,10 @@ def generate(
             seed, target, make_model=make_model, play_options=play_options, moves=moves, file=file
         )
         if verdict.outcome is Outcome.FAILED:
-            verdict = shortened(make_model, target, seed, verdict, play_options, moves=moves, file=file)
+            verdict, again = shortened(
+                make_model, target, seed, verdict, play_options, moves=moves, file=file
+            )
+            return Generation(played, seed, verdict, again)
         if not verdict.passed:
             return Generation(played, seed, verdict)
     return Generation(played)
@@ -177,12 +193,14 @@ def shortened(
     *,
     moves: int,
     file: str,
-) -> Verdict:
-    """The verdict on the shortest conversation that still differs, found from a longer one."""
+) -> tuple[Verdict, Outcome]:
+    """The verdict on the shortest conversation that still differs, found from a longer one, and its outcome when it is played
+    once more. If it does not differ again, the verdict is that on the longer one."""
     drawn = _draw(make_model, seed, moves)
     shortening = _Shortening(make_model, target, play_options, file, drawn, verdict)
     shortening.run()
-    return shortening.verdict
+    again = play(shortening.verdict.script, target, play_options).outcome
+    return shortening.verdict if again is Outcome.FAILED else verdict, again
 
 
 class _Shortening:
@@ -258,14 +276,13 @@ class _Shortening:
 # --- as a file ----------------------------------------------------------------------------------------------
 
 
-def write_difference(difference: Verdict, path: Path) -> None:
-    """Write the conversation, which expects what the model says; its title tells what the server did."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def difference_script(difference: Verdict) -> str:
+    """The conversation, which expects what the model says, as the text of a file; its title tells what the server did."""
     text = f"unlike its model, {headline(difference.failures[0])}"
     title = "".join(char if char.isprintable() else "\ufffd" for char in text).strip()
     script = difference.script
     header = tuple(replace(item, text=title) if isinstance(item, Title) else item for item in script.header)
-    path.write_text(render(replace(script, header=header)), encoding="utf-8")
+    return render(replace(script, header=header))
 
 
 def free_path(folder: Path, stem: str) -> Path:

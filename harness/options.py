@@ -9,6 +9,7 @@ Importing this must stay cheap: it happens in every pytest run and for `--help`.
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,6 +40,29 @@ def _whole(text: str) -> int:
         return int(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+
+
+def _output(text: str) -> Path:
+    """A file that the run will write: an error now, not when the run is over."""
+    path = Path(text)
+    _require(path, "is a folder" if path.is_dir() else "", folder=path.parent)
+    return path
+
+
+def _output_folder(text: str) -> Path:
+    """A folder in which the run will write, and which it makes if needed."""
+    path = Path(text)
+    _require(path, "", folder=next((one for one in (path, *path.parents) if one.exists()), path))
+    return path
+
+
+def _require(path: Path, problem: str, folder: Path) -> None:
+    if not problem and not folder.is_dir():
+        problem = f"{folder} is not a folder"
+    if not problem and not os.access(path if path.exists() else folder, os.W_OK):
+        problem = "permission denied"
+    if problem:
+        raise argparse.ArgumentTypeError(f"cannot write {path}: {problem}")
 
 
 def _perturbations(text: str) -> frozenset[Perturbation]:
@@ -148,7 +172,7 @@ OPTIONS = (
     # record
     Option("--connect", "the server", "record", "HOST:PORT", required=True),
     Option("--listen", "where the clients connect", "record", "[HOST:]PORT", required=True),
-    Option("-o", "the transcript to write", "record", "FILE", dest="output", type=Path, required=True),
+    Option("-o", "the transcript to write", "record", "FILE", dest="output", type=_output, required=True),
     # How to play
     Option("--fence", "a line and its answer, or how others hear it, or none, for scripts without `fence:`", f"{_PLAYS} record",
            "'PING -> PONG'"),
@@ -194,7 +218,7 @@ OPTIONS = (
     Option("--runs", "the number of conversations (100)", "generate", "N", type=_positive, default=100),
     Option("--moves", "the number of moves in a conversation (30)", "generate", "N", type=_positive, default=30),
     Option("--seed", "the seed of the first conversation (1)", "generate", "S", type=_whole, default=1),
-    Option("-o", "the folder for a conversation that fails (.)", "generate", "DIR", dest="folder", type=Path,
+    Option("-o", "the folder for a conversation that fails (.)", "generate", "DIR", dest="folder", type=_output_folder,
            default=Path()),
     # laws
     Option("--model", "what makes a model", "laws", "MODULE:MODEL", required=True),
@@ -204,13 +228,13 @@ OPTIONS = (
            default=100),
     Option("--seed", "the seed of the traffic (1)", "laws", "S", type=_whole, default=1),
     # Reports
-    Option("--junit", "write a JUnit report", "play compare", "FILE", type=Path, pytest_has="--junitxml"),
+    Option("--junit", "write a JUnit report", "play compare", "FILE", type=_output, pytest_has="--junitxml"),
     Option("--baseline", "the known differences, which do not count", "compare", "FILE", type=Path,
            pytest="--harness-compare-baseline"),
-    Option("--write-baseline", "write the differences that were found as a baseline", "compare", "FILE", type=Path,
+    Option("--write-baseline", "write the differences that were found as a baseline", "compare", "FILE", type=_output,
            pytest="--harness-compare-write-baseline"),
-    Option("--markdown", "write the table as Markdown", "compare", "FILE", type=Path),
-    Option("--html", "write a self-contained HTML page", "play compare", "FILE", type=Path),
+    Option("--markdown", "write the table as Markdown", "compare", "FILE", type=_output),
+    Option("--html", "write a self-contained HTML page", "play compare", "FILE", type=_output),
     # Modes of the pytest plugin
     Option("", "rewrite the expectations of transcripts that fail", action="store_true", pytest="--harness-update"),
     Option("", "check that each transcript fails whenever its server is changed", action="store_true",

@@ -16,6 +16,7 @@ import inspect
 import os
 import pickle
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Generator, Iterable, Iterator
@@ -59,7 +60,9 @@ _REWRITTEN = "transcript rewritten"
 _WRITERS = "harness_update_writers"
 _VERDICT = "harness_verdict"
 _CELL = "harness_compare_cell"
-_stage_of_test: pytest.StashKey[Stage] = pytest.StashKey()
+_stage_of_test: pytest.StashKey[Stage | AsyncStage] = pytest.StashKey()
+_returned: pytest.StashKey[bool] = pytest.StashKey()
+"""True once the test has returned with nothing unexpected: of one that failed nothing more is asked."""
 _options: pytest.StashKey[argparse.Namespace] = pytest.StashKey()
 _verdict: pytest.StashKey[Verdict] = pytest.StashKey()
 _writers_folder: pytest.StashKey[Path] = pytest.StashKey()
@@ -365,6 +368,8 @@ def _repeat(request: pytest.FixtureRequest, target: Target, how: PlayOptions, ti
         pytest.skip(repeated.skipped.reason)
     if repeated.failed:
         raise TranscriptFailed(report(repeated, terminal_columns()), summary(repeated))
+    if repeated.xfailed is not None:
+        pytest.xfail(repeated.xfailed.reason)
 
 
 def _finish(verdict: Verdict, refused: str = "") -> None:
@@ -473,10 +478,21 @@ class _Page:
         if text is not None:
             self._verdicts.append(pickle.loads(base64.b64decode(text)))
 
-    def pytest_sessionfinish(self) -> None:
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
         from harness.report.html import document
 
-        self._path.write_text(document(self._verdicts, time.monotonic() - self._began), encoding="utf-8")
+        _save(session.config, self._path, document(self._verdicts, time.monotonic() - self._began))
+
+
+def _save(config: pytest.Config, path: Path, text: str) -> None:
+    """Write a file at the end of the run. If that fails, the run has an error, and its summary is still shown."""
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        print(f"harness: cannot write {path}: {error.strerror}", file=sys.stderr)
+        session = config.pluginmanager.getplugin("session")
+        assert isinstance(session, pytest.Session)
+        session.exitstatus = pytest.ExitCode.USAGE_ERROR
 
 
 # --- at the end ---------------------------------------------------------------------------------------------
@@ -514,7 +530,7 @@ def _show_comparison(terminalreporter: Any) -> None:
         table = Table.of_texts(texts, list(stash[_compared_targets]), stash[_known_differences])
         written = stash[_options].compare_write_baseline
         if written is not None:
-            baseline.write(written, table.entries())
+            _save(terminalreporter.config, written, baseline.document(table.entries()))
         lines = list(text(table, terminal_columns()))
         terminalreporter.section("servers compared")
         terminalreporter.write(ansi(lines) if terminalreporter.hasmarkup else plain(lines))
@@ -543,6 +559,7 @@ def stage(request: pytest.FixtureRequest, harness_target: Target) -> Iterator[St
         made = _started(stack, _stage_for(request, harness_target))
         request.node.stash[_stage_of_test] = made
         yield made
+        _settle_after_fixtures(request.node, made)
 
 
 def _stage_for(request: pytest.FixtureRequest, target: Target) -> Stage:
@@ -574,6 +591,8 @@ def _started(stack: ExitStack, made: AbstractContextManager[AnyStage]) -> AnySta
 @pytest.fixture
 def async_stage(request: pytest.FixtureRequest, harness_target: Target) -> Iterator[AsyncStage]:
     """The same for tests that are coroutines: every operation of its clients is awaited."""
+    import unittest
+
     from harness.stage.awaited import AsyncStage
 
     test = request.node.obj
@@ -591,27 +610,50 @@ def async_stage(request: pytest.FixtureRequest, harness_target: Target) -> Itera
             except Exception as error:
                 _fail_at_the_end(made, error)
 
+        # While the event loop still runs, because the server can be on it. unittest calls a coroutine itself.
         request.node.obj = settled
+        if isinstance(request.instance, unittest.TestCase):
+            setattr(request.instance, request.node.name, settled)
+        request.node.stash[_stage_of_test] = made
         yield made
+        _settle_after_fixtures(request.node, made)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
-    """Settle the stage inside the test, so that an unexpected line fails the test and not its teardown."""
+    """End the traceback of a failure at the line of the test."""
     __tracebackhide__ = True
     try:
-        result = yield
+        return (yield)
     except Exception as error:
         if not _is_of_the_server(error):
             raise
         raise error.with_traceback(_to_the_test(error.__traceback__)) from error.__cause__
-    made = pyfuncitem.stash.get(_stage_of_test, None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    """Settle the stage when the test has run, of whatever kind it is, so that an unexpected line fails the test and not its
+    teardown."""
+    __tracebackhide__ = True
+    yield
+    made = item.stash.get(_stage_of_test, None)
     if made is not None:
         try:
-            made.settle()
+            made.settle_if_needed()
         except Exception as error:
             _fail_at_the_end(made, error)
-    return result
+        item.stash[_returned] = True
+
+
+def _settle_after_fixtures(item: pytest.Item, made: Stage | AsyncStage) -> None:
+    """Settle what fixtures have done on the stage after the test."""
+    __tracebackhide__ = True
+    if item.stash.get(_returned, False):
+        try:
+            made.settle_if_needed()
+        except Exception as error:
+            _fail_at_the_end(made, error, of="the fixtures")
 
 
 def _is_of_the_server(error: Exception) -> bool:
@@ -619,11 +661,11 @@ def _is_of_the_server(error: Exception) -> bool:
     return type(error).__module__.partition(".")[0] == "harness"
 
 
-def _fail_at_the_end(stage: Stage | AsyncStage, error: Exception) -> NoReturn:
+def _fail_at_the_end(stage: Stage | AsyncStage, error: Exception, of: str = "the test") -> NoReturn:
     """Here a debugger begins, since the test has returned: `stage` is there."""
     if not _is_of_the_server(error):
         raise error
-    raise pytest.fail.Exception(f"at the end of the test: {error}", pytrace=False) from None
+    raise pytest.fail.Exception(f"at the end of {of}: {error}", pytrace=False) from None
 
 
 def _to_the_test(trace: TracebackType | None) -> TracebackType | None:

@@ -22,19 +22,23 @@ class Cause:
 
 @dataclass(slots=True)
 class Repetition:
-    """The plays of one script so far. One that failed as expected counts as passed."""
+    """The plays of one script so far. One that failed as expected counts as passed, and the outcome says so."""
 
     file: str
     plays: int = 0
     passed: int = 0
     causes: dict[tuple[object, ...], Cause] = field(default_factory=dict)
     skipped: Verdict | None = None
+    xfailed: Verdict | None = None
+    """The first play that failed as expected."""
 
     def add(self, verdict: Verdict) -> None:
         """Count one more play."""
         self.plays += 1
         if verdict.outcome in (Outcome.PASSED, Outcome.XFAILED):
             self.passed += 1
+            if verdict.outcome is Outcome.XFAILED and self.xfailed is None:
+                self.xfailed = verdict
         elif verdict.outcome is Outcome.SKIPPED:
             self.skipped = verdict
         elif (key := _cause(verdict)) in self.causes:
@@ -57,7 +61,9 @@ class Repetition:
         for outcome in (Outcome.SCRIPT_ERROR, Outcome.TARGET_ERROR, Outcome.FAILED, Outcome.XPASSED):
             if outcome in worst:
                 return outcome
-        return Outcome.SKIPPED if self.skipped is not None else Outcome.PASSED
+        if self.skipped is not None:
+            return Outcome.SKIPPED
+        return Outcome.PASSED if self.xfailed is None else Outcome.XFAILED
 
     def by_count(self) -> list[Cause]:
         """The different failures, the most frequent first."""
@@ -79,10 +85,12 @@ def report(repeated: Repetition, columns: int | None = None) -> Iterator[Line]:
         yield from verdict_report(repeated.skipped, columns)
         return
     if not repeated.failed:
-        yield [
-            Span("passed ", Tone.GOOD),
-            Span(f"{repeated.file}  {repeated.plays} of {repeated.plays} plays"),
-        ]
+        plays = f"{repeated.file}  {repeated.plays} of {repeated.plays} plays"
+        if repeated.xfailed is None:
+            yield [Span("passed ", Tone.GOOD), Span(plays)]
+        else:
+            plays += f"  {repeated.xfailed.reason}"
+            yield from wrapped([Span("failed as expected ", Tone.WARNING), Span(plays)], columns)
         return
     yield [
         Span("FLAKY " if repeated.flaky else "FAILED ", Tone.BAD),
@@ -128,11 +136,13 @@ def run_summary(repetitions: Iterable[Repetition], took_s: float) -> str:
     repetitions = list(repetitions)
     flaky = sum(one.flaky for one in repetitions)
     failed = sum(bool(one.failed) and not one.flaky for one in repetitions)
-    skipped = sum(one.outcome is Outcome.SKIPPED for one in repetitions)
+    outcomes = [one.outcome for one in repetitions]
+    skipped, xfailed = outcomes.count(Outcome.SKIPPED), outcomes.count(Outcome.XFAILED)
     numbers = {
         "flaky": flaky,
         "always failed": failed,
-        "always passed": len(repetitions) - flaky - failed - skipped,
+        "always passed": len(repetitions) - flaky - failed - skipped - xfailed,
+        "always failed as expected": xfailed,
         "skipped": skipped,
     }
     counted = ", ".join(f"{number} {word}" for word, number in numbers.items() if number)

@@ -2,6 +2,7 @@
 
 - A script is named without the folders that all scripts of the run have in common, but always so that only one of them ends
   in that name. In another run, the script is meant whose path ends in it.
+- A tab or the end of a line in the name of a file is written as `\\t`, `\\n` or `\\r`.
 - No line number is kept, so that an edited script has the same baseline.
 """
 
@@ -44,7 +45,7 @@ def read(path: Path) -> frozenset[Known]:
 
 def of_run(known: Iterable[Known], files: Iterable[str]) -> frozenset[Known]:
     """Those that are about these files, with the file as the script; UsageError where it can be each of several."""
-    paths = {os.path.abspath(file): file for file in files}
+    paths = {_written(os.path.abspath(file)): file for file in files}
     found: set[Known] = set()
     for one in sorted(known):
         meant = [file for path, file in paths.items() if path.endswith(f"/{one.script}")]
@@ -69,7 +70,11 @@ def distinct(names: Mapping[str, str]) -> dict[str, str]:
     return out
 
 
-def write(path: Path, known: Iterable[Known]) -> None:
-    """Write these as a baseline."""
-    lines = (f"{one.server}\t{one.script}\t{one.cause}\n" for one in sorted(set(known)))
-    path.write_text(_HEAD + "".join(lines), encoding="utf-8")
+def document(known: Iterable[Known]) -> str:
+    """The text of a baseline of these."""
+    lines = (f"{one.server}\t{_written(one.script)}\t{one.cause}\n" for one in sorted(set(known)))
+    return _HEAD + "".join(lines)
+
+
+def _written(path: str) -> str:
+    return path.translate({ord("\t"): r"\t", ord("\n"): r"\n", ord("\r"): r"\r"})

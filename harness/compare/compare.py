@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from harness.language.loading import check
 from harness.language.problems import ScriptError
 from harness.language.steps import Comment, Include, Script
 from harness.playing.pipeline import PlayOptions, play_file
-from harness.playing.verdict import Failure, FailureKind, Outcome, Tolerated, Verdict
+from harness.playing.verdict import Failure, FailureKind, Outcome, Tolerated, Verdict, all_failures
 from harness.report.lanes import END_WORDS, WIDEST, received_text, with_detail
 from harness.report.text import first_difference, headline, place, summary
 from harness.stage.connection import End
@@ -136,7 +137,9 @@ class Difference:
 
 
 def _differences(verdict: Verdict, tags: Tags | None) -> Iterator[Difference]:
-    for failure in verdict.failures:
+    if verdict.outcome is Outcome.XPASSED:
+        yield Difference(0, (verdict.outcome.value,))
+    for failure in all_failures(verdict):
         found = tags.at(failure.file, failure.line) if tags else ()
         yield Difference(_own_line(failure, verdict.script.file), cause_of(failure, verdict), found)
 
@@ -229,10 +232,12 @@ def _is_greeting(failure: Failure, verdict: Verdict) -> bool:
         one = turn.client_turn(failure.client)
         received = [entry.received for entry in one.entries if entry.received is not None] if one else []
         if one is not None and received:
-            expected = sum(entry.expected is not None for entry in one.entries)
+            # More came than was expected before the first line that is right.
+            wrong = list(takewhile(lambda entry: not entry.matches, one.entries))
+            surplus = sum((entry.received is not None) - (entry.expected is not None) for entry in wrong)
             # Alone in a turn in which the client sent something, it can as well be an answer.
             sent = any(one.text[:1] == ">" and one.client == failure.client for one in turn.actions)
-            return received[0] is failure.received and len(received) > max(expected, sent)
+            return received[0] is failure.received and surplus > 0 and len(received) > sent
     return False
 
 

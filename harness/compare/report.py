@@ -129,7 +129,7 @@ class Table:
         played = {
             (cell.server, cell.file)
             for cell in self.cells
-            if cell.outcome in (Outcome.PASSED, Outcome.FAILED)
+            if cell.outcome in (Outcome.PASSED, Outcome.FAILED, Outcome.XPASSED, Outcome.XFAILED)
         }
         return sorted(one for one in self.known - self._found() if (one.server, one.script) in played)
 
@@ -342,7 +342,7 @@ def _markdown_lines(table: Table) -> Iterator[str]:
     yield _markdown_row("script", *map(_escaped, table.servers))
     yield _markdown_row(*["---"] * (len(table.servers) + 1))
     for file in table.files:
-        name = f"`{table.short_name(file)}` {_escaped(table.title(file))}".rstrip()
+        name = f"{_code(table.short_name(file))} {_escaped(table.title(file))}".rstrip()
         yield _markdown_row(name, *(_markdown_cell(table, cell) for cell in table.row(file)))
     for label, values in table.total_rows():
         yield _markdown_row(_escaped(label), *values)
@@ -365,7 +365,15 @@ def _markdown_row(*cells: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    return _SPECIAL.sub(r"\\\1", text)
+    return _SPECIAL.sub(r"\\\1", " ".join(text.splitlines()))
+
+
+def _code(text: str) -> str:
+    """The text as code, also in a cell, where a bar would end it."""
+    marks = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    space = " " if "`" in text else ""
+    shown = " ".join(text.splitlines()).replace("|", r"\|")
+    return f"{marks}{space}{shown}{space}{marks}"
 
 
 def _markdown_cell(table: Table, cell: Cell | None) -> str:
@@ -376,7 +384,7 @@ def _markdown_cell(table: Table, cell: Cell | None) -> str:
 
 def _markdown_difference(cell: Cell) -> Iterator[str]:
     yield ""
-    yield f"`{_where(cell)}` {_escaped(cell.message)} {_escaped(_tag_text(cell.tags))}".rstrip()
+    yield f"{_code(_where(cell))} {_escaped(cell.message)} {_escaped(_tag_text(cell.tags))}".rstrip()
     if cell.verdict is not None:
         reported = plain(report(cell.verdict)).rstrip("\n")
         fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", reported)), default=0))

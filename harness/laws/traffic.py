@@ -6,13 +6,14 @@ The seed decides which client does what; when the server handles it depends on t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from random import Random
 from sys import intern
 from typing import Protocol, cast
 
 from harness.laws.history import ALL, Breach, History, Law, Session, breaches, shortest
+from harness.model import ModelError, model_code
 from harness.playing.pipeline import PlayOptions, stage_for
 from harness.report.styled_text import Line, Span, Tone, count
 from harness.stage.connection import End
@@ -122,7 +123,9 @@ def check_laws(
     seed: int = 1,
 ) -> Judgement:
     """Let this many clients talk for this long, `rate` lines per second in all, and judge what they saw."""
-    model = make_model()
+    with model_code:
+        model = make_model()
+        laws = _laws_of(model)
     with stage_for(target, model.header, play_options) as stage:
         traffic = _Traffic(model, stage, Random(seed), clients, rate)
         traffic.connect()
@@ -130,8 +133,16 @@ def check_laws(
             history = traffic.run(seconds)
         except TargetError as died:
             raise Stopped(str(died)) from died
+    return Judgement(history, shortest(breaches(history, laws)), traffic.dialects)
+
+
+def _laws_of(model: LawModel | DialectsModel) -> frozenset[Law]:
+    """The laws that hold for this model."""
     laws = getattr(model, "laws", ALL)
-    return Judgement(history, shortest(breaches(history, frozenset(laws))), traffic.dialects)
+    if not isinstance(laws, (Set, Sequence)) or not laws or not all(isinstance(one, Law) for one in laws):
+        names = ", ".join(f"Law.{one.name}" for one in Law)
+        raise ModelError(f"`laws` of the model is {laws!r}; expected a set of laws, such as {{{names}}}")
+    return frozenset(laws)
 
 
 class _Slot:
@@ -216,7 +227,9 @@ class _Traffic:
                 self._leave(slot)
                 return
             slot.asked, slot.asked_s = self._name(slot), now
-            self._post(slot, slot.dialect.login(slot.asked))
+            with model_code:
+                line = slot.dialect.login(slot.asked)
+            self._post(slot, line)
 
     def _name(self, slot: _Slot) -> str:
         if self._random.randrange(4) == 0:
@@ -245,7 +258,8 @@ class _Traffic:
         assert session is not None
         words = " x" * self._random.randrange(4)
         text = f"{session.number}.{len(session.said)}{words}"
-        line = slot.dialect.say(text)
+        with model_code:
+            line = slot.dialect.say(text)
         session.said.append((self._stage.now(), line))
         session.texts.append(text)
         return line
@@ -284,7 +298,9 @@ class _Traffic:
             slot.client = slot.session = None
 
     def _understand(self, slot: _Slot, session: Session, line: str) -> None:
-        match slot.dialect.read(line):
+        with model_code:
+            meaning = slot.dialect.read(line)
+        match meaning:
             case Granted() if slot.asked and session.granted is None:
                 session.granted, session.grant_line = (session.last_s, slot.asked), line
             case Refused() if session.granted is None:
@@ -295,8 +311,13 @@ class _Traffic:
                     self._understand_message(session, int(owner), int(serial), sender, text, line)
                 else:
                     self._history.unknown.append((session.last_s, session, line))
-            case _:
+            case Granted() | Refused() | None:
                 pass
+            case other:
+                raise ModelError(
+                    f"`read` of the model returned {other!r} for {line!r}; expected Granted(), Refused(), "
+                    "Message(sender, text) or None"
+                )
 
     def _understand_message(
         self, session: Session, owner: int, serial: int, sender: str, text: str, line: str

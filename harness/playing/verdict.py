@@ -14,6 +14,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from harness.language.adapter import Greeting, Prompt, Spelling
 from harness.language.expansion import CallSite
@@ -452,15 +453,36 @@ def judge_turn(turn: TurnReport, eol: bytes) -> list[Failure]:
             )
         )
     found = [failure for one in turn.client_turns for failure in _failures_of(turn, one, eol)]
-    return failures + sorted(found, key=_weight) + list(_too_late(turn))
+    first_late: dict[str, Failure] = {}
+    for failure in _too_late(turn):
+        first_late.setdefault(failure.client, failure)
+    return failures + sorted(found, key=_weight) + list(first_late.values())
+
+
+def all_failures(verdict: Verdict) -> Iterator[Failure]:
+    """The failures of a verdict, and after each wrong or late line the others of that client in the same turn. They are often
+    mere consequences of the first, so only what counts differences needs them."""
+    turns = {turn.number: turn for turn in verdict.turns}
+    more: Iterator[Failure]
+    for failure in verdict.failures:
+        yield failure
+        turn = turns.get(failure.turn)
+        client_turn = turn.client_turn(failure.client) if turn is not None else None
+        if turn is None or client_turn is None:
+            continue
+        if failure.kind is FailureKind.TOO_LATE:
+            more = (one for one in _too_late(turn) if one.client == failure.client)
+        elif failure.kind in _OF_A_LINE:
+            more = _line_failures(turn, client_turn, verdict.eol)
+        else:
+            continue
+        yield from (replace(one, via=one.via or failure.via) for one in islice(more, 1, None))
 
 
 def _too_late(turn: TurnReport) -> Iterator[Failure]:
-    """The first line of each client that took too long."""
-    clients: set[str] = set()
+    """The lines that took too long."""
     for one in turn.measured:
-        if not one.in_time and one.client not in clients:
-            clients.add(one.client)
+        if not one.in_time:
             yield Failure(
                 FailureKind.TOO_LATE,
                 one.client,
@@ -493,9 +515,7 @@ def _weight(failure: Failure) -> tuple[int, int]:
 
 
 def _failures_of(turn: TurnReport, client_turn: ClientTurn, eol: bytes) -> Iterator[Failure]:
-    wrong = next((at for at, entry in enumerate(client_turn.entries) if not entry.matches), None)
-    if wrong is not None:
-        yield _line_failure(turn, client_turn, wrong, eol)
+    yield from islice(_line_failures(turn, client_turn, eol), 1)
     kind = _end_kind(client_turn)
     if kind is not None:
         yield Failure(
@@ -511,6 +531,16 @@ def _failures_of(turn: TurnReport, client_turn: ClientTurn, eol: bytes) -> Itera
             at_s=turn.now_s,
             via=() if client_turn.ending_line else turn.last_via,
         )
+
+
+_OF_A_LINE = (FailureKind.MISSING, FailureKind.EXTRA, FailureKind.DIFFERENT, FailureKind.OUT_OF_ORDER)
+
+
+def _line_failures(turn: TurnReport, client_turn: ClientTurn, eol: bytes) -> Iterator[Failure]:
+    """The wrong lines of a client, in order."""
+    for at, entry in enumerate(client_turn.entries):
+        if not entry.matches:
+            yield _line_failure(turn, client_turn, at, eol)
 
 
 def _line_failure(turn: TurnReport, client_turn: ClientTurn, at: int, eol: bytes) -> Failure:

@@ -198,8 +198,11 @@ class Recorder:
         try:
             new.write_bytes(text.encode())
             os.replace(new, self._out)
+        except OSError as error:
+            raise UsageError(f"cannot write {self._out}: {error.strerror}") from None
         finally:
-            new.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                new.unlink(missing_ok=True)
         return True
 
     # Clients to server
@@ -222,7 +225,10 @@ class Recorder:
             self._last_action = time.monotonic()
             await self._until_quiet()
             if all(one.ended for one in self._connections):
-                self.write()
+                with contextlib.suppress(
+                    UsageError
+                ):  # what cannot be written now is written, or reported, at the end
+                    self.write()
 
     async def _hand_on(self, connection: _Connection, action: LoggedAction) -> None:
         server = connection.server

@@ -158,8 +158,9 @@ _SECRET_ARGUMENTS = (
 _SECRET_FIELDS = re.compile(rb'"(?:password|new|token)"\s*:\s*"((?:[^"\\\r\n]|\\.)+)"', re.IGNORECASE)
 # A token that a server issues, such as gct_ or ghp_ and random letters.
 _TOKEN = re.compile(r"(?<![\w-])[a-z]{2,8}_[A-Za-z0-9_-]{32,}(?![\w-])")
-# Shorter secrets are too common to be replaced in the output of a server.
+# Shorter secrets are too common to be replaced outside their place, and so are words of protocols.
 _LEAST_SECRET_BYTES = 8
+_NO_SECRETS = frozenset({b"password", b"register", b"username"})
 
 
 class _Secrets:
@@ -173,12 +174,13 @@ class _Secrets:
 
     def hide_sent(self, data: bytes) -> bytes:
         """The sent bytes with placeholders for passwords."""
-        return b"".join([self._hide_in_line(line) for line in split_lines(data)])
+        return b"".join([self.hide_known(self._hide_in_line(line)) for line in split_lines(data)])
 
-    def hide_received(self, data: bytes) -> bytes:
-        """The received bytes with the same placeholders."""
-        for secret in self._numbers:
-            if len(secret) >= _LEAST_SECRET_BYTES:
+    def hide_known(self, data: bytes) -> bytes:
+        """The bytes with the same placeholders for the passwords that have been sent, wherever they are."""
+        # One can be a part of another.
+        for secret in sorted(self._numbers, key=len, reverse=True):
+            if len(secret) >= _LEAST_SECRET_BYTES and secret.lower() not in _NO_SECRETS:
                 data = data.replace(secret, self._placeholder(secret))
         return data
 
@@ -256,8 +258,9 @@ class _Body:
 
     def steps(self, log: Sequence[LoggedTurn]) -> Iterator[Step]:
         turns = list(_without_implied_connects(list(_with_whole_lines(log))))
+        rests = _rests_of_lines(turns)
         for at, turn in enumerate(turns):
-            yield self._action(turn)
+            yield self._action(turn, rests[at])
             for number, data in sorted(turn.received.items()):
                 yield from self._receives(self._names[number], bytes(data), turn.at)
             for number, ending in sorted(turn.ends.items()):
@@ -265,12 +268,12 @@ class _Body:
             if not turn.had_no_effect and at + 1 < len(turns):
                 yield Blank()
 
-    def _action(self, turn: LoggedTurn) -> Step:
+    def _action(self, turn: LoggedTurn, rest_of_line: bytes) -> Step:
         match turn.action:
             case Connected(number):
                 return Connects(self._names[number])
             case Sent(number, data):
-                return self._send(number, data)
+                return self._send(number, data, rest_of_line)
             case Acted(number, done):
                 return Acts(self._names[number], done)
             case Waited(seconds):
@@ -278,12 +281,13 @@ class _Body:
             case action:
                 return assert_never(action)
 
-    def _send(self, number: int, data: bytes) -> Sending:
+    def _send(self, number: int, data: bytes, rest_of_line: bytes) -> Sending:
         name, begun = self._names[number], self._begun.pop(number, b"")
         if not data.endswith(b"\n"):
             self._begun[number] = split_lines(begun + data)[-1]
-        # A password can come in pieces.
-        data = self._secrets.hide_sent(begun + data)[len(begun) :]
+        # A password can come in pieces, and is known only from its whole line.
+        hidden = self._secrets.hide_sent(begun + data + rest_of_line)
+        data = hidden[len(begun) : len(begun) + len(data)]
         line = as_receive(name, data, self._eol)
         if begun or not isinstance(line, Receive):
             return SendBytes(name, data)
@@ -291,12 +295,25 @@ class _Body:
         return Send(name, line.text) if pattern is None else SendPattern(name, pattern)
 
     def _receives(self, name: str, data: bytes, at: float) -> Iterator[Receiving]:
-        for piece in split_lines(self._secrets.hide_received(data)):
+        for piece in split_lines(self._secrets.hide_known(data)):
             line = as_receive(name, piece, self._eol)
             pattern = None
             if isinstance(line, Receive):
                 pattern = _pattern(line.text, [*_times(line.text, at), *self._secrets.captures(line.text)])
             yield line if pattern is None else ReceivePattern(name, pattern)
+
+
+def _rests_of_lines(turns: Sequence[LoggedTurn]) -> list[bytes]:
+    """For each turn that sends a line without its end, the rest of it, which the connection sends later; otherwise nothing."""
+    found = [b""] * len(turns)
+    following = dict[int, bytes]()
+    for at, turn in reversed(list(enumerate(turns))):
+        if isinstance(turn.action, Sent):
+            number, data = turn.action.connection, turn.action.data
+            if not data.endswith(b"\n"):
+                found[at] = following.get(number, b"")
+            following[number] = split_lines(data + found[at])[0]
+    return found
 
 
 def _with_whole_lines(log: Sequence[LoggedTurn]) -> Iterator[LoggedTurn]:

@@ -81,6 +81,11 @@ class AsyncStage:
         """Fail if any client has received something that was not expected."""
         await self.run(self._stage.settle)
 
+    def settle_if_needed(self) -> None:
+        """The same where no event loop runs, unless nothing has been done since the last time."""
+        if not self._stage.settled:
+            self._thread.submit(self._stage.settle).result()
+
     async def wait(self, seconds: float) -> None:
         """Let time pass: instantly if it is virtual."""
         await self.run(partial(self._stage.wait, seconds))

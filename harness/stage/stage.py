@@ -126,6 +126,8 @@ class Stage:
         self._clients: dict[str, Client] = {}
         self._waited_s = self._anchor_s = self._margin_s = 0.0
         self._all_left = False
+        self.settled = True
+        """Whether nothing has been done since the last `settle`."""
         self.conversation = Conversation(eol)
         self.captures: dict[str, str] = {}
         """The values of the names that patterns have bound."""
@@ -305,6 +307,7 @@ class Stage:
 
     def wait(self, seconds: float) -> None:
         """Let time pass: instantly if it is virtual. Everything that is due meanwhile happens in order."""
+        self.settled = False
         if self.loop.factor > 1:
             self._note_margin()
             self._waited_s += seconds
@@ -315,7 +318,7 @@ class Stage:
 
     def acts(self) -> None:
         """Note that a client acts now: the next wait counts from here."""
-        self._all_left = False
+        self._all_left = self.settled = False
         if self.loop.factor > 1:
             self._note_margin()
             self._anchor_s = self.now()
@@ -341,6 +344,12 @@ class Stage:
             client.require_no_loss()
         for error in self.take_errors():
             raise Unexpected(f"the server raised {error.text}\n{self.server_output()}")
+        self.settled = True
+
+    def settle_if_needed(self) -> None:
+        """Settle, unless nothing has been done since the last time."""
+        if not self.settled:
+            self.settle()
 
     def now(self) -> float:
         """Seconds since the stage was ready, in the server's time."""

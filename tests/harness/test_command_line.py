@@ -358,6 +358,44 @@ def test_output_that_cannot_be_written_is_an_error(folder):
     assert process.returncode == 2
 
 
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ("nowhere/out", "cannot write nowhere/out: nowhere is not a folder"),
+        ("a.chat/out", "cannot write a.chat/out: a.chat is not a folder"),
+        ("chats", "cannot write chats: is a folder"),
+    ],
+)
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["play", "a.chat", *CORRECT, "--junit"],
+        ["play", "a.chat", *CORRECT, "--repeat", "2", "--html"],
+        ["compare", "a.chat", "--app", f"mine={CORRECT[1]}", "--markdown"],
+        ["compare", "a.chat", "--app", f"mine={CORRECT[1]}", "--write-baseline"],
+        ["record", "--connect", "127.0.0.1:1", "--listen", "127.0.0.1:0", "-o"],
+    ],
+)
+def test_a_file_that_cannot_be_written_is_an_error_before_anything_is_played(
+    folder, capsys, command, output, message
+):
+    write(folder, a=GOOD)
+    (folder / "chats").mkdir()
+    with pytest.raises(SystemExit) as ended:
+        main([*command, output])
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("more", [["--junit"], ["--html"], ["--repeat", "2", "--junit"]])
+def test_a_file_that_cannot_be_written_in_the_end_is_an_error_after_the_summary(folder, capsys, more):
+    write(folder, a=GOOD)
+    assert main(["play", "a.chat", *CORRECT, *more, "/dev/full"]) == 2
+    told = capsys.readouterr()
+    assert "passed in " in told.out
+    assert told.err == "harness: cannot write /dev/full: No space left on device\n"
+
+
 def test_the_help_imports_nothing_that_is_slow(folder):
     code = (
         "import contextlib, io, sys\nfrom harness.cli import main\n"

@@ -368,6 +368,19 @@ def test_a_line_before_what_is_expected_is_a_greeting() -> None:
     ]
 
 
+def test_a_line_in_the_place_of_an_answer_is_no_greeting_whatever_follows() -> None:
+    def answers_in_other_words(sock: Any, line: str) -> None:
+        if line:
+            sock.sendall(b"hi\nbalance 100\nand more\n")
+
+    assert causes("a> hello\na< HI\na< balance 100\n", answers_in_other_words) == [
+        "heard `< hi` instead of `< HI`",
+        "heard `< and more`, and nothing was expected",
+    ]
+    # A greeting and a wrong answer.
+    assert causes("a> hi\na< hello\n", greets)[0] == "a greeting: `< welcome`"
+
+
 def test_a_cause_is_the_same_whatever_clients_are_called_and_say() -> None:
     def echoes(sock: Any, line: str) -> None:
         if line:
@@ -433,7 +446,13 @@ def test_an_adapter_translates_both_directions() -> None:
     script = "a> SAY hi there\na< you: HI THERE\na> other\na< OTHER\nb connects\nb receives nothing\n"
     adapted = parse_adapter(FOREIGN.replace("\\\\", "\\"))
     assert causes(script, foreign, adapter=adapted) == []
-    assert len(causes(script, foreign)) == 3
+    assert causes(script, foreign) == [
+        "a greeting: `< welcome`",
+        "heard `< > > WEATHER fine`, and nothing was expected",
+        "heard `< SAY HI THERE`, and nothing was expected",
+        "heard `< > > WEATHER fine`, and nothing was expected",
+        "a greeting: `< welcome`",
+    ]
 
 
 def test_a_connection_without_the_promised_greeting_differs() -> None:
@@ -774,6 +793,82 @@ def test_known_differences_do_not_count_and_new_ones_do(suite: Path, tmp_path: P
     script.write_text(script.read_text() + "alice> WHO\nalice< NOBODY\n")
     assert main(["compare", str(suite), *both, "--baseline", str(known), "--junit", str(junit)]) == 1
     assert '<failure message="' in junit.read_text()
+
+
+ANSWER = [b""]
+
+
+def answers(spec: ServerSpec) -> object:
+    def converse(sock: Any, _address: object) -> None:
+        for line in sock.makefile("rb"):
+            sock.sendall(b"ok\n" if line == b"start\n" else ANSWER[0])
+
+    return StreamServer(("127.0.0.1", 0), converse)
+
+
+@pytest.mark.parametrize(
+    ("answer", "cause"),
+    [
+        (b"hi\nbalance 100\nsecret of bob\n", "heard `< secret of bob`, and nothing was expected"),
+        (b"hi\nbalance 0\n", "heard `< balance 0` instead of `< balance 100`"),
+        (b"hi\n", "heard nothing instead of `< balance 100`"),
+    ],
+)
+def test_a_new_difference_counts_after_a_known_one_of_the_same_turn(
+    tmp_path: Path, capsys, answer: bytes, cause: str
+) -> None:
+    (tmp_path / "x.chat").write_text("a> start\na< ok\na> hello\na< HI\na< balance 100\n")
+    known = tmp_path / "known.txt"
+    command = ["compare", str(tmp_path), *app("answers")]
+    ANSWER[0] = b"hi\nbalance 100\n"
+    assert main([*command, "--write-baseline", str(known)]) == 1
+    assert main([*command, "--baseline", str(known)]) == 0
+    capsys.readouterr()
+    ANSWER[0] = answer
+    assert main([*command, "--baseline", str(known)]) == 1
+    assert cause in capsys.readouterr().out
+
+
+def test_every_late_line_is_a_difference() -> None:
+    def late(sock: Any, line: str) -> None:
+        if line:
+            gevent.sleep(0.5)
+            sock.sendall(b"one\ntwo\n")
+
+    script = "a> x\nwait 1s\nwithin 100ms:\n    a< one\nwithin 100ms:\n    a< two\n"
+    assert causes(script, late) == ["heard `< one` too late", "heard `< two` too late"]
+
+
+def test_an_unexpected_pass_can_be_known(tmp_path: Path, capsys) -> None:
+    script = tmp_path / "x.chat"
+    script.write_text("xfail: later\n\nalice> LOGIN alice\nalice< OK\n")
+    known = tmp_path / "known.txt"
+    command = ["compare", str(tmp_path), *app("correct")]
+    assert main([*command, "--write-baseline", str(known)]) == 1
+    assert known.read_text().endswith("\ncorrect\tx.chat\tpassed unexpectedly\n")
+    capsys.readouterr()
+    assert main([*command, "--baseline", str(known)]) == 0
+    assert "x.chat  known" in capsys.readouterr().out
+    script.write_text(script.read_text().replace("OK", "NO"))
+    assert main([*command, "--baseline", str(known)]) == 0
+    assert "no longer found" in capsys.readouterr().out
+
+
+def test_a_file_can_have_any_name(tmp_path: Path, capsys) -> None:
+    suite = tmp_path / "suite"
+    suite.mkdir()
+    (suite / "a|b`c.chat").write_text("alice> LOGIN alice\nalice< NO\n")
+    (suite / "two\nlines\tand tabs.chat").write_text("alice> LOGIN alice\nalice< NO\n")
+    known, page = tmp_path / "known.txt", tmp_path / "table.md"
+    command = ["compare", str(suite), *app("correct")]
+    assert main([*command, "--write-baseline", str(known), "--markdown", str(page)]) == 1
+    assert main([*command, "--baseline", str(known)]) == 0
+    assert "\ncorrect\ttwo\\nlines\\tand tabs.chat\theard" in known.read_text()
+    rows = [line for line in page.read_text().splitlines() if line.startswith("| `")]
+    assert rows == [
+        r"| `` a\|b`c.chat `` | **line 2** |",
+        "| `two lines\tand tabs.chat` | **line 2** |",
+    ]
 
 
 def test_a_known_difference_that_is_gone_is_reported(suite: Path, tmp_path: Path, capsys) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from gevent.server import StreamServer
 
-from harness import InProcess, Outcome, load, play, render
+from harness import InProcess, Outcome, ServerSpec, load, play, render
 from harness.cli import main
 from harness.generate import Pick, conversation, generate
-from harness.language.steps import Step, Wait
+from harness.language.steps import Receive, Send, Step, Wait
 from tests.harness.servers.fragile import forgetful, serve
 from tests.harness.servers.talkers import Talkers
 
@@ -40,6 +42,47 @@ def test_a_difference_is_shortened_to_the_moves_that_cause_it() -> None:
     # One client holds a name, another is refused it and leaves; then the name is free although it is still held.
     assert sum(len(turn.actions) for turn in made.difference.turns) <= 8
     assert not play(conversation(Talkers, made.seed), InProcess(forgetful)).passed
+
+
+CONNECTIONS = 0
+
+
+def remembers(spec: ServerSpec) -> object:
+    """Answers in capitals on every 23rd connection of this process."""
+
+    def converse(sock: Any, _address: object) -> None:
+        global CONNECTIONS
+        CONNECTIONS += 1
+        wrong = CONNECTIONS % 23 == 0
+        for line in sock.makefile("rb"):
+            sock.sendall(line.upper() if wrong else line)
+
+    return StreamServer(("127.0.0.1", 0), converse)
+
+
+class Echo:
+    """A model of a server that says everything again."""
+
+    def __init__(self) -> None:
+        self.header: dict[str, str] = {}
+        self.left = 5
+
+    def move(self, pick: Pick) -> list[Step]:
+        self.left -= 1
+        text = pick(("one", "two", "three"))
+        return [Send(f"c{self.left}", text), Receive(f"c{self.left}", text)] if self.left >= 0 else []
+
+
+def test_a_difference_that_does_not_occur_again_is_not_shortened(tmp_path, capsys, monkeypatch) -> None:
+    monkeypatch.chdir(ROOT)
+    where = ["--app", f"{__name__}:remembers", "--model", f"{__name__}:Echo", "-o", str(tmp_path)]
+    assert main(["generate", *where]) == 1
+    told = " ".join(capsys.readouterr().out.split())
+    path = tmp_path / "Echo-1.chat"
+    assert f"not shortened: {path}. The shortest conversation did not differ when it was played again" in told
+    assert sum(isinstance(step, Send) for step in load(path).body) == 5
+    made = generate(Echo, InProcess(remembers), range(1, 21))
+    assert (made.outcome, made.again) == (Outcome.FAILED, Outcome.PASSED)
 
 
 class TwoMoves:
@@ -127,3 +170,39 @@ def test_the_command_refuses_anything_but_a_model(model: str, message: str, caps
     monkeypatch.chdir(ROOT)
     assert main(["generate", "--model", model, *CORRECT]) == 2
     assert message in capsys.readouterr().err
+
+
+class CannotBeMade(TwoMoves):
+    def __init__(self) -> None:
+        raise LookupError("no rules")
+
+
+class Raises(TwoMoves):
+    def move(self, pick: Pick) -> list[Step]:
+        raise LookupError("no rules")
+
+
+class YieldsText(TwoMoves):
+    def move(self, pick: Pick) -> list[Step]:
+        return ["a connects"]  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("CannotBeMade", "the model raised LookupError: no rules"),
+        ("Raises", "the model raised LookupError: no rules"),
+        ("YieldsText", "`move` of the model yielded 'a connects', which is not a step"),
+    ],
+)
+def test_a_mistake_of_the_model_is_an_error(model, message, jobs, tmp_path, capsys, monkeypatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert (
+        main(["generate", "--model", f"{__name__}:{model}", *CORRECT, "-o", str(tmp_path), "-j", jobs]) == 2
+    )
+    told = capsys.readouterr().err
+    assert message in told
+    assert "Traceback" not in told
+    if "raised" in message:
+        assert 'raise LookupError("no rules")' in told

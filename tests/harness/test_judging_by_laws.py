@@ -381,3 +381,62 @@ def test_a_run_that_proves_nothing_is_an_error(words, message, capsys, monkeypat
     assert main(["laws", *SHORT, *words]) == 2
     captured = capsys.readouterr()
     assert message in captured.out + captured.err
+
+
+class CannotBeMade(LineChat):
+    def __init__(self) -> None:
+        raise LookupError("no words")
+
+
+class CannotLogIn(LineChat):
+    def login(self, name: str) -> str:
+        raise LookupError("no words")
+
+
+class CannotSay(LineChat):
+    def say(self, text: str) -> str:
+        raise LookupError("no words")
+
+
+class CannotRead(LineChat):
+    def read(self, line: str) -> None:
+        raise LookupError("no words")
+
+
+class ReadsTrue(LineChat):
+    def read(self, line: str) -> bool:  # type: ignore[override]
+        return True
+
+
+class NamesALaw(LineChat):
+    laws = {"lost"}  # noqa: RUF012
+
+
+class HasNoLaw(LineChat):
+    laws: frozenset[Law] = frozenset()
+
+
+RAISED = "the model raised LookupError: no words"
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("CannotBeMade", RAISED),
+        ("CannotLogIn", RAISED),
+        ("CannotSay", RAISED),
+        ("CannotRead", RAISED),
+        ("ReadsTrue", "`read` of the model returned True for"),
+        ("NamesALaw", "`laws` of the model is {'lost'}; expected a set of laws, such as {Law.LOST,"),
+        ("HasNoLaw", "`laws` of the model is frozenset(); expected a set of laws"),
+    ],
+)
+def test_a_mistake_of_the_model_is_an_error(model, message, capsys, monkeypatch) -> None:
+    monkeypatch.chdir(ROOT)
+    words = ["--model", f"{__name__}:{model}", "--app", "tests.harness.servers.lawless:serve"]
+    assert main(["laws", *SHORT, *words]) == 2
+    told = capsys.readouterr().err
+    assert message in told
+    assert "Traceback" not in told
+    if message == RAISED:
+        assert 'raise LookupError("no words")' in told

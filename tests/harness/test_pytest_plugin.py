@@ -231,6 +231,18 @@ def test_the_page_of_a_run_has_every_transcript(project):
         page.unlink()
 
 
+def test_a_page_that_cannot_be_written_is_an_error(project):
+    write(project, good=GOOD)
+    for how in (["--harness-html", "nowhere/page.html"], ["-o", "harness_html=nowhere/page.html"]):
+        result = run(project, *how)
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        assert "cannot write nowhere/page.html: nowhere is not a folder" in result.stderr.str()
+    result = run(project, "--harness-html=/dev/full")
+    result.assert_outcomes(passed=1)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert "harness: cannot write /dev/full: No space left on device" in result.stderr.str()
+
+
 def test_only_files_that_match_the_ini_are_collected(project):
     write(project, good=GOOD)
     (project.path / "other.chat").write_text(BAD)
@@ -569,6 +581,95 @@ def test_the_stage_is_settled_inside_the_test_and_configured_by_a_marker(project
     assert "stage.py" not in text
     assert "another exception" not in text
     assert "hidden" not in text
+
+
+UNITTEST = """
+import unittest
+import pytest
+
+class TestPlain(unittest.TestCase):
+    @pytest.fixture(autouse=True)
+    def _stage(self, stage):
+        self.stage = stage
+
+    def test_right(self):
+        alice = self.stage.client("alice")
+        alice.send("LOGIN alice"); alice.expect("OK")
+
+    def test_left_over(self):
+        self.stage.client("alice").send("LOGIN alice")
+
+    def test_wrong(self):
+        self.stage.client("alice").send("LOGIN alice")
+        self.fail("a mistake of the test")
+
+class TestAwaited(unittest.IsolatedAsyncioTestCase):
+    @pytest.fixture(autouse=True)
+    def _stage(self, async_stage):
+        self.stage = async_stage
+
+    async def test_right(self):
+        alice = self.stage.client("alice")
+        await alice.send("LOGIN alice"); await alice.expect("OK")
+
+    async def test_left_over_too(self):
+        await self.stage.client("bob").send("LOGIN bob")
+
+class TestTearDown(unittest.IsolatedAsyncioTestCase):
+    @pytest.fixture(autouse=True)
+    def _stage(self, async_stage):
+        self.stage = async_stage
+
+    async def asyncTearDown(self):
+        await self.stage.client("carol").send("LOGIN carol")
+
+    async def test_left_over_in_the_end(self):
+        pass
+"""
+
+
+def test_a_stage_is_settled_in_a_test_case_of_unittest(project):
+    project.makepyfile(UNITTEST)
+    result = run(project)
+    result.assert_outcomes(passed=2, failed=4)
+    text = result.stdout.str()
+    for name in ("alice", "bob", "carol"):
+        assert text.count(f"at the end of the test: {name} received `< OK`, which was not expected") == 2
+    assert "AssertionError: a mistake of the test" in text
+
+
+TORN_DOWN = """
+import pytest
+
+@pytest.fixture
+def leaves(stage):
+    yield
+    stage.client("alice").send("LOGIN alice")
+
+@pytest.fixture
+def leaves_awaited(async_stage):
+    import asyncio
+    yield
+    asyncio.run(async_stage.client("bob").send("LOGIN bob"))
+
+def test_plain(leaves):
+    pass
+
+async def test_awaited(async_stage, leaves_awaited):
+    pass
+
+def test_wrong(leaves):
+    raise ValueError("of the test")
+"""
+
+
+def test_what_a_fixture_does_after_the_test_is_settled(project):
+    project.makepyfile(TORN_DOWN)
+    result = run(project)
+    result.assert_outcomes(passed=2, errors=2, failed=1)
+    text = result.stdout.str()
+    for name in ("alice", "bob"):
+        assert f"at the end of the fixtures: {name} received `< OK`, which was not expected" in text
 
 
 MARKED = """

@@ -469,6 +469,49 @@ def test_a_password_that_is_sent_in_pieces_is_replaced() -> None:
     ]
 
 
+def test_a_password_in_pieces_is_replaced_by_the_same_text_as_in_one() -> None:
+    session = log_of(
+        Connected(1),
+        Connected(2),
+        Sent(1, b"REGISTER alice hunter"),
+        Sent(2, b"x\n"),
+        Sent(1, b"2hunter2\nLOGIN alice hun"),
+        Sent(2, b"y\n"),
+        Sent(1, b"ter2hunter2\n"),
+        Sent(2, b"LOGIN alice hunter2hunter2\n"),
+    )
+    assert written(session)[2:] == [
+        "alice>> REGISTER alice 1-secr",
+        "x> x",
+        r"alice>> etxxxxxx\nLOGIN alice 1-s",
+        "x> y",
+        r"alice>> ecretxxxxxx\n",
+        "x> LOGIN alice 1-secretxxxxxx",
+    ]
+
+
+def test_a_known_password_is_replaced_wherever_it_is_sent() -> None:
+    session = log_of(
+        Connected(1),
+        Sent(1, b"LOGIN bob horse-and-cart\n"),
+        Sent(1, b"PASSWORD horse-and-cart horse-and-cart-too\n"),
+        received(
+            Sent(1, b"echo horse-and-cart-too, horse-and-cart\n"), c1=b"horse-and-cart-too, horse-and-cart\n"
+        ),
+        Sent(1, b"PASSWORD horse-and-cart-too password\n"),
+        Sent(1, b'{"username": "bob", "password": "password"}\n'),
+    )
+    assert written(session) == [
+        "bob> LOGIN bob 1-secretxxxxxx",
+        "bob> PASSWORD 1-secretxxxxxx 2-secretxxxxxxxxxx",
+        "bob> echo 2-secretxxxxxxxxxx, 1-secretxxxxxx",
+        "bob< 2-secretxxxxxxxxxx, 1-secretxxxxxx",
+        "",
+        "bob> PASSWORD 2-secretxxxxxxxxxx 3-secret",
+        'bob> {"username": "bob", "password": "3-secret"}',
+    ]
+
+
 def test_what_the_server_says_is_searched_for_passwords_that_are_long_enough() -> None:
     session = log_of(
         Connected(1),

@@ -132,15 +132,17 @@ def test_pytest_repeats_inside_one_test(pytester, monkeypatch):
     monkeypatch.setattr(sys.modules[__name__], "PLAYS", [0])
     (pytester.path / "echo.chat").write_text("a> hello\na< hello\n")
     (pytester.path / "needy.chat").write_text("needs: quantum\n\na> x\na< x\n")
+    (pytester.path / "known.chat").write_text("xfail: it says hello\n\na> hello\na< hullo\n")
     result = pytester.runpytest_inprocess(
         "echo.chat",
         "needy.chat",
+        "known.chat",
         f"--harness-app={__name__}:flaky",
         "--harness-repeat=10",
         "-p",
         "no:cacheprovider",
     )
-    result.assert_outcomes(failed=1, skipped=1)
+    result.assert_outcomes(failed=1, skipped=1, xfailed=1)
     result.stdout.fnmatch_lines(["FLAKY echo.chat::echo  3 of 10 plays failed (30%)"])
     PLAYS[0] = 0
     result = pytester.runpytest_inprocess(
@@ -211,10 +213,12 @@ def test_an_interrupt_ends_all_processes_at_once(tmp_path, words):
         time.sleep(0.02)
 
 
-def test_a_failure_that_is_expected_counts_as_a_pass(folder, capsys):
-    (folder / "echo.chat").write_text("xfail: ticket 7\n\na> hello\na< goodbye\n")
-    code, lines = played(capsys, "echo.chat", "--repeat", "3", *FLAKY)
-    assert (code, lines[0].split(" in ")[0]) == (0, "1 always passed")
+def test_a_failure_that_is_expected_is_no_failure_and_no_pass(folder, capsys):
+    (folder / "known.chat").write_text("xfail: ticket 7\n\na> hello\na< goodbye\n")
+    code, lines = played(capsys, ".", "--repeat", "2", *FLAKY)
+    assert (code, lines[0]) == (0, "failed as expected known.chat  2 of 2 plays  ticket 7")
+    assert lines[1].startswith("1 always passed, 1 always failed as expected in ")
+    PLAYS[0] = 0
     (folder / "echo.chat").write_text("xfail: ticket 7\n\na> hello\na< hello\n")
     code, lines = played(capsys, "echo.chat", "--repeat", "1", *FLAKY)
     assert code == 1
