@@ -56,6 +56,7 @@ _BYTES_RECEIVED_AT = 128
 """The offset of tcpi_bytes_received in the kernel's struct tcp_info, to which fields are only ever appended."""
 
 _TCP_INFO: int | None = getattr(socket, "TCP_INFO", None)
+_PEER_PROCESS: int | None = getattr(socket, "SO_PEERCRED", None)
 _ANY_COOKIE = b"\xff" * 8
 _KIND, _QUEUES, _INT = struct.Struct("=H"), struct.Struct("=IIII"), struct.Struct("=i")
 _ROOM = bytes(4)
@@ -243,6 +244,19 @@ class Ends(NamedTuple):
     """None where it is being connected, empty where it is not connected."""
     here: bool
     """Whether the far end is at the same address as this one."""
+    is_open: bool
+    """Whether something can come from the far end."""
+    of_another: bool | None = None
+    """Whether another process has the far end; None where the kernel does not say so, as of TCP."""
+
+    @property
+    def is_unconnected(self) -> bool:
+        """Whether it neither listens nor has, or waits for, a far end: both can still come."""
+        return not self.listens and self.far == "" and self.of_another is None
+
+    def meets(self, other: Ends) -> bool:
+        """Whether these two are the ends of one connection."""
+        return (self.near, self.far, self.here) == (other.far, other.near, other.here)
 
 
 def ends_of(fileno: int) -> Ends | None:
@@ -255,26 +269,53 @@ def ends_of(fileno: int) -> Ends | None:
         if found.family not in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX):
             return None
         listens = bool(found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
-        near, far = found.getsockname(), ""
+        near, far = found.getsockname(), None
         try:
             far = found.getpeername()
         except OSError:
             if found.type != socket.SOCK_STREAM:
                 return None
-            if isinstance(near, tuple) and _is_connecting(found, near):
-                return Ends(listens, near[1], None, False)
-        if isinstance(near, tuple):
-            return Ends(listens, near[1], far and far[1], bool(far) and far[0] == near[0])
-        return Ends(listens, near, far, True)
+        if not isinstance(near, tuple):
+            return Ends(listens, near, far or "", True, far is not None, _is_of_another(found, far))
+        state = _tcp_state(found)
+        if far is not None:
+            return Ends(listens, near[1], far[1], far[0] == near[0], state not in _NOTHING_COMES)
+        connecting = not listens and (bool(near[1]) if state is None else state == TcpState.SYN_SENT)
+        return Ends(listens, near[1], None if connecting else "", False, connecting)
     finally:
         found.detach()
 
 
-def _is_connecting(sock: Any, near: SocketAddress) -> bool:
-    """Whether this TCP socket without a peer is waiting for one. Its connection can also have ended."""
-    if _TCP_INFO is None:
-        return bool(near[1])
-    return bool(sock.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, 1)[0] == TcpState.SYN_SENT)
+_NOTHING_COMES = (
+    TcpState.CLOSE_WAIT,
+    TcpState.LAST_ACK,
+    TcpState.CLOSING,
+    TcpState.TIME_WAIT,
+    TcpState.CLOSE,
+)
+
+
+def _tcp_state(sock: Any) -> int | None:
+    """The state of this TCP socket; None where the system does not tell."""
+    return None if _TCP_INFO is None else int(sock.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, 1)[0])
+
+
+def _is_of_another(sock: Any, far: object) -> bool | None:
+    """Whether another process has connected this Unix socket, or listened for it; None where none has."""
+    if far is None:
+        return None
+    if _PEER_PROCESS is None:
+        return bool(far)
+    return bool(_INT.unpack(sock.getsockopt(socket.SOL_SOCKET, _PEER_PROCESS, 4))[0] != os.getpid())
+
+
+def is_held_here(ends: Ends) -> bool:
+    """Whether this process has the other end of this connection."""
+    try:
+        descriptors = [int(one) for one in os.listdir("/proc/self/fd")]
+    except OSError:
+        return False
+    return any((other := ends_of(one)) is not None and other.meets(ends) for one in descriptors)
 
 
 def is_pipe_of_another(fileno: int) -> bool:
