@@ -282,7 +282,7 @@ class Connection:
             self._probe = (
                 PeerProbe(self._kernel, self._socket.getsockname(), self._socket.getpeername())
                 if self._is_tcp
-                else UnixProbe(self._socket)
+                else UnixProbe(self._kernel, self._socket)
             )
         except OSError as gone:
             # The server has already reset the connection; reading will tell.
@@ -593,6 +593,8 @@ class Connection:
         self._close_reader()
         self.reads = self.writes = False
         self.sent_end = True
+        if isinstance(self._probe, UnixProbe):
+            self._probe.before_close()
         self._socket.close()
         self._socket = None
 
