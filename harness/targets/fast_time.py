@@ -1,7 +1,8 @@
 """Faster time for the processes of a command, through libfaketime (Debian package faketime).
 
 - libfaketime is preloaded: it multiplies the clocks, and divides the timeouts of poll, select, epoll, sleeps and timers.
-- All processes of a server share one start, so their clocks agree.
+- A process and its descendants share one start, so their clocks agree, also after one of them has ended. Other processes
+  share it through `start_of`.
 - A process that has not loaded it, or cannot be reached by it, is an error: its waits would silently stay as long as ever.
 - The shared memory that libfaketime leaves in /dev/shm when a process is killed is removed.
 """
@@ -19,6 +20,8 @@ from harness.stage.target import TargetError
 _LIBRARY = "faketime/libfaketime.so.1"
 _FOLDERS = ("/usr/lib", "/usr/lib64", "/usr/local/lib")
 _SHARED = ("/dev/shm/faketime_shm_{}", "/dev/shm/sem.faketime_sem_{}")
+KEEPER = ("/bin/sh", "-c", "echo; exec sleep infinity")
+"""A process that only keeps the time at which it has started. It writes a line once others can share that."""
 # Programs in Go ask the kernel directly. Their linker marks each of them with these bytes.
 _GO = b"\xff Go buildinf:"
 
@@ -32,6 +35,11 @@ def environment(factor: int) -> Mapping[str, str]:
         "FAKETIME": f"+0 x{factor}",
         "FAKETIME_DONT_RESET": "1",
     }
+
+
+def start_of(pid: int) -> Mapping[str, str]:
+    """The variables with which a process shares the start of this one, which must have been reached."""
+    return {"FAKETIME_SHARED": f"/faketime_sem_{pid} /faketime_shm_{pid}"}
 
 
 def _library() -> Path:

@@ -13,8 +13,20 @@ from pathlib import Path
 
 import pytest
 
-from harness import Command, InProcess, PlayOptions, ServerSpec, Stage, TargetError, Verdict, parse, play
+from harness import (
+    Command,
+    InProcess,
+    Nodes,
+    PlayOptions,
+    ServerSpec,
+    Stage,
+    TargetError,
+    Verdict,
+    parse,
+    play,
+)
 from harness.cli import main
+from harness.language.steps import NodeChanges, NodeFate
 from harness.playing.verdict import Outcome, Tolerated
 from harness.report.styled_text import plain
 from harness.report.text import report, run_summary
@@ -305,6 +317,42 @@ def test_shared_servers_of_different_speeds_are_different_servers(tmp_path: Path
         assert addresses[0] != addresses[1] == addresses[2]
     finally:
         target.close()
+
+
+CLOCK = """
+    import socketserver, sys, time
+    class Tell(socketserver.StreamRequestHandler):
+        def handle(self):
+            for line in self.rfile:
+                self.wfile.write(b"%d\\n" % time.time())
+    class Server(socketserver.ThreadingTCPServer):
+        allow_reuse_address = True
+    Server(("127.0.0.1", int(sys.argv[1])), Tell).serve_forever()
+"""
+
+
+def test_the_clocks_of_nodes_agree_also_after_one_was_started_again() -> None:
+    command = [PYTHON, "-c", textwrap.dedent(CLOCK), "{port}"]
+    with Stage(Nodes({"a": command, "b": command}), ServerSpec(time_factor=60), settle=0.02) as stage:
+
+        def time_at(node: str) -> int:
+            client = stage.client(f"{node}{len(times)}")
+            client.connect(node)
+            client.send("time")
+            told = client.receive_line()
+            client.close()
+            return int(told)
+
+        times: list[int] = []
+        times.append(time_at("a"))
+        stage.wait(600)
+        times.append(time_at("b"))
+        stage.server.change_node(NodeChanges("a", NodeFate.KILLED))
+        stage.server.change_node(NodeChanges("a", NodeFate.STARTED))
+        times.append(time_at("a"))
+        times.append(time_at("b"))
+    assert times == sorted(times)
+    assert times[1] >= times[0] + 600
 
 
 def shared_memory(pids: Iterable[int]) -> list[str]:
