@@ -208,7 +208,10 @@ class _Node:
         finally:
             kernel.close()
         if self._time_factor > 1:
-            fast_time.require_reached(self.process.pid)
+            self.require_fast_time()
+
+    def require_fast_time(self) -> None:
+        fast_time.require_reached(self.process.pid, self.process.limits)
 
     def kill(self) -> None:
         self.is_killed = True
@@ -261,6 +264,10 @@ class _NodesServer(RunningServer):
 
     def alive(self, patience_s: float = 0.0) -> bool:
         return self._dead(patience_s) is None and self._links.error is None
+
+    def require_fast_time(self) -> None:
+        for node in self._nodes.values():
+            node.require_fast_time()
 
     def _dead(self, patience_s: float = 0.0) -> _Node | None:
         """A node that has ended although no step has killed it."""

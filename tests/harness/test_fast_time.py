@@ -307,6 +307,26 @@ def test_a_program_in_go_is_an_error(tmp_path: Path) -> None:
     assert "time cannot pass faster for a.out: it is written in Go" in verdict.reason
 
 
+@pytest.mark.parametrize("waiting", ["", "wait 120s\n"], ids=["at-the-end", "at-a-wait"])
+def test_a_program_that_is_started_later_without_the_library_is_an_error(waiting: str) -> None:
+    """It serves a client, as a program of inetd does, and ends with it."""
+    source = """
+        import socketserver, subprocess, sys
+        ECHO = "import sys; [print(line, end='', flush=True) for line in sys.stdin]"
+        class Talk(socketserver.BaseRequestHandler):
+            def handle(self):
+                client = self.request.fileno()
+                subprocess.run([sys.executable, "-c", ECHO], stdin=client, stdout=client, env={})
+        class Server(socketserver.ThreadingTCPServer):
+            daemon_threads = True
+        Server(("127.0.0.1", int(sys.argv[1])), Talk).serve_forever()
+    """
+    script = parse(f"time: x60\nsettle: 20ms\n\nalice> hi\nalice< hi\n{waiting}")
+    verdict = play(script, Command([PYTHON, "-c", textwrap.dedent(source), "{port}"]))
+    assert verdict.outcome is Outcome.TARGET_ERROR, plain(report(verdict))
+    assert "it has not loaded libfaketime" in verdict.reason
+
+
 def test_shared_servers_of_different_speeds_are_different_servers(tmp_path: Path) -> None:
     target = Command([PYTHON, "-c", textwrap.dedent(ASYNCIO), "{port}"], shared=True)
     try:
