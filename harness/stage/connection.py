@@ -524,10 +524,7 @@ class Connection:
                 self._handshake_failed = failed
                 self._finish(End.CLOSED)
                 return
-            if self._translation is not None:
-                received = self._translation.incoming(received)
-            if received:
-                self.inbox.receive(received, self._loop.now())
+            self._receive(received)
             if self._transport.violation:
                 self.end_detail = f"violation: {self._transport.violation}"
                 self._finish(End.CLOSED)
@@ -540,6 +537,12 @@ class Connection:
                 self._lost()
                 return
             self._acknowledge_at_once()
+
+    def _receive(self, data: bytes) -> None:
+        if self._translation is not None:
+            data = self._translation.incoming(data)
+        if data:
+            self.inbox.receive(data, self._loop.now())
 
     def _lost(self) -> None:
         """The server has closed the connection, or reset it."""
@@ -584,6 +587,7 @@ class Connection:
             self._reader.stop()
         if self.end in (End.NEVER, End.OPEN):
             self.end = end
+            self._receive(self._transport.unfinished)
             self.release()
             self._loop.wake()
         if end is End.RESET:
