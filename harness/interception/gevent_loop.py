@@ -48,6 +48,14 @@ class _Ready:
             self.args = None
 
 
+def _of_the_watcher(name: str) -> property:
+    """An attribute that gevent can also set."""
+    return property(
+        lambda watch: getattr(watch._watcher, name),
+        lambda watch, value: setattr(watch._watcher, name, value),
+    )
+
+
 class _Watch:
     """Takes the place of a gevent io watcher: same methods, but its callback joins the ready list first."""
 
@@ -63,6 +71,8 @@ class _Watch:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._watcher, name)
+
+    events, priority, ref = map(_of_the_watcher, ("events", "priority", "ref"))
 
     @property
     def active(self) -> bool:

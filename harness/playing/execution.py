@@ -82,7 +82,14 @@ from harness.stage.connection import End, SocketTimeout, UnsupportedAction
 from harness.stage.fence import FenceFailed, FenceLineSent, Grade, NeverIdle, NoFenceAnswer
 from harness.stage.rules import TakenLine
 from harness.stage.stage import Client, NotRead, Stage
-from harness.stage.target import NoSuchConnection, ServerError, TargetError, Unreachable, UnsupportedSpec
+from harness.stage.target import (
+    NoSuchConnection,
+    ServerError,
+    TargetError,
+    TimeNotFaster,
+    Unreachable,
+    UnsupportedSpec,
+)
 from harness.stage.transport import HandshakeFailed
 
 _POLL_S = 0.005
@@ -284,7 +291,7 @@ class Execution:
             interruption = self._interruption(
                 turn, FailureKind.NO_PORT, self._acting_now(), detail=str(wrong)
             )
-        except Unreachable:
+        except (Unreachable, TimeNotFaster):
             raise  # no server has been tested
         except TargetError as died:
             interruption = self._interruption(turn, FailureKind.SERVER_DIED, detail=str(died))

@@ -440,6 +440,7 @@ class AsyncioTime(VirtualTime):
         self._activity_when_idle = 0
 
     def reader(self, fileno: int) -> Reader:
+        self._loop.sockets.watch_client(fileno)
         return _LoopReader(self._loop, fileno)
 
     def wait_writable(self, fileno: int, seconds: float) -> bool:

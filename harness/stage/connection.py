@@ -285,7 +285,7 @@ class Connection:
             self._probe = (
                 PeerProbe(self._kernel, self._socket.getsockname(), self._socket.getpeername())
                 if self._is_tcp
-                else UnixProbe(self._socket)
+                else UnixProbe(self._kernel, self._socket)
             )
         except OSError as gone:
             # The server has already reset the connection; reading will tell.
@@ -527,10 +527,7 @@ class Connection:
                 self._handshake_failed = failed
                 self._finish(End.CLOSED)
                 return
-            if self._translation is not None:
-                received = self._translation.incoming(received, self._loop.now())
-            if received:
-                self.inbox.receive(received, self._loop.now())
+            self._receive(received)
             if self._transport.violation:
                 self.end_detail = f"violation: {self._transport.violation}"
                 self._finish(End.CLOSED)
@@ -543,6 +540,12 @@ class Connection:
                 self._lost()
                 return
             self._acknowledge_at_once()
+
+    def _receive(self, data: bytes) -> None:
+        if self._translation is not None:
+            data = self._translation.incoming(data, self._loop.now())
+        if data:
+            self.inbox.receive(data, self._loop.now())
 
     def _lost(self) -> None:
         """The server has closed the connection, or reset it."""
@@ -587,6 +590,7 @@ class Connection:
             self._reader.stop()
         if self.end in (End.NEVER, End.OPEN):
             self.end = end
+            self._receive(self._transport.unfinished)
             self.release()
             self._loop.wake()
         if end is End.RESET:
@@ -596,6 +600,8 @@ class Connection:
         self._close_reader()
         self.reads = self.writes = False
         self.sent_end = True
+        if isinstance(self._probe, UnixProbe):
+            self._probe.before_close()
         self._socket.close()
         self._socket = None
 

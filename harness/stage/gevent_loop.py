@@ -408,6 +408,7 @@ class GeventTime(VirtualTime):
         self._calls_before = 0
 
     def reader(self, fileno: int) -> Reader:
+        self._loop.sockets.watch_client(fileno)
         watcher: Reader = self._loop.io(fileno, _READ)
         return watcher
 

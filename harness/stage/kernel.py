@@ -55,9 +55,15 @@ _ATTRIBUTES_AT = 88
 _BYTES_RECEIVED_AT = 128
 """The offset of tcpi_bytes_received in the kernel's struct tcp_info, to which fields are only ever appended."""
 
+_UDIAG_SHOW_PEER = 4
+_UNIX_DIAG_PEER = 2
+_UNIX_ATTRIBUTES_AT = 32
+
 _TCP_INFO: int | None = getattr(socket, "TCP_INFO", None)
+_PEER_PROCESS: int | None = getattr(socket, "SO_PEERCRED", None)
 _ANY_COOKIE = b"\xff" * 8
 _KIND, _QUEUES, _INT = struct.Struct("=H"), struct.Struct("=IIII"), struct.Struct("=i")
+_INODE = struct.Struct("=I")
 _ROOM = bytes(4)
 
 SocketAddress = tuple[Any, ...]
@@ -170,16 +176,30 @@ def _listens_at_path(path: str) -> bool:
 
 
 class UnixProbe:
-    """Observes how much of what was written to a Unix socket the server has not read. Nothing is ever in flight on one."""
+    """Observes the server's side of one Unix socket: how much of what was written it has not read, and after this side has
+    closed, whether a process still holds it. Nothing is ever in flight on one."""
 
-    def __init__(self, sock: Any) -> None:
+    def __init__(self, kernel: SocketDiagnostics, sock: Any) -> None:
+        self._kernel = kernel
         self._socket = sock
+        self._peer_inode = 0
+
+    def before_close(self) -> None:
+        """Note which socket the other side is: the kernel tells that only while both exist."""
+        answer = self._kernel.query(_unix_question(os.fstat(self._socket.fileno()).st_ino, _UDIAG_SHOW_PEER))
+        if answer is not None and not _is_error(answer):
+            at = _attribute(answer, _UNIX_ATTRIBUTES_AT, _UNIX_DIAG_PEER, 4)
+            self._peer_inode = _INODE.unpack_from(answer, at)[0] if at else 0
 
     def peer_state(self) -> PeerState | None:
-        if self._socket.fileno() < 0:
-            return GONE
         # A state in which no fence waits for an end of stream to arrive: it is there at once.
-        return PeerState(TcpState.CLOSE_WAIT, unread=unacknowledged(self._socket.fileno()))
+        if self._socket.fileno() >= 0:
+            return PeerState(TcpState.CLOSE_WAIT, unread=unacknowledged(self._socket.fileno()))
+        answer = self._kernel.query(_unix_question(self._peer_inode, 0)) if self._peer_inode else None
+        if answer is None or _is_error(answer):
+            self._peer_inode = 0
+            return GONE
+        return PeerState(TcpState.CLOSE_WAIT, owned=True)
 
     def received(self) -> int:
         return sys.maxsize
@@ -205,13 +225,28 @@ class PeerProbe:
     def received(self) -> int:
         """Total bytes that have arrived at the server's kernel, acknowledged or not."""
         answer = self._kernel.query(self._long_question) or b""
-        at = _ATTRIBUTES_AT
-        while at + 4 <= len(answer):
-            size, kind = struct.unpack_from("=HH", answer, at)
-            if kind == _INET_DIAG_INFO and size >= 4 + _BYTES_RECEIVED_AT + 8:
-                return int(struct.unpack_from("=Q", answer, at + 4 + _BYTES_RECEIVED_AT)[0])
-            at += max(4, size + 3 & ~3)
-        return 0
+        at = _attribute(answer, _ATTRIBUTES_AT, _INET_DIAG_INFO, _BYTES_RECEIVED_AT + 8)
+        return int(struct.unpack_from("=Q", answer, at + _BYTES_RECEIVED_AT)[0]) if at else 0
+
+
+def _is_error(answer: bytes) -> bool:
+    return bool(_KIND.unpack_from(answer, 4)[0] == _NLMSG_ERROR)
+
+
+def _attribute(answer: bytes, start: int, kind: int, size: int) -> int:
+    """Where the content of this attribute of at least this size begins; 0 without one."""
+    at = start
+    while at + 4 <= len(answer):
+        found_size, found = struct.unpack_from("=HH", answer, at)
+        if found == kind and found_size >= 4 + size:
+            return at + 4
+        at += max(4, found_size + 3 & ~3)
+    return 0
+
+
+def _unix_question(inode: int, shown: int) -> bytes:
+    request = struct.pack("=BBHIII", socket.AF_UNIX, 0, 0, 0xFFFFFFFF, inode, shown) + _ANY_COOKIE
+    return _asked(request)
 
 
 def _question(here: SocketAddress, there: SocketAddress, extensions: int) -> bytes:
@@ -224,11 +259,15 @@ def _question(here: SocketAddress, there: SocketAddress, extensions: int) -> byt
         + struct.pack("=I", 0)
         + _ANY_COOKIE
     )
+    return _asked(request)
+
+
+def _asked(request: bytes) -> bytes:
     return struct.pack("=IHHII", 16 + len(request), _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, 1, 0) + request
 
 
 def _peer_state(answer: bytes) -> PeerState:
-    if _KIND.unpack_from(answer, 4)[0] == _NLMSG_ERROR:
+    if _is_error(answer):
         return GONE
     unread, unacknowledged, _, inode = _QUEUES.unpack_from(answer, 72)
     return PeerState(_STATES[answer[17]], unread, unacknowledged, inode != 0)
@@ -243,6 +282,19 @@ class Ends(NamedTuple):
     """None where it is being connected, empty where it is not connected."""
     here: bool
     """Whether the far end is at the same address as this one."""
+    is_open: bool
+    """Whether something can come from the far end."""
+    of_another: bool | None = None
+    """Whether another process has the far end; None where the kernel does not say so, as of TCP."""
+
+    @property
+    def is_unconnected(self) -> bool:
+        """Whether it neither listens nor has, or waits for, a far end: both can still come."""
+        return not self.listens and self.far == "" and self.of_another is None
+
+    def meets(self, other: Ends) -> bool:
+        """Whether these two are the ends of one connection."""
+        return (self.near, self.far, self.here) == (other.far, other.near, other.here)
 
 
 def ends_of(fileno: int) -> Ends | None:
@@ -255,26 +307,53 @@ def ends_of(fileno: int) -> Ends | None:
         if found.family not in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX):
             return None
         listens = bool(found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
-        near, far = found.getsockname(), ""
+        near, far = found.getsockname(), None
         try:
             far = found.getpeername()
         except OSError:
             if found.type != socket.SOCK_STREAM:
                 return None
-            if isinstance(near, tuple) and _is_connecting(found, near):
-                return Ends(listens, near[1], None, False)
-        if isinstance(near, tuple):
-            return Ends(listens, near[1], far and far[1], bool(far) and far[0] == near[0])
-        return Ends(listens, near, far, True)
+        if not isinstance(near, tuple):
+            return Ends(listens, near, far or "", True, far is not None, _is_of_another(found, far))
+        state = _tcp_state(found)
+        if far is not None:
+            return Ends(listens, near[1], far[1], far[0] == near[0], state not in _NOTHING_COMES)
+        connecting = not listens and (bool(near[1]) if state is None else state == TcpState.SYN_SENT)
+        return Ends(listens, near[1], None if connecting else "", False, connecting)
     finally:
         found.detach()
 
 
-def _is_connecting(sock: Any, near: SocketAddress) -> bool:
-    """Whether this TCP socket without a peer is waiting for one. Its connection can also have ended."""
-    if _TCP_INFO is None:
-        return bool(near[1])
-    return bool(sock.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, 1)[0] == TcpState.SYN_SENT)
+_NOTHING_COMES = (
+    TcpState.CLOSE_WAIT,
+    TcpState.LAST_ACK,
+    TcpState.CLOSING,
+    TcpState.TIME_WAIT,
+    TcpState.CLOSE,
+)
+
+
+def _tcp_state(sock: Any) -> int | None:
+    """The state of this TCP socket; None where the system does not tell."""
+    return None if _TCP_INFO is None else int(sock.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, 1)[0])
+
+
+def _is_of_another(sock: Any, far: object) -> bool | None:
+    """Whether another process has connected this Unix socket, or listened for it; None where none has."""
+    if far is None:
+        return None
+    if _PEER_PROCESS is None:
+        return bool(far)
+    return bool(_INT.unpack(sock.getsockopt(socket.SOL_SOCKET, _PEER_PROCESS, 4))[0] != os.getpid())
+
+
+def is_held_here(ends: Ends) -> bool:
+    """Whether this process has the other end of this connection."""
+    try:
+        descriptors = [int(one) for one in os.listdir("/proc/self/fd")]
+    except OSError:
+        return False
+    return any((other := ends_of(one)) is not None and other.meets(ends) for one in descriptors)
 
 
 def is_pipe_of_another(fileno: int) -> bool:

@@ -176,8 +176,12 @@ class Stage:
         """Disconnect all clients, and wait until the server has noticed. Where all have left already, nothing is done."""
         if self._all_left:
             return
-        for client in self._clients.values():
-            client.close()
+        try:
+            if self.loop.factor > 1:
+                self.server.require_fast_time()
+        finally:
+            for client in self._clients.values():
+                client.close()
         try:
             self.loop.settle()
         except NeverIdle as never_idle:
@@ -310,6 +314,7 @@ class Stage:
         self.settled = False
         if self.loop.factor > 1:
             self._note_margin()
+            self.server.require_fast_time()
             self._waited_s += seconds
             self._anchor_s += seconds
             seconds = max(0.0, self._anchor_s - self.now())

@@ -33,6 +33,10 @@ class Unreachable(TargetError):
     """Clients cannot connect to the target at all: its host is unknown, or has no route."""
 
 
+class TimeNotFaster(TargetError):
+    """The time of one of the server's processes does not pass as much faster as it should: what it does proves nothing."""
+
+
 class UnsupportedSpec(Exception):
     """The target does not know an option or an endpoint that the script requires; the text names it."""
 
@@ -106,6 +110,9 @@ class RunningServer:
     def take_errors(self) -> tuple[ServerError, ...]:
         """The exceptions that the server's code raised and did not handle since the last call, where that is known."""
         return ()
+
+    def require_fast_time(self) -> None:
+        """TimeNotFaster if the time of one of its processes does not pass as much faster as it should."""
 
     outlives_scripts = True
     """Whether the next script can meet the same server."""

@@ -28,7 +28,7 @@ from typing import Generic, Protocol, TypeVar
 from harness.stage.connection import Connection, End
 from harness.stage.event_loop import EventLoop
 from harness.stage.fence import NeverIdle, hides_traceback
-from harness.stage.kernel import Ends, TcpState, ends_of, is_pipe_of_another
+from harness.stage.kernel import Ends, TcpState, ends_of, is_held_here, is_pipe_of_another
 from harness.stage.limits import Limit
 from harness.stage.threads import (
     has_children,
@@ -274,13 +274,22 @@ class ForeignConnections:
 
     def __init__(self) -> None:
         self._new: set[int] = set()
+        """Descriptors to look at. A socket without a connection remains here: it can get one without being watched anew."""
         self._listening: set[object] = set()
         """The ports and paths at which the loop listens."""
+        self._clients: set[object] = set()
+        """The ports of the stage's own clients, also of those that have closed."""
         self._out: dict[int, Ends | None] = {}
 
     def watch(self, fileno: int) -> None:
         """Note that the loop watches this descriptor, which can be a new one under an old number."""
         self._new.add(fileno)
+
+    def watch_client(self, fileno: int) -> None:
+        """Note that this is a socket of one of the stage's own clients."""
+        ends = ends_of(fileno)
+        if ends is not None:
+            self._clients.add(ends.near)
 
     def any(self) -> str:
         """One of them, in words; empty where there is none."""
@@ -290,29 +299,38 @@ class ForeignConnections:
                 self._new.add(fileno)
         if self._new:
             found = {fileno: ends_of(fileno) for fileno in self._new}
-            self._new.clear()
+            self._new = {fileno for fileno, ends in found.items() if ends and ends.is_unconnected}
             self._listening.update(ends.near for ends in found.values() if ends and ends.listens)
             self._out.update(
                 (fileno, ends) for fileno, ends in found.items() if self._leads_out(fileno, ends)
             )
-        return next(map(_in_words, self._out.values()), "")
+        return next(map(self._in_words, self._out.values()), "")
 
     def _leads_out(self, fileno: int, ends: Ends | None) -> bool:
         if ends is None:
             return is_pipe_of_another(fileno)
-        if ends.listens or ends.near in self._listening:
+        if not ends.is_open:
             return False
         if ends.far is None:
             return True
-        return bool(ends.far) and not (ends.here and ends.far in self._listening)
+        if ends.of_another is not None:
+            return ends.of_another and ends.far not in self._listening
+        if ends.near in self._listening:
+            return ends.far not in self._clients and not is_held_here(ends)
+        return not (ends.here and ends.far in self._listening)
+
+    def _in_words(self, ends: Ends | None) -> str:
+        if ends is None:
+            return "a pipe to another process"
+        if ends.far is None:
+            return "a connection that is being made"
+        if ends.near in self._listening:
+            return f"a connection from another process to {_place(ends.near)}"
+        return f"a connection to {_place(ends.far)}"
 
 
-def _in_words(ends: Ends | None) -> str:
-    if ends is None:
-        return "a pipe to another process"
-    if ends.far is None:
-        return "a connection that is being made"
-    return f"a connection to port {ends.far}" if isinstance(ends.far, int) else f"a connection to {ends.far}"
+def _place(end: object) -> str:
+    return f"port {end}" if isinstance(end, int) else str(end)
 
 
 # --- the event loop of a stage ------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 - A line that a client says is a text message without its line end; what has no line end is a binary message.
 - A text message that arrives becomes a line, whole; a binary message becomes its bytes.
+- What is incomplete when the connection ends is received as it is.
 - Pings are answered, and a Close frame with another; `end_detail` has its code and reason.
 """
 
@@ -17,9 +18,12 @@ from harness.stage.transport import HandshakeFailed, Plain, first_line
 _HEAD_BYTES = 65536
 _MESSAGE_BYTES = 64 * 1024 * 1024
 _GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_HTTP = b"HTTP/1.1 "
 _CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0, 1, 2, 8, 9, 10
 _FIN, _MASKED = 0x80, 0x80
 _NORMAL, _NO_CODE, _ABNORMAL = 1000, 1005, 1006
+_CODES = (range(1000, 1004), range(1007, 1015), range(3000, 5000))
+"""The codes that a Close frame can have. Others say how a connection ended that had none, or mean nothing yet."""
 
 
 class _Violation(Exception):
@@ -68,7 +72,9 @@ class WebSocket(Plain):
 
     @property
     def unfinished(self) -> bytes:  # type: ignore[override]
-        return bytes(self._message + self._in) if self.ready else b""
+        if not self.ready:
+            return b""
+        return bytes(self._message) if self.violation else bytes(self._message + self._in)
 
     def take_reply(self) -> bytes:
         reply = bytes(self._out)
@@ -95,7 +101,8 @@ class WebSocket(Plain):
     def _answered(self) -> bool:
         """Whether the server's whole answer has come and accepts."""
         head, end, rest = bytes(self._in).partition(b"\r\n\r\n")
-        if not b"HTTP/1.1 ".startswith(head[:9]) and not head.startswith(b"HTTP/1.1 "):
+        begins = head.startswith(_HTTP) or (not end and _HTTP.startswith(head))
+        if not begins:
             raise HandshakeFailed(
                 f"the server did not answer the WebSocket handshake with HTTP, but {first_line(head)}"
             )
@@ -158,6 +165,8 @@ class WebSocket(Plain):
                 return None
             size = int.from_bytes(data[start : start + wide], "big")
             start += wide
+            if size < (126 if wide == 2 else 65536):
+                raise _Violation(f"a length of {size} in {wide} bytes")
         if len(self._message) + size > _MESSAGE_BYTES:
             raise _Violation(f"a message of more than {_MESSAGE_BYTES} bytes")
         if len(data) < start + size:
@@ -201,6 +210,8 @@ class WebSocket(Plain):
         if len(payload) == 1:
             raise _Violation("a Close frame with half a code")
         code = int.from_bytes(payload[:2], "big") if payload else _NO_CODE
+        if payload and not any(code in codes for codes in _CODES):
+            raise _Violation(f"a Close frame with the code {code}")
         reason = payload[2:]
         _require_utf8(reason)
         plain = code in (_NORMAL, _NO_CODE) and not reason

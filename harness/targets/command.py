@@ -175,7 +175,7 @@ class Command(Target):
             try:
                 addresses = self._wait(process, places, within_s)
                 if time_factor > 1:
-                    fast_time.require_reached(process.pid)
+                    fast_time.require_reached(process.pid, process.limits)
             except BaseException as error:
                 process.end()
                 # Another process can have taken the port between its choice and the server's use of it.
@@ -291,6 +291,9 @@ class _CommandServer(RunningServer):
 
     def alive(self, patience_s: float = 0.0) -> bool:
         return self.process.alive(patience_s)
+
+    def require_fast_time(self) -> None:
+        fast_time.require_reached(self.process.pid, self.process.limits)
 
     def how_it_ended(self) -> str:
         return self.process.how_it_ended()

@@ -1,7 +1,8 @@
 """Links: proxies of TCP connections to the nodes of a target, which can delay, split, hold or cut what passes.
 
 - One thread carries all links of a target, with its own sockets and poll; it ends with `close`.
-- What passes keeps its order. A link reads no further while it holds LINK_BYTES in one direction.
+- What passes keeps its order; the end of a connection and its reset are part of that. A link reads no further while it
+  holds LINK_BYTES in one direction.
 - A delay counts from the moment the bytes arrive at the link; a change counts for what arrives after it.
 - A cut link resets its connections, and closes every new one at once; so does any link whose node refuses connections. A
   blocked one keeps them and passes nothing.
@@ -17,6 +18,7 @@ import struct
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,20 +40,24 @@ _allocate_lock: Any = original("_thread", "allocate_lock")
 
 
 class _Direction:
-    """The bytes on their way from one socket to the other, oldest first. An empty piece is the end."""
+    """The bytes on their way from one socket to the other, oldest first. An empty piece is the end, and None a reset."""
 
     def __init__(self, link: Link, source: Any, sink: Any) -> None:
         self.link = link
         self.source = source
         self.sink = sink
-        self.pieces: deque[tuple[float, bytes]] = deque()
+        self.pieces: deque[tuple[float, bytes | None]] = deque()
         self.held_bytes = 0
         self.taken = self.passed_on = 0
         """How many pieces have come in and gone out."""
         self.ended = False
-        """Whether the source has sent its end."""
+        """Whether the source has sent its end, or is lost."""
+        self.lost = False
+        """Whether the source has been reset."""
         self.over = False
         """Whether that end has been passed on."""
+        self.resets = False
+        """Whether the reset is to be passed on now."""
         self.full = False
         """Whether the sink takes no more."""
 
@@ -65,16 +71,32 @@ class _Direction:
         return None if self.full or self.link.blocked or not self.pieces else self.pieces[0][0]
 
     def read(self) -> None:
-        data = self.source.recv(_CHUNK_BYTES)
+        self._take(self.source.recv(_CHUNK_BYTES))
+
+    def lose(self, back: _Direction) -> None:
+        """The source has been reset: take what came before that, and the reset. What is on its way to it is lost."""
+        if back.lost:
+            self.resets = True  # nothing is left to pass it on to
+            return
+        self.lost = True
+        with suppress(OSError):
+            while data := self.source.recv(_CHUNK_BYTES):
+                self._take(data)
+        self._take(None)
+        back.pieces.clear()
+        back.ended, back.full = True, False
+
+    def _take(self, data: bytes | None) -> None:
         due_s = time.monotonic() + self.link.delay_s
-        size = self.link.split_bytes or len(data) or 1
-        for start in range(0, len(data), size):
-            self.pieces.append((due_s, data[start : start + size]))
-            due_s += _SPLIT_S if self.link.split_bytes else 0.0
         if not data:
             self.ended = True
-            self.pieces.append((due_s, b""))
-        self.held_bytes += len(data)
+            self.pieces.append((due_s, data))
+        else:
+            size = self.link.split_bytes or len(data)
+            for start in range(0, len(data), size):
+                self.pieces.append((due_s, data[start : start + size]))
+                due_s += _SPLIT_S if self.link.split_bytes else 0.0
+            self.held_bytes += len(data)
         self.taken = self.passed_on + len(self.pieces)
 
     def write(self, now_s: float) -> None:
@@ -82,10 +104,11 @@ class _Direction:
         while not self.link.blocked and self.pieces and self.pieces[0][0] <= now_s:
             due_s, data = self.pieces.popleft()
             if not data:
-                self.over = True
                 self._count()
-                self.sink.shutdown(socket.SHUT_WR)
-                return
+                self.over, self.resets = True, data is None
+                if not self.resets:
+                    self.sink.shutdown(socket.SHUT_WR)
+                continue  # a reset can follow an end
             try:
                 sent = self.sink.send(data)
             except BlockingIOError:
@@ -98,8 +121,8 @@ class _Direction:
             self._count()
             if self.link.split_bytes and self.pieces:
                 # Also where this comes late: else all that is due by now would be one piece again.
-                due_s, data = self.pieces.popleft()
-                self.pieces.appendleft((max(due_s, now_s + _SPLIT_S), data))
+                due_s, following = self.pieces.popleft()
+                self.pieces.appendleft((max(due_s, now_s + _SPLIT_S), following))
 
     def _count(self) -> None:
         self.passed_on += 1
@@ -302,22 +325,27 @@ class Links(Transit):
 
     def _carry(self, link: Link, pair: tuple[_Direction, _Direction], ready: dict[int, int]) -> None:
         now_s = time.monotonic()
-        try:
-            for direction, back in (pair, pair[::-1]):
-                events = ready.get(direction.source.fileno(), 0)
-                if events & select.POLLOUT:
-                    back.full = False
+        for direction, back in (pair, pair[::-1]):
+            events = ready.get(direction.source.fileno(), 0)
+            if events & select.POLLOUT:
+                back.full = False
+            try:
                 if direction.reads and events & ~select.POLLOUT:
                     direction.read()
+            except BlockingIOError:
+                pass
+            except OSError as error:
+                if error.errno == errno.ECONNREFUSED:
+                    self._drop(link, pair, reset=False)
+                    return
+                direction.lose(back)
+            try:
                 if not direction.full:
                     direction.write(now_s)
-        except BlockingIOError:
-            return
-        except OSError as error:
-            self._drop(link, pair, reset=error.errno != errno.ECONNREFUSED)
-            return
-        if pair[0].over and pair[1].over:
-            self._drop(link, pair, reset=False)
+            except OSError:
+                back.lose(direction)
+        if any(one.resets for one in pair) or all(one.over for one in pair):
+            self._drop(link, pair, reset=any(one.resets for one in pair))
 
     def _drop(self, link: Link, pair: tuple[_Direction, _Direction], reset: bool) -> None:
         link.pairs.remove(pair)

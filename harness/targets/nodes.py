@@ -2,7 +2,7 @@
 
 - Each node is a command. Its own port is one of its endpoints, called like the node; `NAME.link` is the same through its link.
 - In the command of a node, the port of another one is that of the link to it, so that everything between nodes passes links.
-- All nodes start at once, and the target is ready when every one listens.
+- All nodes start at once, and the target is ready when every one listens. Where time passes faster, their clocks agree.
 - Whatever fails, every process, port and thread is given back.
 """
 
@@ -108,6 +108,9 @@ class Nodes(Target):
         with ExitStack() as stack:
             links = Links()
             stack.callback(links.close)
+            environment = self._environment
+            if spec.time_factor > 1:
+                environment = {**environment, **stack.enter_context(_one_start(spec.time_factor, within_s))}
             ports = {name: stack.enter_context(claimed_port()) for name in self._commands}
             carried = {name: links.add(port) for name, port in ports.items()}
             nodes = {
@@ -115,7 +118,7 @@ class Nodes(Target):
                     name,
                     ports[name],
                     self._argv(name, ports, carried, options),
-                    self._environment,
+                    environment,
                     spec.time_factor,
                 )
                 for name in self._commands
@@ -140,6 +143,22 @@ class Nodes(Target):
             return str(ports[name] if other == name else links[other].address[1])
 
         return filled(self._commands[name], fill)
+
+
+@contextmanager
+def _one_start(time_factor: int, within_s: float) -> Iterator[Mapping[str, str]]:
+    """The variables with which all nodes share the start of their time. One that is started again must not fall behind by
+    all that has passed faster, so a process that no step ends keeps that start."""
+    keeper = Process(fast_time.KEEPER, {}, time_factor)
+    try:
+        limit = keeper.limits.limit(within_s)
+        while not keeper.output():
+            if limit.over or not keeper.alive():
+                raise TargetError(f"the process that keeps the time of the nodes {keeper.how_it_ended()}")
+            _sleep(_LOOK_S)
+        yield fast_time.start_of(keeper.pid)
+    finally:
+        keeper.end()
 
 
 class _Node:
@@ -189,7 +208,10 @@ class _Node:
         finally:
             kernel.close()
         if self._time_factor > 1:
-            fast_time.require_reached(self.process.pid)
+            self.require_fast_time()
+
+    def require_fast_time(self) -> None:
+        fast_time.require_reached(self.process.pid, self.process.limits)
 
     def kill(self) -> None:
         self.is_killed = True
@@ -242,6 +264,10 @@ class _NodesServer(RunningServer):
 
     def alive(self, patience_s: float = 0.0) -> bool:
         return self._dead(patience_s) is None and self._links.error is None
+
+    def require_fast_time(self) -> None:
+        for node in self._nodes.values():
+            node.require_fast_time()
 
     def _dead(self, patience_s: float = 0.0) -> _Node | None:
         """A node that has ended although no step has killed it."""

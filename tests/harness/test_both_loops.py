@@ -526,6 +526,61 @@ def test_a_connection_to_the_same_port_at_another_address_leads_out() -> None:
         assert watched.any() == f"a connection to port {port}"
 
 
+@contextlib.contextmanager
+def connected_by_another_process(listener: socket.socket) -> Iterator[socket.socket]:
+    """The accepted connection of a process that keeps it open."""
+    connect = "import socket, sys; s = socket.socket(int(sys.argv[1])); s.connect(eval(sys.argv[2])); input()"
+    command = [sys.executable, "-c", connect, str(int(listener.family)), repr(listener.getsockname())]
+    with subprocess.Popen(command, stdin=subprocess.PIPE), listener.accept()[0] as accepted:
+        yield accepted
+
+
+@pytest.mark.parametrize("family", ["TCP", "Unix"])
+def test_an_accepted_connection_leads_out_where_another_process_has_opened_it(
+    family: str, tmp_path: Path
+) -> None:
+    with contextlib.ExitStack() as stack:
+        if family == "TCP":
+            own, where = socket.create_server(("127.0.0.1", 0)), ""
+        else:
+            own, where = socket.socket(socket.AF_UNIX), f"{tmp_path}/socket"
+            own.bind(where)
+            own.listen()
+        stack.enter_context(own)
+        where = where or f"port {own.getsockname()[1]}"
+        of_this_process = stack.enter_context(socket.socket(own.family))
+        of_this_process.connect(own.getsockname())
+        accepted = stack.enter_context(own.accept()[0])
+        watched = ForeignConnections()
+        watched.watch(own.fileno())
+        watched.watch(accepted.fileno())
+        assert watched.any() == ""
+        with connected_by_another_process(own) as foreign:
+            watched.watch(foreign.fileno())
+            assert watched.any() == f"a connection from another process to {where}"
+        assert watched.any() == ""
+
+
+def test_an_accepted_connection_of_a_client_that_has_closed_does_not_lead_out() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as own:
+        watched = ForeignConnections()
+        watched.watch(own.fileno())
+        with socket.create_connection(own.getsockname()) as client:
+            watched.watch_client(client.fileno())
+        with own.accept()[0] as accepted:
+            watched.watch(accepted.fileno())
+            assert watched.any() == ""
+
+
+def test_a_socket_that_is_connected_long_after_it_was_made_leads_out() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as elsewhere, socket.socket() as late:
+        watched = ForeignConnections()
+        watched.watch(late.fileno())
+        assert watched.any() == ""
+        late.connect(elsewhere.getsockname())
+        assert watched.any() == f"a connection to port {elsewhere.getsockname()[1]}"
+
+
 def test_a_connection_that_is_being_made_leads_out_and_a_socket_without_one_does_not() -> None:
     with contextlib.ExitStack() as stack:
         full = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))

@@ -5,19 +5,26 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
+import select
+import selectors
 import shlex
 import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
+import gevent.select
+import gevent.selectors
 import pytest
 from gevent import _socket3  # type: ignore[attr-defined]
+from gevent.server import StreamServer
 
 from harness import Address, InProcess, Outcome, ServerSpec, parse, play, render
 from harness.batch import workers
@@ -208,6 +215,35 @@ def test_a_failure_that_the_schedule_alone_does_not_cause_is_reported_whole(fail
 def test_every_faulty_server_passes_without_perturbations() -> None:
     for fault in FAULTS:
         assert play(talk(fault), InProcess(serve)).passed, fault
+
+
+def wait_with_select(sock: Any) -> Callable[[], object]:
+    return lambda: gevent.select.select([sock], [], [])
+
+
+def wait_with_poll(sock: Any) -> Callable[[], object]:
+    poll = gevent.select.poll()
+    poll.register(sock, select.POLLIN)
+    return poll.poll
+
+
+def wait_with_selector(sock: Any) -> Callable[[], object]:
+    selector = gevent.selectors.GeventSelector()
+    selector.register(sock, selectors.EVENT_READ)
+    return selector.select
+
+
+@pytest.mark.parametrize("waiting", [wait_with_select, wait_with_poll, wait_with_selector])
+def test_a_server_that_waits_with_a_module_of_gevent_can_be_explored(waiting) -> None:
+    def echo(sock: Any, address: object) -> None:
+        wait = waiting(sock)
+        while wait() and (data := sock.recv(100)):
+            sock.sendall(data)
+
+    target = InProcess(lambda spec: StreamServer(("127.0.0.1", 0), echo))
+    explored = explore(parse("ann> one\nann< one\nann> two\nann< two\n"), target, range(1, 6))
+    assert explored.baseline.passed
+    assert explored.finding is None, plain(report(explored))
 
 
 # --- the command and pytest ---------------------------------------------------------------------------------

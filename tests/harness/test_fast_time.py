@@ -13,8 +13,20 @@ from pathlib import Path
 
 import pytest
 
-from harness import Command, InProcess, PlayOptions, ServerSpec, Stage, TargetError, Verdict, parse, play
+from harness import (
+    Command,
+    InProcess,
+    Nodes,
+    PlayOptions,
+    ServerSpec,
+    Stage,
+    TargetError,
+    Verdict,
+    parse,
+    play,
+)
 from harness.cli import main
+from harness.language.steps import NodeChanges, NodeFate
 from harness.playing.verdict import Outcome, Tolerated
 from harness.report.styled_text import plain
 from harness.report.text import report, run_summary
@@ -295,6 +307,26 @@ def test_a_program_in_go_is_an_error(tmp_path: Path) -> None:
     assert "time cannot pass faster for a.out: it is written in Go" in verdict.reason
 
 
+@pytest.mark.parametrize("waiting", ["", "wait 120s\n"], ids=["at-the-end", "at-a-wait"])
+def test_a_program_that_is_started_later_without_the_library_is_an_error(waiting: str) -> None:
+    """It serves a client, as a program of inetd does, and ends with it."""
+    source = """
+        import socketserver, subprocess, sys
+        ECHO = "import sys; [print(line, end='', flush=True) for line in sys.stdin]"
+        class Talk(socketserver.BaseRequestHandler):
+            def handle(self):
+                client = self.request.fileno()
+                subprocess.run([sys.executable, "-c", ECHO], stdin=client, stdout=client, env={})
+        class Server(socketserver.ThreadingTCPServer):
+            daemon_threads = True
+        Server(("127.0.0.1", int(sys.argv[1])), Talk).serve_forever()
+    """
+    script = parse(f"time: x60\nsettle: 20ms\n\nalice> hi\nalice< hi\n{waiting}")
+    verdict = play(script, Command([PYTHON, "-c", textwrap.dedent(source), "{port}"]))
+    assert verdict.outcome is Outcome.TARGET_ERROR, plain(report(verdict))
+    assert "it has not loaded libfaketime" in verdict.reason
+
+
 def test_shared_servers_of_different_speeds_are_different_servers(tmp_path: Path) -> None:
     target = Command([PYTHON, "-c", textwrap.dedent(ASYNCIO), "{port}"], shared=True)
     try:
@@ -305,6 +337,42 @@ def test_shared_servers_of_different_speeds_are_different_servers(tmp_path: Path
         assert addresses[0] != addresses[1] == addresses[2]
     finally:
         target.close()
+
+
+CLOCK = """
+    import socketserver, sys, time
+    class Tell(socketserver.StreamRequestHandler):
+        def handle(self):
+            for line in self.rfile:
+                self.wfile.write(b"%d\\n" % time.time())
+    class Server(socketserver.ThreadingTCPServer):
+        allow_reuse_address = True
+    Server(("127.0.0.1", int(sys.argv[1])), Tell).serve_forever()
+"""
+
+
+def test_the_clocks_of_nodes_agree_also_after_one_was_started_again() -> None:
+    command = [PYTHON, "-c", textwrap.dedent(CLOCK), "{port}"]
+    with Stage(Nodes({"a": command, "b": command}), ServerSpec(time_factor=60), settle=0.02) as stage:
+
+        def time_at(node: str) -> int:
+            client = stage.client(f"{node}{len(times)}")
+            client.connect(node)
+            client.send("time")
+            told = client.receive_line()
+            client.close()
+            return int(told)
+
+        times: list[int] = []
+        times.append(time_at("a"))
+        stage.wait(600)
+        times.append(time_at("b"))
+        stage.server.change_node(NodeChanges("a", NodeFate.KILLED))
+        stage.server.change_node(NodeChanges("a", NodeFate.STARTED))
+        times.append(time_at("a"))
+        times.append(time_at("b"))
+    assert times == sorted(times)
+    assert times[1] >= times[0] + 600
 
 
 def shared_memory(pids: Iterable[int]) -> list[str]:

@@ -503,3 +503,27 @@ def test_an_idle_link_takes_no_time(linked: Any) -> None:
         with pytest.raises(TimeoutError):
             far.recv(1)
         assert time.process_time() - began < 0.15
+
+
+def test_a_reset_passes_after_what_was_sent_before_it(linked: Any) -> None:
+    near, far, link, links = linked
+    links.delay(link, 0.1)
+    far.sendall(b"last words")
+    far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    far.close()
+    assert received(near, 10) == b"last words"
+    with pytest.raises(ConnectionResetError):
+        near.recv(1)
+
+
+def test_what_the_other_side_still_sends_takes_nothing_away_before_a_reset(linked: Any) -> None:
+    near, far, link, links = linked
+    links.block(link)
+    far.sendall(b"last words")
+    far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    far.close()
+    near.sendall(b"too late")
+    links.restore(link)
+    assert received(near, 10) == b"last words"
+    with pytest.raises(ConnectionResetError):
+        near.recv(1)

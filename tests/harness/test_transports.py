@@ -226,6 +226,14 @@ def test_what_a_websocket_can_do_is_a_line_of_a_transcript(script: str) -> None:
         (r"\x01\x01a\x81\x01b", "a message inside another one"),
         (r"\x81\x01\xff", r"text that is not UTF-8: `\xff`"),
         (r"\x88\x01a", "a Close frame with half a code"),
+        (r"\x88\x02\x00\x01", "a Close frame with the code 1"),
+        (r"\x88\x02\x03\xec", "a Close frame with the code 1004"),
+        (r"\x88\x02\x03\xed", "a Close frame with the code 1005"),
+        (r"\x88\x02\x03\xee", "a Close frame with the code 1006"),
+        (r"\x88\x02\x03\xf7", "a Close frame with the code 1015"),
+        (r"\x88\x02\x13\x88", "a Close frame with the code 5000"),
+        (r"\x81\x7e\x00\x02hi", "a length of 2 in 2 bytes"),
+        (r"\x81\x7f\x00\x00\x00\x00\x00\x00\xff\xff", "a length of 65535 in 8 bytes"),
         (r"\x88\x02\x03\xe8\x81\x01a", "a frame after the Close frame"),
         (r"\x81\x7f\x7f\xff\xff\xff\xff\xff\xff\xff", "a message of more than 67108864 bytes"),
     ],
@@ -270,9 +278,19 @@ def test_a_part_of_a_frame_has_been_received(certificate: str, words: str) -> No
     assert "received  << \\x81\\x05he" in begun
     unfinished = fails(f"transport: {words}\n\nalice> RAW \\x01\\x02he\n", target, trusting(certificate))
     assert "received  << he" in unfinished
-    # An abnormal end says of itself that something was not complete.
-    vanishes = f"transport: {words}\n\nalice> RAW \\x81\\x05he\nalice> VANISH\nalice is closed with 1006\n"
-    passes(vanishes, target, trusting(certificate))
+
+
+@pytest.mark.parametrize("end", ["alice> VANISH", "alice> CLOSE 1006"])
+@pytest.mark.parametrize("words", ["websocket", "tls websocket"])
+def test_what_is_incomplete_when_the_connection_ends_has_been_received(
+    certificate: str, words: str, end: str
+) -> None:
+    target = server("websocket", *[f"tls={certificate}"] * ("tls" in words))
+    begins = f"transport: {words}\n\nalice> RAW \\x01\\x02he\n"
+    text = fails(f"{begins}{end}\nalice is disconnected\n", target, trusting(certificate))
+    assert "received  << he" in text
+    ends = {"alice> VANISH": "1006", "alice> CLOSE 1006": "violation: a Close frame with the code 1006"}
+    passes(f"{begins}{end}\nalice<< he\nalice is closed with {ends[end]}\n", target, trusting(certificate))
 
 
 class Rude(streams.WebSocketTalker):
@@ -308,6 +326,8 @@ def test_a_farewell_that_is_answered_with_a_forbidden_frame_is_over(monkeypatch:
             "garbage",
             "the server did not answer the WebSocket handshake with HTTP, but `ERR unknown command GET`",
         ),
+        ("answer=", "did not answer the WebSocket handshake with HTTP, but ``"),
+        ("answer=HTTP/1.1", "did not answer the WebSocket handshake with HTTP, but `HTTP/1.1`"),
         ("hang-up", "closed the connection during the WebSocket handshake; it had sent nothing"),
         ("mute", "the handshake was not over within 0.5 s"),
         ("accept=x", "`sec-websocket-accept` is `x`; expected `"),

@@ -57,6 +57,24 @@ CHAT = """
     print("listening on unix:" + sys.argv[1], flush=True)
     server.serve_forever()
 """
+HOLDS = """
+    import socketserver, sys, time
+    names = set()
+    class Talk(socketserver.StreamRequestHandler):
+        def handle(self):
+            name = self.rfile.readline()
+            self.wfile.write(b"TAKEN\\n" if name in names else b"WELCOME\\n")
+            names.add(name)
+            while self.rfile.readline():
+                pass
+            time.sleep(0.3)
+            names.discard(name)
+    class Server(socketserver.ThreadingUnixStreamServer):
+        daemon_threads = True
+    Server(sys.argv[1], Talk).serve_forever()
+"""
+"""It holds the name of a client for a while after that has left."""
+
 SCRIPT = """\
 fence: PING ${token} -> PONG ${token}
 
@@ -94,6 +112,18 @@ def test_a_command_is_given_a_path_that_is_gone_afterwards() -> None:
         (path,) = stage.address(None)
         assert os.path.exists(path)
     assert not os.path.exists(os.path.dirname(path))
+
+
+@pytest.mark.parametrize("leaving", ["", "alice closes\n"], ids=["at-the-end", "before"])
+def test_a_shared_server_has_let_its_clients_go_before_the_next_script(leaving: str) -> None:
+    shared = Command([sys.executable, "-c", textwrap.dedent(HOLDS), "{socket}"], shared=True)
+    script = parse(f"settle: 20ms\n\nalice> alice\nalice< WELCOME\n{leaving}")
+    try:
+        for _ in range(2):
+            verdict = play(script, shared)
+            assert verdict.passed, plain(report(verdict))
+    finally:
+        shared.close()
 
 
 def test_a_command_can_say_its_path(tmp_path: Path) -> None:

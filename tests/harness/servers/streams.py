@@ -4,6 +4,7 @@
 
 - `banner`, `leaves`: speaks first; hangs up.
 - `status=403`: refuses the handshake. `accept=x`, `garbage`, `mute`: answers it wrongly, with something else, or not at all.
+  `answer=x`: answers it with this line.
 - Lines that are understood: `FRAGMENT x`, `BINARY x`, `CLOSE 1001 reason`, `VANISH`, `PINGS`, `RAW \\x81…` (frames as given).
 """
 
@@ -152,6 +153,9 @@ class Server:
             return False
         if "garbage" in self.options:
             writer.write(b"ERR unknown command GET\n")
+            return False
+        if "answer" in self.options:
+            writer.write(f"{self.options['answer']}\r\n\r\n".encode())
             return False
         path = head[0].split(" ")[1]
         if "status" in self.options or path == "/missing":
