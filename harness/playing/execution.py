@@ -191,8 +191,6 @@ class Execution:
                 client.inbox.sift_again()
             expected, found = self._match(turn)
         report = self._report(turn, expected, found, interruption)
-        if interruption is None and found is None and self.overtaken is None and report.as_expected:
-            raise AssertionError(f"turn {turn.number} does not match, and nothing in it is wrong")
         if interruption is None and not report.as_expected and not self._stage.alive():
             died = str(self._stage.died())
             report = replace(
@@ -606,26 +604,33 @@ class Execution:
 
     def _match(self, turn: Turn) -> tuple[TurnExpectations, TurnMatch | None]:
         try:
-            return match_any_way(
-                turn, self._inboxes(), self._known, self._stage.eol, self._number_of_wrong_ends
-            )
+            return self._match_so_far(turn)
         except TooManyWays:
-            several = [one for one in turn.expectations if isinstance(one.step, (Either, AnyOrder))]
-            where = next((one for one in several if isinstance(one.step, Either)), several[0])
-            raise where.problem(
+            blocks = [one for one in turn.expectations if isinstance(one.step, (Either, AnyOrder))]
+            either = [one for one in blocks if isinstance(one.step, Either)]
+            raise [*either, *blocks, *turn.expectations][0].problem(
                 "the ways in which this turn can go have too many combinations", "fewer of them in one turn"
             ) from None
 
+    def _match_so_far(self, turn: Turn) -> tuple[TurnExpectations, TurnMatch | None]:
+        return match_any_way(turn, self._inboxes(), self._known, self._stage.eol, self._number_of_wrong_ends)
+
     def _listen(self, turn: Turn) -> tuple[TurnExpectations, TurnMatch | None]:
         """The match. If the fence is not exact, wait for expected lines and ends that are missing."""
-        expected, found = self._match(turn)
-        if self._stage.grade is Grade.EXACT or (found and self._ends_as_expected(expected)):
-            return expected, found
-        limit, waited = self._stage.limit(), False
-        while not (found and self._ends_as_expected(expected)) and not limit.over:
-            if found is None and not self._may_still_come(expected):
-                return expected, None
-            before = self._sizes()
+        if self._stage.grade is Grade.EXACT:
+            return self._match(turn)
+        limit, waited, changed = self._stage.limit(), False, True
+        while True:
+            if changed:
+                try:
+                    expected, found = self._match_so_far(turn)
+                    may_come = found is not None or self._may_still_come(expected)
+                except TooManyWays:
+                    # With what is missing there can be fewer.
+                    expected, found, may_come = TurnExpectations.of(turn), None, True
+            if (found and self._ends_as_expected(expected)) or limit.over or not may_come:
+                break
+            before = self._sizes(), self._ends()
             if self._stage.loop.virtual:
                 # The missing lines come from outside the server's loop, so its own time stands still meanwhile.
                 self._stage.loop.pause(_POLL_S)
@@ -633,19 +638,21 @@ class Execution:
                 self._stage.loop.advance(_POLL_S * self._stage.loop.factor)
             self._stage.require_alive()
             waited = True
-            if self._stage.answers_alone and self._sizes() != before:
+            if self._stage.answers_alone and self._sizes() != before[0]:
                 self._stage.distrust_answers()
                 self._note_overtaken(Overtaken.IN_A_TURN)
                 if self.overtaken is not None:
                     return expected, None
-            expected, found = self._match(turn)
+            changed = before != (self._sizes(), self._ends())
         if waited and found:
             self._stage.fence(tuple(self._clients.values()))
-            expected, found = self._match(turn)
-        return expected, found
+        return self._match(turn) if waited or not found else (expected, found)
 
     def _sizes(self) -> list[int]:
         return [len(client.received) for client in self._clients.values()]
+
+    def _ends(self) -> list[End]:
+        return [client.end for client in self._clients.values()]
 
     def _ends_as_expected(self, expected: TurnExpectations) -> bool:
         return all(
@@ -664,9 +671,9 @@ class Execution:
             for name, (ends, _, _) in expected.ends.items()
         )
 
-    def _may_still_come(self, expected: TurnExpectations) -> bool:
+    def _may_still_come(self, nearest: TurnExpectations) -> bool:
         """Whether something expected is missing at a client that is still connected, or the rest of what is optional."""
-        for name, items in expected.lines.items():
+        for name, items in nearest.lines.items():
             client = self._clients[name]
             begun = client.received and not client.received.endswith(b"\n")
             if client.end is End.OPEN and begun and any(item.optional for item in items):
@@ -686,10 +693,16 @@ class Execution:
         """Record the turn, and claim everything that was received in it."""
         errors, raised, not_raised = self._errors(expected)
         eol, inboxes, choices = self._stage.eol, self._inboxes(), tuple(choices_of(turn))
+        disagreed: tuple[str, ...] = ()
+        agreement_file, agreement_line, agreement_group = "", 0, None
         if found is not None:
             known, entries = found.bindings, found.entries
         else:
-            known, entries = align_turn(expected, inboxes, self._known, eol)
+            aligned = align_turn(expected, inboxes, self._known, eol)
+            known, entries = aligned.bindings, aligned.entries
+            if aligned.disagreed is not None:
+                agreement_group = aligned.disagreed
+                agreement_file, agreement_line, disagreed = expected.agreements[agreement_group]
         client_turns = [
             self._client_turn(name, client, entries.get(name, ()), expected)
             for name, client in self._clients.items()
@@ -700,12 +713,7 @@ class Execution:
         for name, client in self._clients.items():
             client.take(len(inboxes[name]))
         self._known = known
-        self._bindings = newly_bound(known, self._bindings, expected.in_order)
-        disagreed: tuple[str, ...] = ()
-        agreement_file, agreement_line = "", 0
-        entries_match = all(entry.matches for one in client_turns for entry in one.entries)
-        if found is None and entries_match and expected.agreements:
-            agreement_file, agreement_line, disagreed = next(iter(expected.agreements.values()))
+        self._bindings = newly_bound(known, self._bindings, expected.in_order, entries)
         last = _last_step(turn)
         fence_lines = self._stage.take_fence_lines()
         return TurnReport(
@@ -718,6 +726,7 @@ class Execution:
             disagreed,
             agreement_file,
             agreement_line,
+            agreement_group,
             tuple(self._bindings.values()),
             interruption=interruption,
             errors=errors,

@@ -206,6 +206,8 @@ class TurnReport:
     """The clients that had to receive one order and did not, though each of them received the right lines."""
     agreement_file: str = ""
     agreement_line: int = 0
+    agreement_group: int | None = None
+    """What the entries have whose order it is."""
     bindings: tuple[Binding, ...] = ()
     """The values of captures at the end of the turn."""
     interruption: Interruption | None = None

@@ -139,17 +139,23 @@ def _place_of(entry: Entry) -> _Place:
 
 def _place(client_turn: ClientTurn, turn: TurnReport, out: list[Row], first: int, eol: bytes) -> None:
     name, at = client_turn.client, first
-    script_order = sorted(_place_of(entry) for entry in client_turn.entries if entry.expected)
-    for number, (entry, when) in enumerate(zip(client_turn.entries, client_turn.times_s, strict=True)):
+    disagreed = [
+        entry
+        for entry in client_turn.entries
+        if entry.expected and name in turn.disagreed and entry.expected.group == turn.agreement_group
+    ]
+    script_order = iter(sorted(map(_place_of, disagreed)))
+    for entry, when in zip(client_turn.entries, client_turn.times_s, strict=True):
         cells = []
+        in_disagreement = any(entry is one for one in disagreed)
         if entry.expected is not None and not entry.matches:
             cells.append(Cell(Mark.MISSING, entry.expected.text))
         if entry.received is not None:
-            right = entry.matches and name not in turn.disagreed[1:]
+            right = entry.matches and not (in_disagreement and name in turn.disagreed[1:])
             cells.append(Cell(Mark.RECEIVED if right else Mark.WRONG, received_text(entry.received, eol)))
         if entry.expected is not None:
             # Clients that disagree about an order each show their own, not that of the script.
-            where = script_order[number] if name in turn.disagreed else _place_of(entry)
+            where = next(script_order) if in_disagreement else _place_of(entry)
             at = _row_of(where, when, out, first)
         else:
             at = _free_row(name, at, when, out)

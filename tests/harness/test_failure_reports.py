@@ -23,6 +23,7 @@ from harness.report.styled_text import Span, plain, wrapped
 from harness.report.text import details, headline, report
 from harness.targets.choice import TargetChoice
 from harness.targets.named import named_by
+from tests.harness.servers import puppet
 from tests.harness.servers.talk import serve, serve_correctly
 
 ROOT = Path(__file__).parents[2]
@@ -151,6 +152,17 @@ def test_of_several_captures_the_conflicting_one_is_named() -> None:
     _, text = reported(f"{first}ann> two\nann<~ ${{a}} ${{b}}\n", {"one": "x y", "two": "x z"})
     assert "${b} is `y` since line 2" in text
     assert "${a} is" not in text
+
+
+def test_only_the_lines_whose_order_clients_share_are_marked_when_they_disagree() -> None:
+    free = "".join(f"    {one}< {line}\n" for one in ("ann", "bob") for line in "xy")
+    expected = f"in any order:\n{free}in any order, the same for ann bob:\n    < 1\n    < 2\n"
+    sent = "ann> ann: x | y | 1 | 2\nann> bob: y | x | 2 | 1\n"
+    names = "ann> NAME ann\nbob> NAME bob\n"
+    verdict = play(parse(names + sent + expected), InProcess(puppet.serve))
+    text = plain(report(verdict, 80))
+    assert "FAILED <script>:10   ann and bob did not receive the same order" in text
+    assert re.findall(r"! < (.)", text) == ["2", "1"]
 
 
 def test_a_line_with_another_value_is_not_mistaken_for_the_missing_one_arriving_late() -> None:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from random import Random
 
 import pytest
 
-from harness import InProcess, Outcome, Verdict, parse, play
+from harness import Command, InProcess, Outcome, Verdict, parse, play
 from harness.language.expansion import expand
 from harness.language.validation import Turn, validate
 from harness.playing.comparison import TurnExpectations, align_turn, choices_of, match_any_way, match_turn
 from harness.playing.verdict import FailureKind
 from tests.harness.servers.puppet import serve
 
+PUPPET = str(Path(__file__).parent / "servers" / "puppet.py")
 NAMES = "ann> NAME ann\nbob> NAME bob\n"
+KNOWN = "".join(f"{one}> NAME {one}\n{one}> {one}: hi\n{one}< hi\n" for one in ("ann", "bob"))
 
 
 @pytest.mark.parametrize(
@@ -74,18 +78,63 @@ def test_a_thousand_clients_match_and_those_that_do_not_agree_do_not() -> None:
     assert found is None
 
 
-def test_clients_that_have_to_receive_one_order_do() -> None:
-    steps = "in any order, the same for ann bob:\n    <~ ${_}\n    <~ A ${_}\n"
-    turn = validate(expand(parse(f"ann connects\nbob connects\n{steps}"))).turns[0]
+def together(*expected: str, clients: str = "ann bob") -> Callable[..., bool]:
+    """Whether these clients share the order of these lines, if each of them receives this."""
+    head = "".join(f"{client} connects\n" for client in clients.split())
+    steps = "".join(f"    {one}\n" for one in expected)
+    turn = validate(expand(parse(f"{head}in any order, the same for {clients}:\n{steps}"))).turns[0]
 
-    def matches(ann: bytes, bob: bytes) -> bool:
-        received = {"ann": ann, "bob": bob}
+    def matches(*lines: str) -> bool:
+        received = {
+            client: "".join(f"{one}\n" for one in of_one.split(" | ") if one).encode()
+            for client, of_one in zip(clients.split(), lines, strict=True)
+        }
         return match_any_way(turn, received, {}, b"\n", lambda expected: 0)[1] is not None
 
+    return matches
+
+
+def test_clients_that_have_to_receive_one_order_do() -> None:
+    matches = together("<~ ${_}", "<~ A ${_}")
     # Either line can be the first of ann, and one of these orders is that of bob.
-    assert matches(b"A 1\nA 2\n", b"A 1\nz\n")
-    assert matches(b"A 1\nA 2\n", b"z\nA 1\n")
-    assert not matches(b"A 1\nz\n", b"z\nA 1\n")
+    assert matches("A 1 | A 2", "A 1 | z")
+    assert matches("A 1 | A 2", "z | A 2")
+    # The same line is the first of one of them and the second of the other.
+    assert not matches("A 1 | A 2", "z | A 1")
+    assert not matches("A 1 | z", "z | A 1")
+
+
+def test_lines_of_one_pattern_have_an_order() -> None:
+    matches = together("<~ MSG ${_}", "<~ MSG ${_}")
+    assert matches("MSG x | MSG y", "MSG x | MSG y")
+    assert not matches("MSG x | MSG y", "MSG y | MSG x")
+    # Each client can have different numbers.
+    matches = together("<~ ${_:int} x", "<~ ${_:int} y")
+    assert matches("1 y | 2 x", "7 y | 8 x")
+    assert not matches("1 y | 2 x", "7 x | 8 y")
+
+
+def test_a_line_that_one_client_lacks_has_no_part_in_the_order() -> None:
+    matches = together("< A", "< B", "optional < A")
+    for bob in ("A | B | A", "A | B", "B | A"):
+        assert matches("A | B | A", bob)
+        assert matches(bob, "A | B | A")
+    assert not matches("A | B", "B | A")
+    assert not matches("A | B | A", "A | A | B")
+
+
+def test_an_order_is_one_for_all_clients_also_if_no_two_of_them_contradict_each_other() -> None:
+    for lines in (("optional < x", "optional < y", "optional < z"), ("optional <~ ${_}",) * 3):
+        matches = together(*lines, clients="ann bob cid")
+        assert matches("x | y", "y | z", "x | z")
+        assert not matches("x | y", "y | z", "z | x")
+
+
+def test_a_line_that_only_one_client_receives_can_come_among_those_whose_order_is_shared() -> None:
+    matches = together("bob<~ ${x} ${y}", "<~ ${x} ${z}", "<~ ${x} ${z}")
+    assert matches("2 p q | 2 p q", "2 p q | 2 1 2 | 2 p q")
+    assert matches("2 p q | 2 p q", "2 1 2 | 2 p q | 2 p q")
+    assert not matches("2 p q | 2 p q", "2 p q | 3 1 2 | 2 p q")
 
 
 def test_clients_that_share_the_order_of_some_lines_are_free_in_that_of_others() -> None:
@@ -114,20 +163,126 @@ def test_many_lines_in_a_free_order_are_no_long_search() -> None:
     assert free(" | ".join(said), *names, "x says hi").outcome is Outcome.FAILED
 
 
-def test_a_search_that_would_last_for_ever_is_an_error_of_the_script() -> None:
-    names = [f"${{n{one}}} says hi" for one in range(11)]
-    said = [*(f"{one} says hi" for one in range(11)), "both 0 11"]
-    verdict = free(" | ".join(said), *names, "both ${n0} ${n1}", then="in any order:\n    ann< x\n")
+def test_lines_that_differ_only_in_names_are_not_tried_in_every_order() -> None:
+    names = [f"${{n{one}}} says hi" for one in range(8)]
+    said = [f"{one} says hi" for one in range(8)]
+    assert free(" | ".join([*said, "both 7 6"]), *names, "both ${n0} ${n1}").passed
+    assert free(" | ".join([*said, "both 7 8"]), *names, "both ${n0} ${n1}").outcome is Outcome.FAILED
+    wrong = free(" | ".join([*said, "END."]), *names, then="bob< END\n")
+    assert [(one.kind, one.received) for one in wrong.failures] == [(FailureKind.DIFFERENT, b"END.\n")]
+
+
+def all_of(names: int) -> tuple[str, str]:
+    """Lines and one with all their names, which is received in the last order that is tried."""
+    numbers = " ".join(map(str, reversed(range(names))))
+    said = [*(f"{one} says hi" for one in range(names)), f"all {numbers}"]
+    expected = "".join(f"    bob<~ ${{n{one}}} says hi\n" for one in range(names))
+    last = " ".join(["all", *(f"${{n{one}}}" for one in range(names))])
+    return " | ".join(said), f"in any order:\n{expected}bob<~ {last}\n"
+
+
+@pytest.mark.parametrize(("names", "outcome"), [(6, Outcome.PASSED), (9, Outcome.SCRIPT_ERROR)])
+def test_a_search_comes_to_thousands_of_dead_ends_before_it_is_given_up(names: int, outcome: Outcome) -> None:
+    said, expected = all_of(names)
+    verdict = play(parse(f"{NAMES}ann> bob: {said}\n{expected}"), InProcess(serve))
+    assert verdict.outcome is outcome
+    if outcome is Outcome.SCRIPT_ERROR:
+        reason = "<script>:4:1: the ways in which this turn can go have too many combinations"
+        assert reason in verdict.reason
+
+
+def test_too_many_ways_are_no_error_as_long_as_something_can_come() -> None:
+    said, expected = all_of(9)
+    # This line has all names, and comes when the others have been there for a while.
+    names = " ".join(["N", *(f"${{n{one}}}" for one in range(9))])
+    sent = f"ann> bob: {said}\nann> LATER 200 ann: N 8 7 6 5 4 3 2 1 0\n"
+    script = parse(f"settle: 20ms\n\n{KNOWN}{sent}optional ann<~ {names}\n{expected}")
+    assert play(script, Command([sys.executable, "-S", PUPPET, "{port}"])).passed
+
+
+def test_many_names_are_no_error_while_the_last_line_is_on_its_way() -> None:
+    names = "".join(f"    bob<~ U ${{u{one}}}\n" for one in range(8))
+    sent = f"ann> bob: {' | '.join(f'U {one}' for one in range(8))}\nann> LATER 150 bob: END\n"
+    script = parse(f"settle: 20ms\n\n{KNOWN}{sent}in any order:\n{names}bob< END\n")
+    assert play(script, Command([sys.executable, "-S", PUPPET, "{port}"])).passed
+
+
+def test_many_optional_lines_are_no_long_search() -> None:
+    expected = "".join(f"optional bob<~ U ${{u{one}}}\n" for one in range(16))
+    said = " | ".join(f"U {one}" for one in range(8))
+    verdict = play(parse(f"{NAMES}ann> bob: {said}\n{expected}bob< END\n"), InProcess(serve))
+    assert [(one.kind, one.line) for one in verdict.failures] == [(FailureKind.MISSING, 20)]
+    assert play(parse(f"{NAMES}ann> bob: {said} | END\n{expected}bob< END\n"), InProcess(serve)).passed
+
+
+def test_optional_lines_alone_can_have_too_many_ways() -> None:
+    expected = "".join(f"optional bob<~ U ${{u{one}}}\n" for one in range(18))
+    names = " ".join(f"${{u{one}}}" for one in range(18))
+    said = " | ".join([*(f"U {one}" for one in range(9)), "all" + " z" * 18])
+    verdict = play(parse(f"{NAMES}ann> bob: {said}\n{expected}bob<~ all {names}\n"), InProcess(serve))
     assert verdict.outcome is Outcome.SCRIPT_ERROR
     assert "<script>:4:1: the ways in which this turn can go have too many combinations" in verdict.reason
 
 
-@pytest.mark.parametrize(("lines", "outcome"), [(7, Outcome.PASSED), (8, Outcome.SCRIPT_ERROR)])
-def test_a_search_comes_to_thousands_of_dead_ends_before_it_is_given_up(lines: int, outcome: Outcome) -> None:
-    names = [f"${{n{one}}} says hi" for one in range(lines)]
-    # Names are tried in their order, and the first two have the last two lines: 1,745 or 11,825 orders come before.
-    said = [*(f"{one} says hi" for one in range(lines)), f"both {lines - 1} {lines - 2}"]
-    assert free(" | ".join(said), *names, "both ${n0} ${n1}").outcome is outcome
+# --- several clients ----------------------------------------------------------------------------------------
+
+BOB_BINDS = (
+    "ann< OK\nbob<~ NICK ${nick}\nann<~ MSG from ${nick} ${text}\n",
+    "in any order:\n    ann< OK\n    bob<~ NICK ${nick}\n    ann<~ MSG from ${nick} ${text}\n",
+    "either:\n    ann< OK\nor:\n    ann< NO\nbob<~ NICK ${nick}\nann<~ MSG from ${nick} ${text}\n",
+)
+
+
+@pytest.mark.parametrize("expected", BOB_BINDS)
+def test_a_name_is_bound_by_the_first_line_of_the_script_whichever_client_comes_first(expected: str) -> None:
+    sent = "ann> ann: OK | MSG from bob smith hello\nann> bob: NICK bob smith\n"
+    verdict = play(parse(NAMES + sent + expected), InProcess(serve))
+    assert verdict.passed
+    assert {one.name: one.value for one in verdict.turns[-1].bindings} == {
+        "nick": "bob smith",
+        "text": "hello",
+    }
+    wrong = play(parse(NAMES + sent.replace("from bob", "from cid") + expected), InProcess(serve))
+    assert [(one.kind, one.client) for one in wrong.failures] == [(FailureKind.DIFFERENT, "ann")]
+
+
+def test_the_order_that_clients_share_does_not_decide_which_line_binds_a_name() -> None:
+    sent = "ann> ann: 1 | 2 | MSG from bob smith hello\nann> bob: 1 | 2 | NICK bob smith\n"
+    shared = "in any order, the same for ann bob:\n    < 1\n    < 2\n"
+    expected = "bob<~ NICK ${nick}\nann<~ MSG from ${nick} ${text}\n"
+    assert play(parse(NAMES + sent + shared + expected), InProcess(serve)).passed
+
+
+def test_a_name_is_shown_where_it_was_bound() -> None:
+    verdict = play(
+        parse(f"{NAMES}ann> bob: B 1\noptional bob<~ A ${{x}}\nbob<~ B ${{x}}\n"), InProcess(serve)
+    )
+    assert [(one.name, one.line) for one in verdict.turns[-1].bindings] == [("x", 5)]
+
+
+RIGHT = (
+    ("VALUE 3 | a | b", "optional ann< note\nann<~ VALUE ${size:int}\nann receives ${size} bytes: a\\nb\nann<\n"),
+    ("MSG x | MSG y", "in any order:\n    ann<~ ${_}\n    ann<~ MSG x\n"),
+    ("foo | bar", "in any order:\n    ann<< bar\\n\n    ann<< foo\\n\n"),
+    ("A | A", "optional ann< A\nann<~ A\nann< A\n"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("received", "expected"), RIGHT)
+def test_a_client_that_received_the_right_lines_is_not_blamed_for_another(
+    received: str, expected: str
+) -> None:
+    verdict = play(parse(f"{NAMES}ann> ann: {received}\n{expected}bob< z\n"), InProcess(serve))
+    assert [(one.kind, one.client) for one in verdict.failures] == [(FailureKind.MISSING, "bob")]
+
+
+def test_of_two_shared_orders_the_wrong_one_is_reported() -> None:
+    clients = "".join(f"{one}> NAME {one}\n" for one in "abcd")
+    sent = "a> a: 1 | 2\na> b: 1 | 2\na> c: 3 | 4\na> d: 4 | 3\n"
+    shared = "in any order, the same for a b:\n    < 1\n    < 2\nin any order, the same for c d:\n    < 3\n    < 4\n"
+    verdict = play(parse(clients + sent + shared), InProcess(serve))
+    [failure] = verdict.failures
+    assert (failure.kind, failure.client, failure.line) == (FailureKind.DISAGREED, "c and d", 12)
 
 
 # --- random turns -------------------------------------------------------------------------------------------
@@ -224,7 +379,7 @@ def test_the_search_finds_every_match_and_the_report_shows_what_does_not() -> No
         assert possible is (found is not None), (seed, text, came)
         matched += possible
         if found is None and not expected.agreements:
-            _, entries = align_turn(expected, received, {}, b"\n")
+            entries = align_turn(expected, received, {}, b"\n").entries
             wrong = [one for lane in entries.values() for one in lane if not one.matches]
             assert wrong, (seed, text, came)
     assert 200 < matched < 600

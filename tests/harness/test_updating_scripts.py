@@ -73,6 +73,18 @@ def test_comments_layout_and_matching_patterns_are_kept(tmp_path):
     assert "-bob< NO\n+bob< OK\n" in done.diff
 
 
+@pytest.mark.parametrize(
+    "right",
+    [
+        "optional alice< note\nalice<~ ${_} alice\nalice<< USER\\x20bob\\n\n",
+        "in any order:\n    alice<~ USER ${_}\n    alice< USER alice\n",
+    ],
+)
+def test_the_right_lines_of_a_client_stay_as_they_are_when_another_has_wrong_ones(right, tmp_path):
+    _, after = updated(tmp_path, f"{FIRST}alice> WHO\n{right}bob< something\n")
+    assert after == f"{FIRST}alice> WHO\n{right}"
+
+
 def test_missing_lines_are_removed_and_new_lines_stand_where_they_were_received(tmp_path):
     _, after = updated(
         tmp_path,
