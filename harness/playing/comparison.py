@@ -20,7 +20,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field, replace
 from functools import partial
 from graphlib import CycleError, TopologicalSorter
-from itertools import combinations, groupby, pairwise, takewhile
+from itertools import combinations, groupby, islice, pairwise, product, takewhile
 from typing import TypeGuard
 
 from harness.language.expansion import CallSite
@@ -984,6 +984,35 @@ def could_match(
                     onward.update([start] if item.optional else [])
         ends = onward
     return not so_far and len(data) in ends
+
+
+def could_go_on(
+    turn: Turn,
+    received: Mapping[str, bytes],
+    known: Values,
+    eol: bytes,
+    ended: Collection[str],
+    lost: Collection[str],
+) -> bool:
+    """Whether with some combination of ways nothing is wrong except that something is missing at clients that can still
+    receive it. Those in `ended` cannot; those in `lost` have lost their connection in this turn."""
+    ways = product(*(range(len(choice.ways)) for choice in choices_of(turn)))
+    for chosen in islice(ways, MOST_TRIED):
+        expected = TurnExpectations.of(turn, chosen)
+        lacking = False
+        for client in dict.fromkeys([*received, *expected.lines]):
+            items, data = expected.lines.get(client, ()), received.get(client, b"")
+            if client in lost and client not in expected.ends:
+                break
+            if could_match(items, data, known, eol):
+                continue
+            if client in ended or not could_match(items, data, known, eol, so_far=True):
+                break
+            lacking = True
+        else:
+            if lacking:
+                return True
+    return False
 
 
 def _least_and_most(

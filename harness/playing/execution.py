@@ -64,6 +64,7 @@ from harness.playing.comparison import (
     align,
     align_turn,
     choices_of,
+    could_go_on,
     match_any_way,
     newly_bound,
 )
@@ -624,7 +625,7 @@ class Execution:
             if changed:
                 try:
                     expected, found = self._match_so_far(turn)
-                    may_come = found is not None or self._may_still_come(expected)
+                    may_come = found is not None or self._may_still_come(turn, expected)
                 except TooManyWays:
                     # With what is missing there can be fewer.
                     expected, found, may_come = TurnExpectations.of(turn), None, True
@@ -671,8 +672,9 @@ class Execution:
             for name, (ends, _, _) in expected.ends.items()
         )
 
-    def _may_still_come(self, nearest: TurnExpectations) -> bool:
-        """Whether something expected is missing at a client that is still connected, or the rest of what is optional."""
+    def _may_still_come(self, turn: Turn, nearest: TurnExpectations) -> bool:
+        """Whether something is missing, or the rest of what is optional, at a client that is still connected: of the nearest
+        way whatever else is wrong, and of another if nothing else is."""
         for name, items in nearest.lines.items():
             client = self._clients[name]
             begun = client.received and not client.received.endswith(b"\n")
@@ -681,7 +683,11 @@ class Execution:
             entries, _ = align(items, client.received, self._known, self._stage.eol)
             if client.end is End.OPEN and any(not entry.matches and entry.expected for entry in entries):
                 return True
-        return False
+        if next(choices_of(turn), None) is None:
+            return False
+        ended = {name for name, client in self._clients.items() if client.end is not End.OPEN}
+        lost = ended - self._departed
+        return could_go_on(turn, self._inboxes(), self._known, self._stage.eol, ended, lost)
 
     def _report(
         self,

@@ -17,7 +17,7 @@ from harness.language.adapter import parse_adapter
 from harness.language.fences import Fence
 from harness.language.loading import load, render
 from harness.playing.pipeline import PlayOptions
-from harness.playing.verdict import Tolerated
+from harness.playing.verdict import FailureKind, Tolerated
 from harness.report import html, junit
 from harness.report.styled_text import plain
 from harness.report.text import report, run_summary
@@ -390,6 +390,25 @@ def test_many_choices_in_one_turn_are_no_search() -> None:
     sent = f"together:\n    ann> ann: {left}\n    bob> bob: {right}\n"
     assert passed(sent + ways) == "passed <script>, 40 choices between several ways"
     assert "received" in failed(sent.replace("39", "x") + ways)
+
+
+KNOWN = "".join(f"{one}> NAME {one}\n{one}> {one}: hi\n{one}< hi\n" for one in ("ann", "bob"))
+LATE = f"settle: 20ms\n\n{KNOWN}ann> bob: no\nann> LATER 150 CLOSE bob: bye\n"
+
+
+@pytest.mark.parametrize("nearest", ["bob receives nothing", "bob< no", "bob< no\n    bob is closed"])
+def test_a_way_of_which_something_is_missing_is_awaited_though_another_is_nearer(nearest: str) -> None:
+    ways = f"either:\n    {nearest}\nor:\n    bob< no\n    bob< bye\n    bob is closed\n"
+    assert play(parse(LATE + ways), ELSEWHERE).passed
+
+
+def test_a_way_that_what_came_contradicts_is_not_awaited() -> None:
+    ways = (
+        "either:\n    bob receives nothing\nor:\n    bob< yes\n    bob< bye\nor:\n    ann< no\n    bob< bye\n"
+    )
+    verdict = play(parse(f"within: 60s\n{LATE.partition('ann> LATER')[0]}{ways}"), ELSEWHERE)
+    assert [(one.kind, one.received) for one in verdict.failures] == [(FailureKind.EXTRA, b"no\n")]
+    assert verdict.real_s < 30
 
 
 def test_too_many_combinations_are_an_error_of_the_script() -> None:
