@@ -39,7 +39,7 @@ from harness.language.steps import (
 )
 from harness.playing.pipeline import PlayOptions, play, play_file
 from harness.playing.verdict import ClientTurn, FailureKind, Outcome, TurnReport, Verdict
-from harness.report.lanes import ending_text, received_text
+from harness.report.lanes import ending_text, ending_to_expect, received_text
 from harness.report.text import headline
 from harness.stage.target import Target
 
@@ -245,7 +245,7 @@ def _edits(turn: TurnReport, eol: bytes, script: Script, ends: bool) -> dict[int
                         f"line {expected.line}: {client_turn.client} received no line that matches"
                     )
         if client_turn.ending is not None:
-            ended = f" {ending_text(client_turn)}" if client_turn.ended_now else ""
+            ended = f" {ending_to_expect(client_turn, turn)}" if client_turn.ended_now else ""
             right = client_turn.ended_as_expected
             replace_line(client_turn.ending_file, client_turn.ending_line, None if right else ended)
         elif client_turn.silence_line:
@@ -289,7 +289,7 @@ def _add_lines(
             added.append(f"{client_turn.client}{received_text(entry.received, eol)}")
     if client_turn.ending is None and client_turn.ended_now:
         edit = _edit_beside(previous or last, script, edits)
-        edit.after.append(f"{client_turn.client} {ending_text(client_turn)}")
+        edit.after.append(f"{client_turn.client} {ending_to_expect(client_turn, turn)}")
 
 
 def _edit_beside(place: tuple[str, int], script: Script, edits: dict[int, _Edit]) -> _Edit:

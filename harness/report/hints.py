@@ -11,7 +11,7 @@ from harness.language.forms import write_line
 from harness.language.steps import Ending, Receive, Reply, Rule
 from harness.playing.comparison import Expectation
 from harness.playing.verdict import Failure, FailureKind, TurnReport, Verdict
-from harness.report.lanes import END_WORDS, with_detail
+from harness.report.lanes import END_WORDS, ending_to_expect, with_detail
 from harness.stage.connection import End
 from harness.stage.fence import Grade
 
@@ -220,8 +220,13 @@ def _lost_connection(failure: Failure, turn: TurnReport, verdict: Verdict) -> It
         sent = [one for one in turn.actions if one.client == failure.client and one.text.startswith(">")]
         if len(sent) > 1:
             yield f"{failure.client} sent {len(sent)} times in this turn; what followed the end was not handled"
+        client_turn = turn.client_turn(failure.client)
         words = END_WORDS.get(failure.end or End.CLOSED, "is disconnected")
-        ending = with_detail(words, failure.end_detail)
+        ending = (
+            ending_to_expect(client_turn, turn)
+            if client_turn is not None and client_turn.ended_now
+            else with_detail(words, failure.end_detail)
+        )
         yield f"if this is intended, expect `{failure.client} {ending}` in this turn"
 
 

@@ -13,7 +13,7 @@ from itertools import groupby
 
 from harness.language.columns import cut, width
 from harness.language.renderer import render_item
-from harness.language.steps import as_receive
+from harness.language.steps import Ending, as_receive
 from harness.playing.comparison import Entry
 from harness.playing.verdict import ClientTurn, TurnReport, Verdict
 from harness.report.styled_text import Line, Span, Tone, padded, wrapped
@@ -50,8 +50,20 @@ def as_received(turn: TurnReport, eol: bytes) -> list[str]:
             elif entry.received is not None:
                 out.append(f"{name}{received_text(entry.received, eol)}")
         if client_turn.ended_now:
-            out.append(f"{name} {ending_text(client_turn)}")
+            out.append(f"{name} {ending_to_expect(client_turn, turn)}")
     return out
+
+
+def ending_to_expect(client_turn: ClientTurn, turn: TurnReport) -> str:
+    """The step that expects this end in the next play, without the client's name."""
+    # A fence line that the server has not read can be what makes its close a reset.
+    unanswered = any(
+        one.client == client_turn.client and one.answer is None and not one.heard_by
+        for one in turn.fence_lines
+    )
+    if unanswered and client_turn.end is End.RESET and not client_turn.ended_as_expected:
+        return Ending.DISCONNECTED.value
+    return ending_text(client_turn)
 
 
 def ending_text(client_turn: ClientTurn) -> str:

@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 
 from harness import Command, Fence, Grade, Stage, TargetError
+from harness.playing.pipeline import play_file
+from harness.report.styled_text import plain
+from harness.report.text import report
 from harness.stage.fence import FenceFailed
 
 SERVER = Path(__file__).parent / "servers" / "threaded.py"
@@ -216,3 +219,28 @@ def test_an_answer_at_the_end_of_a_line_is_recognised(answer: str, line: bytes, 
 def test_a_fence_reads_back_as_it_was_written() -> None:
     text = "PING -> PONG | ERR must-login-first"
     assert str(Fence.parse(text)) == text
+
+
+CLOSES_UNREAD = """
+import select, socket, sys
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+while True:
+    client, _ = listener.accept()
+    if client.recv(100) == b"QUIT\\n":
+        client.sendall(b"bye\\n")
+        select.select([client], [], [], 1)  # until a fence line has come, which stays unread
+    client.close()
+"""
+
+
+def test_a_reset_for_an_unread_fence_line_is_not_what_the_report_expects(tmp_path: Path) -> None:
+    server = Command([sys.executable, "-S", "-c", CLOSES_UNREAD, "{port}"])
+    path = tmp_path / "quit.chat"
+    path.write_text("fence: PING -> PONG\n\na> QUIT\na< bye\n")
+    verdict = play_file(path, server)
+    told = plain(report(verdict))
+    assert "actual    a is reset" in told
+    assert "hint  if this is intended, expect `a is disconnected` in this turn\n" in told
+    assert told.endswith("paste:\na< bye\na is disconnected\n")
+    path.write_text(path.read_text() + "a is disconnected\n")
+    assert play_file(path, server).passed
