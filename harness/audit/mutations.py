@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from harness.language.exhaustive import assert_never
 from harness.language.steps import ConnectionAction, ReceivePattern, ReceiveUntil
-from harness.playing.comparison import Expectation
+from harness.playing.expectations import Expectation
 from harness.playing.verdict import ClientTurn, TurnReport, Verdict
 from harness.stage.connection import End
 from harness.stage.stage import Client

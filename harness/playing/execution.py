@@ -53,21 +53,10 @@ from harness.language.steps import (
     Wait,
 )
 from harness.language.validation import Plan, Turn, looks_like, received_in
-from harness.playing.comparison import (
-    Binding,
-    Entry,
-    Expectation,
-    TooManyWays,
-    TurnExpectations,
-    TurnMatch,
-    Values,
-    align,
-    align_turn,
-    choices_of,
-    could_go_on,
-    match_any_way,
-    newly_bound,
-)
+from harness.playing.alignment import align, align_turn
+from harness.playing.bindings import Binding, newly_bound
+from harness.playing.expectations import Entry, Expectation, TurnExpectations, Values, choices_of
+from harness.playing.matching import TooManyWays, TurnMatch
 from harness.playing.verdict import (
     ClientTurn,
     FailureKind,
@@ -79,6 +68,7 @@ from harness.playing.verdict import (
     TurnReport,
     accepts_end,
 )
+from harness.playing.ways import could_go_on, match_any_way
 from harness.stage.connection import End, SocketTimeout, UnsupportedAction
 from harness.stage.fence import FenceFailed, FenceLineSent, Grade, NeverIdle, NoFenceAnswer
 from harness.stage.rules import TakenLine

@@ -31,7 +31,8 @@ from harness.language.steps import (
     Script,
 )
 from harness.language.validation import Plan
-from harness.playing.comparison import Binding, Choice, Entry, Expectation
+from harness.playing.bindings import Binding
+from harness.playing.expectations import Choice, Entry, Expectation
 from harness.stage.connection import End
 from harness.stage.fence import SETTLE_S, FenceLineSent, Grade
 from harness.stage.rules import TakenLine

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from harness.language.adapter import Spelling
 from harness.language.forms import write_line
 from harness.language.steps import Ending, Receive, Reply, Rule
-from harness.playing.comparison import Expectation
+from harness.playing.expectations import Expectation
 from harness.playing.verdict import Failure, FailureKind, TurnReport, Verdict
 from harness.report.lanes import END_WORDS, ending_to_expect, with_detail
 from harness.stage.connection import End

@@ -14,7 +14,7 @@ from itertools import groupby
 from harness.language.columns import cut, width
 from harness.language.renderer import render_item
 from harness.language.steps import Ending, as_receive
-from harness.playing.comparison import Entry
+from harness.playing.expectations import Entry
 from harness.playing.verdict import ClientTurn, TurnReport, Verdict
 from harness.report.styled_text import Line, Span, Tone, padded, wrapped
 from harness.stage.connection import End

@@ -22,7 +22,8 @@ from harness.language.steps import (
     ReceiveBytes,
     Reply,
 )
-from harness.playing.comparison import Choice, Expectation, conflicting_bindings
+from harness.playing.bindings import conflicting_bindings
+from harness.playing.expectations import Choice, Expectation
 from harness.playing.verdict import Failure, FailureKind, Outcome, Tolerated, TurnReport, Verdict
 from harness.report.hints import fence_returned, hints
 from harness.report.lanes import END_WORDS, WIDEST, as_received, lanes, received_text, with_detail

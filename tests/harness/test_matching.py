@@ -13,8 +13,11 @@ import pytest
 from harness import Command, InProcess, Outcome, Verdict, parse, play
 from harness.language.expansion import expand
 from harness.language.validation import Turn, validate
-from harness.playing.comparison import TurnExpectations, align_turn, choices_of, match_any_way, match_turn
+from harness.playing.alignment import align_turn
+from harness.playing.expectations import TurnExpectations, choices_of
+from harness.playing.matching import match_turn
 from harness.playing.verdict import FailureKind
+from harness.playing.ways import match_any_way
 from tests.harness.servers.puppet import serve
 
 PUPPET = str(Path(__file__).parent / "servers" / "puppet.py")

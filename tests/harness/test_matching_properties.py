@@ -21,8 +21,10 @@ import pytest
 from harness import parse
 from harness.language.expansion import expand
 from harness.language.validation import Turn, validate
-from harness.playing import comparison
-from harness.playing.comparison import Expectation, TurnExpectations, align_turn, choices_of, match_any_way
+from harness.playing import matching
+from harness.playing.alignment import align_turn
+from harness.playing.expectations import Expectation, TurnExpectations, choices_of
+from harness.playing.ways import match_any_way
 
 EOL = b"\n"
 SEEDS = 1000
@@ -203,7 +205,7 @@ def test_a_turn_matches_as_defined_and_otherwise_the_report_blames_what_is_wrong
     few: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # After these dead ends a search looks ahead.
-    monkeypatch.setattr(comparison, "_FEW_DEAD_ENDS", few)
+    monkeypatch.setattr(matching, "_FEW_DEAD_ENDS", few)
     matched = failed = disagreed = 0
     for seed in range(SEEDS):
         random = Random(seed)
