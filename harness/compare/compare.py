@@ -138,7 +138,7 @@ class Difference:
 
 def _differences(verdict: Verdict, tags: Tags | None) -> Iterator[Difference]:
     if verdict.outcome is Outcome.XPASSED:
-        yield Difference(0, (verdict.outcome.value,))
+        yield Difference(0, (f"{verdict.outcome.value}: {verdict.reason}",))
     for failure in all_failures(verdict):
         found = tags.at(failure.file, failure.line) if tags else ()
         yield Difference(_own_line(failure, verdict.script.file), cause_of(failure, verdict), found)

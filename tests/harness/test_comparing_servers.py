@@ -845,7 +845,7 @@ def test_an_unexpected_pass_can_be_known(tmp_path: Path, capsys) -> None:
     known = tmp_path / "known.txt"
     command = ["compare", str(tmp_path), *app("correct")]
     assert main([*command, "--write-baseline", str(known)]) == 1
-    assert known.read_text().endswith("\ncorrect\tx.chat\tpassed unexpectedly\n")
+    assert known.read_text().endswith("\ncorrect\tx.chat\tpassed unexpectedly: later\n")
     capsys.readouterr()
     assert main([*command, "--baseline", str(known)]) == 0
     assert "x.chat  known" in capsys.readouterr().out
