@@ -239,6 +239,11 @@ class TurnReport:
             and all(client_turn.as_expected for client_turn in self.client_turns)
         )
 
+    @property
+    def did_without(self) -> bool:
+        """Whether it was as expected without something that could have come."""
+        return bool(self.choices) or any(entry.absent for one in self.client_turns for entry in one.entries)
+
     def client_turn(self, client: str) -> ClientTurn | None:
         return next((one for one in self.client_turns if one.client == client), None)
 

@@ -378,6 +378,17 @@ def test_a_line_that_comes_once_and_fails_its_turn_is_reported_though_the_next_p
     assert "the script passed, so the server does not do the same each time" in " ".join(text.split())
 
 
+def test_an_optional_line_that_comes_a_turn_late_is_no_failure_if_waiting_for_it_finds_it_in_its_turn() -> (
+    None
+):
+    steps = (
+        f"{LOGINS}ann> MSG one\nbob< MSG ann one\n\nann> SLOW news\noptional bob< MSG ann news\n\n"
+        "ann> MSG two\nbob< MSG ann two\n\nann> MSG three\nbob< MSG ann three\n"
+    )
+    verdict, text = played(steps, header=PATIENT.replace("400ms", "600ms"))
+    assert verdict.passed, text
+
+
 # --- lines that look like answers ---------------------------------------------------------------------------
 
 

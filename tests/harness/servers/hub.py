@@ -5,6 +5,7 @@
 - `after`: these milliseconds begin when all clients that are logged in have had a PING answered since: however busy the
   machine is, messages come after the answers. At most five seconds pass until they begin.
 - `departures=MS`: the others hear of a departure that many milliseconds later.
+- `SLOW TEXT` is delivered as `MSG TEXT` is, but 200 milliseconds later, or 10 after the next `MSG`.
 - `joins`: the others hear of a login at once, before it is answered.
 - `greets`: a client is greeted when it connects. `strict`: a client that does not log in first is disconnected.
 - `DIE MS` ends the process that many milliseconds later; `MUTE` keeps it from answering PING.
@@ -38,6 +39,7 @@ class Hub:
         self.options = options
         self.has_told = False
         self.behind: dict[socket.socket, list[bytes]] = {}
+        self.slow: list[tuple[str, str]] = []
         self.lock = threading.Lock()
         self.people: dict[str, Callable[[str], None]] = {}
         self.work: queue.Queue[tuple[Callable[[], float], Callable[[], None]]] = queue.Queue()
@@ -137,10 +139,21 @@ class Hub:
                     self.tell_others(name, f"MSG {name} {rest}", "hub")
                     if "echoes" in self.options:
                         sock.sendall(b"OK\n")
+                    if self.slow:
+                        threading.Timer(0.01, self.deliver_slow).start()
+                elif verb == "SLOW":
+                    self.slow.append((name, f"MSG {name} {rest}"))
+                    threading.Timer(0.2, self.deliver_slow).start()
                 elif "errs" in self.options:
                     sock.sendall(b"ERR unknown\n")
                 if "prompts" in self.options:
                     sock.sendall(b"> ")
+
+    def deliver_slow(self) -> None:
+        with self.lock:
+            held, self.slow = self.slow, []
+        for name, text in held:
+            self.deliver(name, text)
 
     def leaves(self, name: str) -> None:
         with self.lock:
