@@ -225,9 +225,8 @@ class Recorder:
             self._last_action = time.monotonic()
             await self._until_quiet()
             if all(one.ended for one in self._connections):
-                with contextlib.suppress(
-                    UsageError
-                ):  # what cannot be written now is written, or reported, at the end
+                # What cannot be written now is written, or reported, at the end.
+                with contextlib.suppress(UsageError):
                     self.write()
 
     async def _hand_on(self, connection: _Connection, action: LoggedAction) -> None:
