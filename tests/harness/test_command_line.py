@@ -82,6 +82,7 @@ def test_a_script_error_outweighs_a_failure(folder, capsys):
     ("arguments", "message"),
     [
         (["play", "nowhere.chat", *CORRECT], "cannot read nowhere.chat: No such file"),
+        (["play", 300 * "x", *CORRECT], "x: File name too long"),
         (["play", ".", *CORRECT], "no *.chat file in ."),
         (["play", "a.chat", "-k", "zebra", *CORRECT], "no *.chat file in a.chat with 'zebra' in its path"),
         (["play", "a.chat", "--app", "nowhere:serve"], "nowhere:serve: No module named 'nowhere'"),
@@ -196,6 +197,68 @@ def test_folders_are_searched_and_files_of_definitions_are_left_out(folder, caps
     (folder / "deep" / "common.chat").write_text("define X logs in:\n    X>~ LOGIN ${X}\n    X< OK\n")
     assert main(["play", "deep", *CORRECT]) == 0
     assert capsys.readouterr().out.startswith("1 passed in ")
+
+
+def checked(capsys) -> str:
+    """What the check of the current folder says."""
+    main(["check", "."])
+    out, err = capsys.readouterr()
+    return (out + err).rstrip("\n")
+
+
+def test_what_a_folder_hides_or_has_installed_is_not_searched(folder, capsys):
+    write(folder, a=GOOD)
+    installed = "lib/python3/site-packages/harness/conformance/chat-line"
+    for place in (f".venv/{installed}", f"env/{installed}", f"conda/{installed}", ".git"):
+        (folder / place).mkdir(parents=True)
+        (folder / place / "b.chat").write_text(BAD)
+    (folder / "env" / "pyvenv.cfg").touch()
+    (folder / "conda" / "conda-meta").mkdir()
+    (folder / ".#a.chat").symlink_to("someone@host.1:2")  # a lock of Emacs
+    assert checked(capsys) == "1 script is valid"
+    assert main(["update", ".", *CORRECT]) == 0
+    assert capsys.readouterr().out == "unchanged a.chat\n"
+    # What is named is meant.
+    assert main(["check", ".venv", "env", ".git/b.chat"]) == 0
+    assert capsys.readouterr().out == "3 scripts are valid\n"
+
+
+def test_links_to_folders_are_followed_and_each_folder_is_searched_once(folder, capsys):
+    inner, outside = folder / "project" / "inner", folder / "outside"
+    inner.mkdir(parents=True)
+    outside.mkdir()
+    for place in (inner, outside):
+        (place / "a.chat").write_text(BAD)
+    (folder / "project" / "again").symlink_to(inner)
+    (folder / "project" / "out").symlink_to(outside)
+    (outside / "round").symlink_to(outside)
+    (inner / "up").symlink_to(folder / "project")
+    assert main(["play", "project", *CORRECT]) == 1
+    failed = [line.split()[1] for line in capsys.readouterr().out.splitlines() if line.startswith("FAILED")]
+    assert failed == ["project/inner/a.chat:2", "outside/a.chat:2"]
+
+
+def test_only_files_are_scripts_of_a_folder_but_a_link_to_nothing_is_reported(folder, capsys):
+    write(folder, a=GOOD)
+    (folder / "folder.chat").mkdir()
+    os.mkfifo(folder / "pipe.chat")  # opening it would wait for ever
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("socket.chat")
+    assert checked(capsys) == "1 script is valid"
+    (folder / "gone.chat").symlink_to("nowhere.chat")
+    assert "cannot read gone.chat: No such file" in checked(capsys)
+
+
+def test_a_folder_that_cannot_be_read_is_an_error(folder, capsys):
+    write(folder, a=GOOD)
+    for _ in range(20):  # not even root can name the last one
+        os.mkdir("deep" * 60)
+        os.chdir("deep" * 60)
+    os.chdir(folder)
+    assert main(["check", "."]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert re.fullmatch(r"harness: cannot read \./deep[/deep]+: File name too long\n", err)
 
 
 def test_a_script_that_has_lost_its_steps_is_not_left_out(folder, capsys):
