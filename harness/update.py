@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.language.expansion import expand
-from harness.language.loading import check, read, shown
+from harness.language.loading import check, read, real_path, shown
 from harness.language.parser import parse
 from harness.language.problems import ScriptError
 from harness.language.steps import (
@@ -133,7 +133,7 @@ def _diff(before: str, after: str, file: str) -> str:
 
 def _write(path: Path, before: bytes, after: bytes) -> None:
     """Replace the file as a whole, so that another reader never sees half of it; links and modes are kept."""
-    real = path.resolve()
+    real = real_path(path)
     mode = real.stat().st_mode & 0o7777
     number, name = tempfile.mkstemp(dir=real.parent, prefix=f".{real.name}.")
     try:
@@ -158,7 +158,7 @@ def single_writer(folder: Path, path: Path, writer: str) -> Iterator[Callable[[]
     What is yielded must be called before the file is written: it raises UpdateRefused if another writer has already
     written the file in this run, perhaps from a different target.
     """
-    name = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:32]
+    name = hashlib.sha256(str(real_path(path)).encode()).hexdigest()[:32]
     with (folder / name).open("a+", encoding="utf-8") as claim:
         fcntl.flock(claim, fcntl.LOCK_EX)
 

@@ -427,6 +427,7 @@ def test_output_that_cannot_be_written_is_an_error(folder):
         ("nowhere/out", "cannot write nowhere/out: nowhere is not a folder"),
         ("a.chat/out", "cannot write a.chat/out: a.chat is not a folder"),
         ("chats", "cannot write chats: is a folder"),
+        (300 * "x", "cannot write " + 300 * "x" + ": File name too long"),
     ],
 )
 @pytest.mark.parametrize(
