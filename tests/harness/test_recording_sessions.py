@@ -554,6 +554,21 @@ def test_a_token_becomes_a_capture_that_is_sent_again() -> None:
     ]
 
 
+def test_a_token_that_contains_the_time_is_captured_as_a_whole() -> None:
+    token = b"sess_1700000001_" + 24 * b"a"
+    session = log_of(
+        Connected(1),
+        received(Sent(1, b"TOKEN\n"), c1=b"1700000001 " + token + b" 1700000002\n"),
+        Sent(1, b"LOGIN alice " + token + b"\n"),
+    )
+    assert written(session) == [
+        "alice> TOKEN",
+        "alice<~ ${_:int} ${token1} ${_:int}",
+        "",
+        "alice>~ LOGIN alice ${token1}",
+    ]
+
+
 def test_waits_actions_and_ends_are_recorded() -> None:
     session = log_of(
         Connected(1),
