@@ -242,9 +242,10 @@ def _update(options: argparse.Namespace) -> ExitCode:
 
     paths, choice, how = _chosen_files(options), target_choice(options), play_options(options)
     require_targets(choice, paths)
-    targets, outcomes = Targets(choice), []
+    targets, outcomes, unwritten = Targets(choice), [], False
     for path in paths:
         result = update(path, targets.of(path), how, ends=options.ends)
+        unwritten |= result.unwritten
         outcomes.append(result.outcome)
         if result.diff:
             _print(*_diff_lines(result.diff))
@@ -254,7 +255,7 @@ def _update(options: argparse.Namespace) -> ExitCode:
             _print_verdict(result.verdict)
             if result.refused:
                 _say(f"not rewritten: {result.refused}\n")
-    return exit_code(outcomes)
+    return ExitCode.ERROR if unwritten else exit_code(outcomes)
 
 
 def _diff_lines(diff: str) -> Iterator[Line]:

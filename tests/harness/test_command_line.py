@@ -337,6 +337,19 @@ def test_update_explains_a_refusal_and_exits_with_1(folder, capsys):
     assert "not rewritten: line 5 is played 2 times" in capsys.readouterr().out
 
 
+def test_a_file_that_update_cannot_write_is_an_error_and_the_others_are_updated(folder, capsys):
+    write(folder, a=BAD, b=BAD)
+    with open("a.chat", "rb") as opened:
+        os.unlink("a.chat")
+        # It can be read, but not even root can replace it.
+        assert main(["update", f"/proc/self/fd/{opened.fileno()}", "b.chat", *CORRECT]) == 2
+    out = capsys.readouterr().out
+    assert "FAILED a.chat (deleted):2" in out
+    assert "not rewritten: cannot replace a.chat (deleted): No such file or directory\n" in out
+    assert (folder / "b.chat").read_text() == BAD.replace("NO", "OK")
+    assert os.listdir() == ["b.chat"]
+
+
 def test_the_words_around_reports_fit_a_narrow_terminal_too(folder, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "50")
     write(
