@@ -7,7 +7,7 @@ wrong. Each command imports what it needs, so that `--help` stays quick.
 from __future__ import annotations
 
 import argparse
-import io
+import contextlib
 import os
 import signal
 import sys
@@ -42,20 +42,31 @@ class _OutputFailed(Exception):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    if sys.stdout is None:  # closed by the program that started this process
-        sys.stdout = io.StringIO()
-    try:
+    with _outputs():
         try:
-            return _run(argv)
-        finally:
-            _write("", sys.stdout)  # what argparse has printed is still in the buffer
-    except _OutputFailed as failed:
-        print(f"harness: cannot write the output: {failed}", file=sys.stderr, flush=True)
-        _discard(sys.stdout)
-        return ExitCode.ERROR
-    except _OutputClosed:
-        _discard(sys.stdout, sys.stderr)
-        return _OUTPUT_CLOSED
+            try:
+                return _run(argv)
+            finally:
+                _write("", sys.stdout)  # what argparse has printed is still in the buffer
+        except _OutputFailed as failed:
+            print(f"harness: cannot write the output: {failed}", file=sys.stderr, flush=True)
+            _discard(sys.stdout)
+            return ExitCode.ERROR
+        except _OutputClosed:
+            _discard(sys.stdout, sys.stderr)
+            return _OUTPUT_CLOSED
+
+
+@contextlib.contextmanager
+def _outputs() -> Iterator[None]:
+    """Write to nowhere what has no output, because the program that started this process has closed it."""
+    with contextlib.ExitStack() as afterwards:
+        for name in ("stdout", "stderr"):
+            if getattr(sys, name) is None:
+                nowhere = afterwards.enter_context(open(os.devnull, "w", encoding="utf-8"))
+                afterwards.callback(setattr, sys, name, None)
+                setattr(sys, name, nowhere)
+        yield
 
 
 def _discard(*streams: TextIO) -> None:

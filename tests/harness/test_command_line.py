@@ -365,10 +365,16 @@ def test_the_words_around_reports_fit_a_narrow_terminal_too(folder, capsys, monk
     assert max(map(len, out.splitlines())) <= 50
 
 
-def test_a_command_without_an_output_has_its_exit_code(folder, monkeypatch):
+@pytest.mark.parametrize("closed", [["stdout"], ["stderr"], ["stdout", "stderr"]], ids=" and ".join)
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(["play", "a.chat", *CORRECT], 0), (["play", ".", *CORRECT], 1), (["check", ".", "-k", "zebra"], 2)],
+)
+def test_a_command_without_an_output_has_its_exit_code(folder, monkeypatch, arguments, code, closed):
     write(folder, a=GOOD, b=BAD)
-    monkeypatch.setattr(sys, "stdout", None)
-    assert main(["play", ".", *CORRECT]) == 1
+    for name in closed:
+        monkeypatch.setattr(sys, name, None)
+    assert main(arguments) == code
 
 
 def test_check_needs_no_server(folder, capsys):
@@ -423,6 +429,20 @@ def test_every_command_ends_quietly_if_its_output_is_closed(folder, arguments):
     _, errors = process.communicate(timeout=HANG_S)
     assert errors == b""
     assert process.returncode == 128 + signal.SIGPIPE
+
+
+def test_a_closed_output_has_its_exit_code_also_without_standard_error(folder):
+    write(folder, a=GOOD, b=BAD)
+    reader, writer = os.pipe()
+    os.close(reader)
+    with without_standard_error("play", ".", *CORRECT, folder=folder, stdout=writer) as process:
+        os.close(writer)
+        assert process.wait(HANG_S) == 128 + signal.SIGPIPE
+
+
+def without_standard_error(*arguments: str, folder: Path, **streams: Any) -> subprocess.Popen[bytes]:
+    shell = ["sh", "-c", 'exec "$0" -m harness "$@" 2>&-', sys.executable, *arguments]
+    return subprocess.Popen(shell, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, **streams)
 
 
 def test_output_that_cannot_be_written_is_an_error(folder):
