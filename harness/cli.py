@@ -49,8 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             finally:
                 _write("", sys.stdout)  # what argparse has printed is still in the buffer
         except _OutputFailed as failed:
-            print(f"harness: cannot write the output: {failed}", file=sys.stderr, flush=True)
-            _discard(sys.stdout)
+            with contextlib.suppress(OSError):  # standard error can be what failed
+                print(f"harness: cannot write the output: {failed}", file=sys.stderr, flush=True)
+            _discard(sys.stdout, sys.stderr)
             return ExitCode.ERROR
         except _OutputClosed:
             _discard(sys.stdout, sys.stderr)

@@ -454,6 +454,13 @@ def test_output_that_cannot_be_written_is_an_error(folder):
     assert process.returncode == 2
 
 
+@pytest.mark.parametrize("outputs", [["stderr"], ["stdout", "stderr"]], ids=" and ".join)
+def test_an_error_that_cannot_be_written_has_its_exit_code(folder, outputs):
+    with open("/dev/full", "wb") as full:
+        process = harness("check", ".", folder=folder, **dict.fromkeys(outputs, full))
+        assert process.wait(HANG_S) == 2
+
+
 @pytest.mark.parametrize(
     ("output", "message"),
     [
