@@ -395,14 +395,15 @@ def _seeds(seeds: range) -> str:
 
 
 def _generate(options: argparse.Namespace) -> ExitCode:
-    from harness.generate import difference_script, free_path, play_seed, shortened
+    from harness.generate import difference_script, free_path, play_seed, shortened, write_new
     from harness.language.loading import shown
     from harness.playing.verdict import Outcome
     from harness.targets.choice import UsageError
     from harness.targets.named import HOW_TO_NAME_ONE
 
     make_model = _model(options, "header", "move")
-    path = free_path(options.folder, f"{options.model.rpartition(':')[2]}-{options.seed}")
+    stem = f"{options.model.rpartition(':')[2]}-{options.seed}"
+    path = free_path(options.folder, stem)
     seeds = range(options.seed, options.seed + options.runs)
     choice = target_choice(options)
     if not choice.named:
@@ -425,9 +426,10 @@ def _generate(options: argparse.Namespace) -> ExitCode:
         )
     _print_verdict(verdict)
     if verdict.outcome is Outcome.FAILED:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if unwritten := _save((path, lambda: difference_script(verdict))):
-            return _usage_error(unwritten)
+        try:
+            path = write_new(options.folder, stem, difference_script(verdict))
+        except OSError as error:
+            return _usage_error(f"cannot write {path}: {error.strerror}")
         took = f"in {time.monotonic() - began:.2f} s"
         how_long = (
             f"shortened to {shown(path)}"
