@@ -101,7 +101,10 @@ def _usage_error(message: str) -> ExitCode:
 
 def _write(text: str, stream: TextIO) -> None:
     try:
-        stream.write(text)
+        try:
+            stream.write(text)
+        except UnicodeEncodeError:
+            stream.write(text.encode(stream.encoding, "backslashreplace").decode(stream.encoding))
         stream.flush()
     except BrokenPipeError:
         raise _OutputClosed from None
@@ -128,7 +131,8 @@ def _save(*files: _File) -> str:
     for path, make_text in files:
         if path is not None:
             try:
-                path.write_text(make_text(), encoding="utf-8")
+                # The name of a script need not be UTF-8.
+                path.write_text(make_text(), encoding="utf-8", errors="backslashreplace")
             except OSError as error:
                 problems.append(f"cannot write {path}: {error.strerror}")
     return problems[0] if problems else ""

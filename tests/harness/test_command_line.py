@@ -445,6 +445,43 @@ def without_standard_error(*arguments: str, folder: Path, **streams: Any) -> sub
     return subprocess.Popen(shell, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, **streams)
 
 
+def test_what_the_encoding_of_the_output_lacks_is_escaped(folder, monkeypatch):
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    (folder / "ä.chat").write_text("alice> LOGIN alice\nalice< ö\n")
+    (folder / os.fsdecode(b"\xff.chat")).write_text(BAD)  # not UTF-8
+    for arguments, code, texts in (
+        (["play", "--help"], 0, ["\\u2026"]),
+        (
+            ["play", ".", *CORRECT],
+            1,
+            ["FAILED \\xe4.chat:2", "FAILED \\udcff.chat:2", "\n  expected  \\xf6 "],
+        ),
+    ):
+        process = harness(*arguments, folder=folder, stdout=subprocess.PIPE)
+        output = process.communicate(timeout=HANG_S)[0].decode("ascii")
+        assert process.returncode == code
+        for text in texts:
+            assert text in output
+
+
+def test_a_name_that_is_not_utf_8_is_escaped_in_files(folder, capsys):
+    (folder / os.fsdecode(b"\xff.chat")).write_text(BAD)
+    played = ["play", ".", *CORRECT]
+    compared = ["compare", ".", "--app", f"mine={CORRECT[1]}"]
+    for command, option in (
+        (played, "--html"),
+        (compared, "--html"),
+        (compared, "--markdown"),
+        (compared, "--write-baseline"),
+    ):
+        assert main([*command, option, "report"]) == 1
+        assert r"\udcff.chat" in (folder / "report").read_text()
+    assert main([*compared, "--baseline", "report"]) == 0
+    for command in (played, compared):
+        assert main([*command, "--junit", "report.xml"]) == 1
+        assert ET.parse(folder / "report.xml").getroot().tag == "testsuites"
+
+
 def test_output_that_cannot_be_written_is_an_error(folder):
     write(folder, a=GOOD)
     with open("/dev/full", "wb") as full:
