@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import os
 import signal
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
@@ -52,10 +53,48 @@ def scripts_in(paths: Iterable[Path]) -> Iterator[Path]:
     from harness.conformance import suite_folder
 
     for path in map(suite_folder, paths):
-        if path.is_dir():
-            yield from (file for file in sorted(path.rglob("*.chat")) if not _is_library(file))
+        # Path.is_dir raises for some paths that cannot be reached. Loading one of them says why.
+        if os.path.isdir(path):
+            yield from (file for file in sorted(_files_below(path)) if not _is_library(file))
         else:
             yield path
+
+
+_ENVIRONMENT_MARKS = frozenset({"pyvenv.cfg", "conda-meta"})
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """The *.chat files in the folder and its subfolders, each subfolder once, also if links lead to it. Hidden names and
+    environments of Python are left out: what is in them was not written for this project."""
+    from harness.language.problems import ScriptError, ScriptProblem
+
+    def fail(error: OSError) -> None:
+        folder = str(error.filename)
+        message = f"cannot read {folder}: {error.strerror}"
+        raise ScriptError(ScriptProblem(folder, 0, 0, message, "a readable folder"))
+
+    # Links come after the real subfolders, whose names are the better ones.
+    starts, seen = [folder], set[tuple[int, int]]()
+    for start in starts:
+        for where, subfolders, files in os.walk(start, onerror=fail):
+            here, status = Path(where), os.stat(where)
+            known = (status.st_dev, status.st_ino) in seen
+            if known or (here != folder and not _ENVIRONMENT_MARKS.isdisjoint((*subfolders, *files))):
+                subfolders.clear()
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+            starts += [here / name for name in subfolders if os.path.islink(here / name)]
+            yield from (here / name for name in files if _is_script_name(name) and _can_be_read(here / name))
+
+
+def _is_script_name(name: str) -> bool:
+    return name.endswith(".chat") and not name.startswith(".")
+
+
+def _can_be_read(path: Path) -> bool:
+    """Whether reading it would come to an end: not a pipe, nor a device. A link to nothing is reported when it is played."""
+    return os.path.isfile(path) or not os.path.exists(path)
 
 
 def has_a_tag(path: Path, tags: frozenset[str]) -> bool:

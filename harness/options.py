@@ -45,21 +45,28 @@ def _whole(text: str) -> int:
 def _output(text: str) -> Path:
     """A file that the run will write: an error now, not when the run is over."""
     path = Path(text)
-    _require(path, "is a folder" if path.is_dir() else "", folder=path.parent)
+    _require(path, "is a folder" if os.path.isdir(path) else "", folder=path.parent)
     return path
 
 
 def _output_folder(text: str) -> Path:
     """A folder in which the run will write, and which it makes if needed."""
     path = Path(text)
-    _require(path, "", folder=next((one for one in (path, *path.parents) if one.exists()), path))
+    _require(path, "", folder=next((one for one in (path, *path.parents) if os.path.exists(one)), path))
     return path
 
 
 def _require(path: Path, problem: str, folder: Path) -> None:
-    if not problem and not folder.is_dir():
+    written = path
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        written = folder
+    except OSError as error:
+        problem = problem or error.strerror or str(error)
+    if not problem and not os.path.isdir(folder):
         problem = f"{folder} is not a folder"
-    if not problem and not os.access(path if path.exists() else folder, os.W_OK):
+    if not problem and not os.access(written, os.W_OK):
         problem = "permission denied"
     if problem:
         raise argparse.ArgumentTypeError(f"cannot write {path}: {problem}")

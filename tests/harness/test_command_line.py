@@ -82,6 +82,7 @@ def test_a_script_error_outweighs_a_failure(folder, capsys):
     ("arguments", "message"),
     [
         (["play", "nowhere.chat", *CORRECT], "cannot read nowhere.chat: No such file"),
+        (["play", 300 * "x", *CORRECT], "x: File name too long"),
         (["play", ".", *CORRECT], "no *.chat file in ."),
         (["play", "a.chat", "-k", "zebra", *CORRECT], "no *.chat file in a.chat with 'zebra' in its path"),
         (["play", "a.chat", "--app", "nowhere:serve"], "nowhere:serve: No module named 'nowhere'"),
@@ -198,6 +199,68 @@ def test_folders_are_searched_and_files_of_definitions_are_left_out(folder, caps
     assert capsys.readouterr().out.startswith("1 passed in ")
 
 
+def checked(capsys) -> str:
+    """What the check of the current folder says."""
+    main(["check", "."])
+    out, err = capsys.readouterr()
+    return (out + err).rstrip("\n")
+
+
+def test_what_a_folder_hides_or_has_installed_is_not_searched(folder, capsys):
+    write(folder, a=GOOD)
+    installed = "lib/python3/site-packages/harness/conformance/chat-line"
+    for place in (f".venv/{installed}", f"env/{installed}", f"conda/{installed}", ".git"):
+        (folder / place).mkdir(parents=True)
+        (folder / place / "b.chat").write_text(BAD)
+    (folder / "env" / "pyvenv.cfg").touch()
+    (folder / "conda" / "conda-meta").mkdir()
+    (folder / ".#a.chat").symlink_to("someone@host.1:2")  # a lock of Emacs
+    assert checked(capsys) == "1 script is valid"
+    assert main(["update", ".", *CORRECT]) == 0
+    assert capsys.readouterr().out == "unchanged a.chat\n"
+    # What is named is meant.
+    assert main(["check", ".venv", "env", ".git/b.chat"]) == 0
+    assert capsys.readouterr().out == "3 scripts are valid\n"
+
+
+def test_links_to_folders_are_followed_and_each_folder_is_searched_once(folder, capsys):
+    inner, outside = folder / "project" / "inner", folder / "outside"
+    inner.mkdir(parents=True)
+    outside.mkdir()
+    for place in (inner, outside):
+        (place / "a.chat").write_text(BAD)
+    (folder / "project" / "again").symlink_to(inner)
+    (folder / "project" / "out").symlink_to(outside)
+    (outside / "round").symlink_to(outside)
+    (inner / "up").symlink_to(folder / "project")
+    assert main(["play", "project", *CORRECT]) == 1
+    failed = [line.split()[1] for line in capsys.readouterr().out.splitlines() if line.startswith("FAILED")]
+    assert failed == ["project/inner/a.chat:2", "outside/a.chat:2"]
+
+
+def test_only_files_are_scripts_of_a_folder_but_a_link_to_nothing_is_reported(folder, capsys):
+    write(folder, a=GOOD)
+    (folder / "folder.chat").mkdir()
+    os.mkfifo(folder / "pipe.chat")  # opening it would wait for ever
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("socket.chat")
+    assert checked(capsys) == "1 script is valid"
+    (folder / "gone.chat").symlink_to("nowhere.chat")
+    assert "cannot read gone.chat: No such file" in checked(capsys)
+
+
+def test_a_folder_that_cannot_be_read_is_an_error(folder, capsys):
+    write(folder, a=GOOD)
+    for _ in range(20):  # not even root can name the last one
+        os.mkdir("deep" * 60)
+        os.chdir("deep" * 60)
+    os.chdir(folder)
+    assert main(["check", "."]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert re.fullmatch(r"harness: cannot read \./deep[/deep]+: File name too long\n", err)
+
+
 def test_a_script_that_has_lost_its_steps_is_not_left_out(folder, capsys):
     lost = {
         "empty": "",
@@ -274,6 +337,19 @@ def test_update_explains_a_refusal_and_exits_with_1(folder, capsys):
     assert "not rewritten: line 5 is played 2 times" in capsys.readouterr().out
 
 
+def test_a_file_that_update_cannot_write_is_an_error_and_the_others_are_updated(folder, capsys):
+    write(folder, a=BAD, b=BAD)
+    with open("a.chat", "rb") as opened:
+        os.unlink("a.chat")
+        # It can be read, but not even root can replace it.
+        assert main(["update", f"/proc/self/fd/{opened.fileno()}", "b.chat", *CORRECT]) == 2
+    out = capsys.readouterr().out
+    assert "FAILED a.chat (deleted):2" in out
+    assert "not rewritten: cannot replace a.chat (deleted): No such file or directory\n" in out
+    assert (folder / "b.chat").read_text() == BAD.replace("NO", "OK")
+    assert os.listdir() == ["b.chat"]
+
+
 def test_the_words_around_reports_fit_a_narrow_terminal_too(folder, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "50")
     write(
@@ -289,10 +365,16 @@ def test_the_words_around_reports_fit_a_narrow_terminal_too(folder, capsys, monk
     assert max(map(len, out.splitlines())) <= 50
 
 
-def test_a_command_without_an_output_has_its_exit_code(folder, monkeypatch):
+@pytest.mark.parametrize("closed", [["stdout"], ["stderr"], ["stdout", "stderr"]], ids=" and ".join)
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(["play", "a.chat", *CORRECT], 0), (["play", ".", *CORRECT], 1), (["check", ".", "-k", "zebra"], 2)],
+)
+def test_a_command_without_an_output_has_its_exit_code(folder, monkeypatch, arguments, code, closed):
     write(folder, a=GOOD, b=BAD)
-    monkeypatch.setattr(sys, "stdout", None)
-    assert main(["play", ".", *CORRECT]) == 1
+    for name in closed:
+        monkeypatch.setattr(sys, name, None)
+    assert main(arguments) == code
 
 
 def test_check_needs_no_server(folder, capsys):
@@ -349,6 +431,57 @@ def test_every_command_ends_quietly_if_its_output_is_closed(folder, arguments):
     assert process.returncode == 128 + signal.SIGPIPE
 
 
+def test_a_closed_output_has_its_exit_code_also_without_standard_error(folder):
+    write(folder, a=GOOD, b=BAD)
+    reader, writer = os.pipe()
+    os.close(reader)
+    with without_standard_error("play", ".", *CORRECT, folder=folder, stdout=writer) as process:
+        os.close(writer)
+        assert process.wait(HANG_S) == 128 + signal.SIGPIPE
+
+
+def without_standard_error(*arguments: str, folder: Path, **streams: Any) -> subprocess.Popen[bytes]:
+    shell = ["sh", "-c", 'exec "$0" -m harness "$@" 2>&-', sys.executable, *arguments]
+    return subprocess.Popen(shell, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, **streams)
+
+
+def test_what_the_encoding_of_the_output_lacks_is_escaped(folder, monkeypatch):
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    (folder / "ä.chat").write_text("alice> LOGIN alice\nalice< ö\n")
+    (folder / os.fsdecode(b"\xff.chat")).write_text(BAD)  # not UTF-8
+    for arguments, code, texts in (
+        (["play", "--help"], 0, ["\\u2026"]),
+        (
+            ["play", ".", *CORRECT],
+            1,
+            ["FAILED \\xe4.chat:2", "FAILED \\udcff.chat:2", "\n  expected  \\xf6 "],
+        ),
+    ):
+        process = harness(*arguments, folder=folder, stdout=subprocess.PIPE)
+        output = process.communicate(timeout=HANG_S)[0].decode("ascii")
+        assert process.returncode == code
+        for text in texts:
+            assert text in output
+
+
+def test_a_name_that_is_not_utf_8_is_escaped_in_files(folder, capsys):
+    (folder / os.fsdecode(b"\xff.chat")).write_text(BAD)
+    played = ["play", ".", *CORRECT]
+    compared = ["compare", ".", "--app", f"mine={CORRECT[1]}"]
+    for command, option in (
+        (played, "--html"),
+        (compared, "--html"),
+        (compared, "--markdown"),
+        (compared, "--write-baseline"),
+    ):
+        assert main([*command, option, "report"]) == 1
+        assert r"\udcff.chat" in (folder / "report").read_text()
+    assert main([*compared, "--baseline", "report"]) == 0
+    for command in (played, compared):
+        assert main([*command, "--junit", "report.xml"]) == 1
+        assert ET.parse(folder / "report.xml").getroot().tag == "testsuites"
+
+
 def test_output_that_cannot_be_written_is_an_error(folder):
     write(folder, a=GOOD)
     with open("/dev/full", "wb") as full:
@@ -358,12 +491,20 @@ def test_output_that_cannot_be_written_is_an_error(folder):
     assert process.returncode == 2
 
 
+@pytest.mark.parametrize("outputs", [["stderr"], ["stdout", "stderr"]], ids=" and ".join)
+def test_an_error_that_cannot_be_written_has_its_exit_code(folder, outputs):
+    with open("/dev/full", "wb") as full:
+        process = harness("check", ".", folder=folder, **dict.fromkeys(outputs, full))
+        assert process.wait(HANG_S) == 2
+
+
 @pytest.mark.parametrize(
     ("output", "message"),
     [
         ("nowhere/out", "cannot write nowhere/out: nowhere is not a folder"),
         ("a.chat/out", "cannot write a.chat/out: a.chat is not a folder"),
         ("chats", "cannot write chats: is a folder"),
+        (300 * "x", "cannot write " + 300 * "x" + ": File name too long"),
     ],
 )
 @pytest.mark.parametrize(
