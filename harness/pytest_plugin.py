@@ -56,6 +56,10 @@ _HOW_TO_NAME_A_TARGET = (
     "name the server: --harness-server, --harness-connect or --harness-app, the same as an ini key "
     "(harness_server …), `target:` in the header of a transcript, or a fixture harness_target"
 )
+_NOT_AWAITED = (
+    "the test is a coroutine that was not awaited: something calls it as a plain function, as --trace does; "
+    "`breakpoint()` works inside the test"
+)
 _REWRITTEN = "transcript rewritten"
 _WRITERS = "harness_update_writers"
 _VERDICT = "harness_verdict"
@@ -63,6 +67,8 @@ _CELL = "harness_compare_cell"
 _stage_of_test: pytest.StashKey[Stage | AsyncStage] = pytest.StashKey()
 _returned: pytest.StashKey[bool] = pytest.StashKey()
 """True once the test has returned with nothing unexpected: of one that failed nothing more is asked."""
+_awaited: pytest.StashKey[bool] = pytest.StashKey()
+"""For a test that is a coroutine: whether it was awaited to its end."""
 _options: pytest.StashKey[argparse.Namespace] = pytest.StashKey()
 _verdict: pytest.StashKey[Verdict] = pytest.StashKey()
 _writers_folder: pytest.StashKey[Path] = pytest.StashKey()
@@ -557,9 +563,15 @@ def stage(request: pytest.FixtureRequest, harness_target: Target) -> Iterator[St
     """Clients at the target, for conversations written in Python."""
     with ExitStack() as stack:
         made = _started(stack, _stage_for(request, harness_target))
-        request.node.stash[_stage_of_test] = made
+        _give(made, request.node)
         yield made
         _settle_after_fixtures(request.node, made)
+
+
+def _give(made: Stage | AsyncStage, item: pytest.Item) -> None:
+    """Let this stage be settled with the test, which can have run before: some plugins run a test that fails again."""
+    item.stash[_stage_of_test] = made
+    item.stash[_returned] = False
 
 
 def _stage_for(request: pytest.FixtureRequest, target: Target) -> Stage:
@@ -605,16 +617,19 @@ def async_stage(request: pytest.FixtureRequest, harness_target: Target) -> Itera
         async def settled(*arguments: Any, **named: Any) -> None:
             __tracebackhide__ = True
             await test(*arguments, **named)
+            request.node.stash[_awaited] = True
             try:
                 await made.settle()
             except Exception as error:
                 _fail_at_the_end(made, error)
 
         # While the event loop still runs, because the server can be on it. unittest calls a coroutine itself.
+        stack.callback(setattr, request.node, "obj", test)
         request.node.obj = settled
         if isinstance(request.instance, unittest.TestCase):
             setattr(request.instance, request.node.name, settled)
-        request.node.stash[_stage_of_test] = made
+        request.node.stash[_awaited] = False
+        _give(made, request.node)
         yield made
         _settle_after_fixtures(request.node, made)
 
@@ -643,7 +658,13 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
             made.settle_if_needed()
         except Exception as error:
             _fail_at_the_end(made, error)
+        _require_awaited(item)
         item.stash[_returned] = True
+
+
+def _require_awaited(item: pytest.Item) -> None:
+    if not item.stash.get(_awaited, True):
+        pytest.fail(_NOT_AWAITED, pytrace=False)
 
 
 def _settle_after_fixtures(item: pytest.Item, made: Stage | AsyncStage) -> None:

@@ -480,6 +480,86 @@ def test_coroutines_await_a_stage(project):
     assert "async_stage is for coroutines: `async def`; other tests use `stage`" in text
 
 
+def test_a_coroutine_that_is_not_awaited_fails(project):
+    """--trace calls the test from a plain function, which would lose the coroutine."""
+    project.makepyfile(
+        "async def test_wrong(async_stage):\n    await async_stage.client('alice').expect('never')\n"
+    )
+    result = run(project, "--trace", "-W", "ignore::RuntimeWarning")
+    result.assert_outcomes(failed=1)
+    text = result.stdout.str()
+    assert "the test is a coroutine that was not awaited" in text
+    assert "hidden" not in text
+
+
+RUN_TWICE = """
+import pytest
+from _pytest.runner import runtestprotocol
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item, nextitem):
+    # As plugins do that run a failed test again.
+    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    runtestprotocol(item, nextitem=nextitem, log=False)
+    item._initrequest()
+    runtestprotocol(item, nextitem=nextitem, log=True)
+    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    return True
+"""
+
+FLAKY = """
+import unittest
+import pytest
+
+ATTEMPTS = []
+
+async def test_second_time(async_stage):
+    ATTEMPTS.append(1)
+    alice = async_stage.client("alice")
+    await alice.send("LOGIN alice")
+    await alice.expect("OK" if len(ATTEMPTS) == 2 else "NO")
+
+async def test_left_over(async_stage):
+    await async_stage.client("bob").send("LOGIN bob")
+
+@pytest.fixture
+def leaves(stage):
+    yield
+    stage.client("carol").send("LOGIN carol")
+
+def test_wrong_the_second_time(leaves, tries=[]):
+    tries.append(1)
+    assert len(tries) == 1, "a mistake of the test"
+
+class TestAwaited(unittest.IsolatedAsyncioTestCase):
+    @pytest.fixture(autouse=True)
+    def _stage(self, async_stage):
+        self.stage = async_stage
+
+    async def test_right(self):
+        dave = self.stage.client("dave")
+        await dave.send("LOGIN dave"); await dave.expect("OK")
+"""
+
+
+def test_a_test_with_a_stage_can_be_run_again(project):
+    project.makepyfile(FLAKY, again=RUN_TWICE)
+    project.syspathinsert()
+    result = run(project, "-p", "again")
+    result.assert_outcomes(passed=2, failed=2)
+    text = result.stdout.str()
+    assert "at the end of the test: bob received `< OK`, which was not expected" in text
+    assert "a mistake of the test" in text
+    assert "carol received" not in text
+
+
+def test_an_awaited_stage_needs_a_loop_of_asyncio():
+    with AsyncStage(Stage(Command(f"{sys.executable} -m tests.harness.servers.talk {{port}} none"))) as stage:
+        sending = stage.client("alice").send("LOGIN alice")
+        with pytest.raises(RuntimeError, match="needs a running event loop of asyncio; with trio"):
+            sending.send(None)
+
+
 def test_a_server_on_the_loop_of_the_test_is_played_from_its_own_thread():
     async def conversation():
         async def shout(reader, writer):
