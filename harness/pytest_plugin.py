@@ -19,7 +19,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from fnmatch import fnmatch
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from harness.stage.awaited import AsyncStage
     from harness.stage.stage import Stage
     from harness.stage.target import Target
+    from harness.targets.named import Targets
     from harness.update import UpdateResult
 
 AnyStage = TypeVar("AnyStage", "Stage", "AsyncStage")
@@ -70,6 +71,9 @@ _returned: pytest.StashKey[bool] = pytest.StashKey()
 _awaited: pytest.StashKey[bool] = pytest.StashKey()
 """For a test that is a coroutine: whether it was awaited to its end."""
 _options: pytest.StashKey[argparse.Namespace] = pytest.StashKey()
+_how_to_play: pytest.StashKey[PlayOptions] = pytest.StashKey()
+_targets: pytest.StashKey[Targets] = pytest.StashKey()
+"""Those that headers name: with --harness-shared, several transcripts share one."""
 _verdict: pytest.StashKey[Verdict] = pytest.StashKey()
 _writers_folder: pytest.StashKey[Path] = pytest.StashKey()
 _compared_targets: pytest.StashKey[dict[str, Target]] = pytest.StashKey()
@@ -230,36 +234,49 @@ class ChatItem(pytest.Function):
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Report a missing target, and a baseline that does not fit, once, not for each transcript."""
+    """Report once what is wrong for every transcript: a missing target, invalid options, a baseline that does not fit."""
     config = session.config
     if config.option.collectonly or hasattr(config, "workerinput"):
         return
-    if _known_differences in config.stash:
-        _known_in(session)
+    played = [(item, fixture) for item in session.items for fixture in _target_fixtures(item)]
+    if played:
+        _require_valid_options(session)
     if names_a_target(config.stash[_options]):
         return
-    for item in session.items:
-        fixtures = item._fixtureinfo.name2fixturedefs if isinstance(item, pytest.Function) else {}
-        if "harness_target" not in fixtures or fixtures["harness_target"][-1].func.__module__ != __name__:
+    for item, fixture in played:
+        if fixture.func.__module__ != __name__:
             continue
         if not (isinstance(item, ChatItem) and item.names_its_target()):
             raise pytest.UsageError(f"{item.nodeid} has no server; {_HOW_TO_NAME_A_TARGET}")
 
 
+def _target_fixtures(item: pytest.Item) -> Sequence[pytest.FixtureDef[Any]]:
+    """The fixture harness_target that the item uses, if it uses one."""
+    fixtures = item._fixtureinfo.name2fixturedefs if isinstance(item, pytest.Function) else {}
+    return fixtures.get("harness_target", ())[-1:]
+
+
+def _require_valid_options(session: pytest.Session) -> None:
+    from harness.targets.choice import UsageError
+
+    try:
+        _play_options(session.config)
+        if _known_differences in session.config.stash:
+            _known_in(session)
+    except UsageError as error:
+        raise pytest.UsageError(f"harness: {error}") from None
+
+
 def _known_in(session: pytest.Session) -> frozenset[Known]:
-    """The known differences of the transcripts of this run."""
+    """The known differences of the transcripts of this run; UsageError if the baseline does not fit them."""
     from harness.compare.baseline import of_run
     from harness.language.loading import shown
-    from harness.targets.choice import UsageError
 
     stash = session.config.stash
     known = stash[_known_differences]
     if _known_of_run not in stash:
         files = [shown(one.path) for one in session.items if isinstance(one, ChatItem)]
-        try:
-            stash[_known_of_run] = of_run(known, files)
-        except UsageError as error:
-            raise pytest.UsageError(f"harness: {error}") from None
+        stash[_known_of_run] = of_run(known, files)
     return stash[_known_of_run]
 
 
@@ -303,33 +320,55 @@ class FailureRepr:
 
 
 def _transcript(request: pytest.FixtureRequest, harness_target: Target) -> None:
-    from harness.targets.named import NoTarget, Targets
-
-    option, options = request.config.getoption, request.config.stash[_options]
-    how = _play_options(request.config)
-    if isinstance(harness_target, NoTarget):
-        harness_target = Targets(target_choice(options)).of(request.node.path)
-    if option("harness_audit"):
-        _audit(request.node.path, harness_target, how, options)
-    elif option("harness_explore"):
-        _explore(request, harness_target, how, options)
-    elif option("harness_update"):
-        _update(request, harness_target, how)
-    else:
-        _play(request, harness_target, how)
-
-
-def _play_options(config: pytest.Config) -> PlayOptions:
-    """How to play, from the options or else from the ini."""
-    from harness.language.problems import LineError, ScriptError
     from harness.targets.choice import UsageError
 
     try:
-        return play_options(config.stash[_options])
-    except (ScriptError, UsageError) as error:
-        raise pytest.UsageError(f"harness: {error}") from None
-    except LineError as error:
-        raise pytest.UsageError(f"harness: {error.message}; expected: {error.expected}") from None
+        _at(harness_target, request)
+        return
+    except UsageError as error:
+        problem = str(error)
+    pytest.fail(problem, pytrace=False)
+
+
+def _at(target: Target, request: pytest.FixtureRequest) -> None:
+    """Do with the transcript of this item what the options say."""
+    from harness.targets.named import NoTarget
+
+    option, options = request.config.getoption, request.config.stash[_options]
+    how = _play_options(request.config)
+    if isinstance(target, NoTarget):
+        target = _targets_of_headers(request.config).of(request.node.path)
+    if option("harness_audit"):
+        _audit(request.node.path, target, how, options)
+    elif option("harness_explore"):
+        _explore(request, target, how, options)
+    elif option("harness_update"):
+        _update(request, target, how)
+    else:
+        _play(request, target, how)
+
+
+def _targets_of_headers(config: pytest.Config) -> Targets:
+    from harness.targets.named import Targets
+
+    if _targets not in config.stash:
+        config.stash[_targets] = Targets(target_choice(config.stash[_options]))
+    return config.stash[_targets]
+
+
+def _play_options(config: pytest.Config) -> PlayOptions:
+    """How to play, from the options or else from the ini; UsageError if one is invalid."""
+    from harness.language.problems import LineError, ScriptError
+    from harness.targets.choice import UsageError
+
+    if _how_to_play not in config.stash:
+        try:
+            config.stash[_how_to_play] = play_options(config.stash[_options])
+        except ScriptError as error:
+            raise UsageError(str(error)) from None
+        except LineError as error:
+            raise UsageError(f"{error.message}; expected: {error.expected}") from None
+    return config.stash[_how_to_play]
 
 
 def _play(request: pytest.FixtureRequest, target: Target, how: PlayOptions) -> None:
@@ -432,14 +471,10 @@ def _explore(
     from harness.explore import again, explore_file, headline, report
     from harness.interception.schedule import EVERY
     from harness.playing.verdict import Outcome
-    from harness.targets.choice import UsageError
 
     runs = request.config.getoption("harness_explore")
     seeds = range(options.explore_seed, options.explore_seed + runs)
-    try:
-        explored = explore_file(request.node.path, target, seeds, how, options.explore_only or EVERY)
-    except UsageError as error:
-        raise pytest.UsageError(f"--harness-explore: {error}") from None
+    explored = explore_file(request.node.path, target, seeds, how, options.explore_only or EVERY)
     _end_unplayed(explored.outcome, explored.baseline.reason)
     if explored.outcome is not Outcome.PASSED:
         lines = list(report(explored, terminal_columns()))
@@ -577,6 +612,7 @@ def _give(made: Stage | AsyncStage, item: pytest.Item) -> None:
 def _stage_for(request: pytest.FixtureRequest, target: Target) -> Stage:
     from harness.language.problems import LineError
     from harness.playing.pipeline import stage_for
+    from harness.targets.choice import UsageError
     from harness.targets.named import NoTarget
 
     if isinstance(target, NoTarget):
@@ -586,6 +622,8 @@ def _stage_for(request: pytest.FixtureRequest, target: Target) -> Stage:
         return stage_for(target, marker.kwargs if marker else {}, _play_options(request.config))
     except LineError as error:
         problem = f"@pytest.mark.harness: {error.message}; expected: {error.expected}"
+    except UsageError as error:
+        problem = str(error)
     pytest.fail(problem, pytrace=False)
 
 

@@ -134,6 +134,30 @@ def test_a_stage_without_a_server_is_one_clear_error(bare):
     assert "has no server; name the server" in result.stderr.str()
 
 
+def test_transcripts_whose_headers_name_one_command_share_its_server(bare):
+    command = f"{sys.executable} -m tests.harness.servers.talk {{port}} none"
+    text = f"target: server echo started >> starts; exec {command}\n\n{GOOD.partition(chr(10) * 2)[2]}"
+    (bare.path / "one.chat").write_text(text)
+    (bare.path / "two.chat").write_text(text)
+    starts = bare.path / "starts"
+    run(bare, "one.chat", "two.chat", "--harness-shared", apart=True).assert_outcomes(passed=2)
+    assert starts.read_text().split() == ["started"]
+    starts.unlink()
+    run(bare, "one.chat", "two.chat", apart=True).assert_outcomes(passed=2)
+    assert starts.read_text().split() == ["started", "started"]
+
+
+def test_a_target_of_a_header_that_cannot_be_made_is_a_sentence(bare):
+    (bare.path / "hello.chat").write_text(TARGETED.replace("serve_correctly", "nowhere"))
+    result = run(bare, "hello.chat")
+    result.assert_outcomes(failed=1)
+    assert (
+        "tests.harness.servers.talk:nowhere: module 'tests.harness.servers.talk' has no"
+        in result.stdout.str()
+    )
+    assert ".py:" not in result.stdout.str()
+
+
 def test_an_option_replaces_the_target_of_a_header(bare):
     (bare.path / "hello.chat").write_text(TARGETED.replace("serve_correctly", "nowhere"))
     run(bare, "hello.chat").assert_outcomes(failed=1)
@@ -274,13 +298,45 @@ def test_one_line_for_each_failure_is_a_sentence(project):
 
 def test_the_ini_and_the_options_say_how_to_play(project):
     write(project, good=GOOD)
-    result = run(project, "--harness-settle", "soon")
-    assert "'soon' is not a duration" in result.stdout.str() + result.stderr.str()
-    result = run(project, "-o", "harness_start=0s")
-    assert "no time at all" in result.stdout.str() + result.stderr.str()
     run(
         project, "--harness-settle", "20ms", "-o", "harness_within=2s", "-o", "harness_fence=none"
     ).assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["--harness-settle", "soon"], "'soon' is not a duration"),
+        (["-o", "harness_start=0s"], "no time at all"),
+        (["--harness-tls-ca", "none.pem"], "--tls-ca none.pem: no certificates can be read"),
+        (["-o", "harness_adapter=none.adapter"], "none.adapter"),
+    ],
+)
+def test_an_invalid_option_is_one_error_for_all_transcripts_and_stages(project, words, problem):
+    write(project, good=GOOD, bad=BAD)
+    project.makepyfile("def test_it(stage):\n    pass\n")
+    result = run(project, *words)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert result.stderr.str().count(problem) == 1
+    assert ".py:" not in result.stdout.str() + result.stderr.str()
+
+
+def test_with_workers_an_invalid_option_fails_each_transcript_in_a_sentence(project):
+    pytest.importorskip("xdist", reason="workers need pytest-xdist")
+    write(project, good=GOOD)
+    project.makepyfile("def test_it(stage):\n    pass\n")
+    result = run(project, "--harness-settle", "soon", "-p", "xdist", "-n", "1", apart=True)
+    result.assert_outcomes(failed=1, errors=1)
+    assert "'soon' is not a duration" in result.stdout.str()
+    assert "harness/pytest_plugin.py" not in result.stdout.str()
+
+
+def test_what_cannot_be_explored_fails_in_a_sentence(bare):
+    (bare.path / "hello.chat").write_text("target: connect 127.0.0.1:1\n" + GOOD)
+    result = run(bare, "hello.chat", "--harness-explore", "1")
+    result.assert_outcomes(failed=1)
+    assert "only a server in this process can be scheduled" in result.stdout.str()
+    assert ".py:" not in result.stdout.str()
 
 
 def test_lf_plays_the_last_failures(project):
