@@ -260,6 +260,7 @@ def _require_valid_options(session: pytest.Session) -> None:
     from harness.targets.choice import UsageError
 
     try:
+        target_choice(session.config.stash[_options])
         _play_options(session.config)
         if _known_differences in session.config.stash:
             _known_in(session)
@@ -586,8 +587,8 @@ def harness_target(pytestconfig: pytest.Config) -> Target:
     from harness.targets.choice import UsageError
     from harness.targets.named import NoTarget
 
-    choice = target_choice(pytestconfig.stash[_options])
     try:
+        choice = target_choice(pytestconfig.stash[_options])
         return choice.target() if choice.named else NoTarget()
     except UsageError as error:
         pytest.fail(f"{error}; {_HOW_TO_NAME_A_TARGET}", pytrace=False)

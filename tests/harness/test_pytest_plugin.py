@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import re
 import subprocess
 import sys
@@ -242,6 +243,15 @@ def test_a_target_on_the_command_line_replaces_that_of_the_ini(bare):
     )
 
 
+def test_a_target_of_another_kind_also_replaces_what_the_ini_says_of_its_server_command(bare):
+    bare.makeini("[pytest]\nharness_server = ./serve {port}\nharness_shared = true\nharness_ready = up\n")
+    parse = functools.partial(bare.parseconfig, "-p", "harness.pytest_plugin")
+    found = from_pytest(parse("--harness-connect=h:1"))
+    assert (found.connect, found.server, found.shared, found.ready) == ("h:1", None, False, None)
+    found = from_pytest(parse("--harness-server=./other {port}"))
+    assert (found.server, found.shared, found.ready) == ("./other {port}", True, ["up"])
+
+
 def test_the_page_of_a_run_has_every_transcript(project):
     pytest.importorskip("xdist", reason="workers need pytest-xdist")
     write(project, good=GOOD, bad=BAD, needy="needs: quantum\n\na> LOGIN a\na< OK\n")
@@ -310,6 +320,13 @@ def test_the_ini_and_the_options_say_how_to_play(project):
         (["-o", "harness_start=0s"], "no time at all"),
         (["--harness-tls-ca", "none.pem"], "--tls-ca none.pem: no certificates can be read"),
         (["-o", "harness_adapter=none.adapter"], "none.adapter"),
+        (["--harness-server=./serve", "--harness-node=a=./serve"], "use only one of --server and --node"),
+        (["-o", "harness_connect=h:1", "-o", "harness_app=a:b"], "use only one of --connect and --app"),
+        (["--harness-app=a:b", "--harness-ready=x"], "--ready is for --server, not for --app"),
+        (
+            ["-o", "harness_connect=h:1", "-o", "harness_shared=true"],
+            "--shared is for --server, not for --conn",
+        ),
     ],
 )
 def test_an_invalid_option_is_one_error_for_all_transcripts_and_stages(project, words, problem):
