@@ -90,8 +90,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
-        "harness(server, fence, fence_after, unfenced, eol, within, settle, start, time, transport, ignore, reply): the header "
-        "of the `stage` fixture, as in a transcript",
+        "harness(server=…, fence=…, fence_after=…, unfenced=…, eol=…, within=…, settle=…, start=…, time=…, transport=…, "
+        "ignore=…, reply=…): the header of the `stage` fixture, as in a transcript",
     )
     config.pluginmanager.register(_Coroutines())
     modes = [f"--harness-{mode}" for mode in _MODES if config.getoption(f"harness_{mode}")]
@@ -618,9 +618,16 @@ def _stage_for(request: pytest.FixtureRequest, target: Target) -> Stage:
 
     if isinstance(target, NoTarget):
         pytest.fail(f"no server; {_HOW_TO_NAME_A_TARGET}", pytrace=False)
-    marker = request.node.get_closest_marker("harness")
+    header: dict[str, str] = {}
+    for marker in reversed(list(request.node.iter_markers("harness"))):  # that of the test comes last
+        if marker.args:
+            problem = (
+                f"{marker.args[0]!r} has no key; expected a key for each value, such as server='line idle=60'"
+            )
+            pytest.fail(f"@pytest.mark.harness: {problem}", pytrace=False)
+        header |= marker.kwargs
     try:
-        return stage_for(target, marker.kwargs if marker else {}, _play_options(request.config))
+        return stage_for(target, header, _play_options(request.config))
     except LineError as error:
         problem = f"@pytest.mark.harness: {error.message}; expected: {error.expected}"
     except UsageError as error:

@@ -825,8 +825,31 @@ def test_what_a_fixture_does_after_the_test_is_settled(project):
         assert f"at the end of the fixtures: {name} received `< OK`, which was not expected" in text
 
 
+NESTED = """
+import pytest
+
+pytestmark = pytest.mark.harness(server="fault=crlf", eol="lf")
+
+@pytest.mark.harness(ignore="OK")
+class TestGroup:
+    @pytest.mark.harness(eol="crlf")
+    def test_of_all(self, stage):
+        alice, bob = stage.clients("alice", "bob")
+        alice.send("LOGIN alice"); bob.send("LOGIN bob")
+        alice.send("MSG hi"); bob.expect("MSG alice hi")
+"""
+
+
+def test_the_markers_of_a_test_its_class_and_its_module_add_up(project):
+    project.makepyfile(NESTED)
+    run(project).assert_outcomes(passed=1)
+
+
 MARKED = """
 import pytest
+
+@pytest.mark.harness("fault=crlf")
+def test_without_key(stage): pass
 
 @pytest.mark.harness(fense="PING -> PONG")
 def test_misspelt(stage): pass
@@ -845,8 +868,9 @@ async def test_awaited(async_stage): pass
 def test_a_stage_that_cannot_be_made_is_an_error_without_a_traceback(project):
     project.makepyfile(MARKED)
     result = run(project)
-    result.assert_outcomes(errors=4)
+    result.assert_outcomes(errors=5)
     text = result.stdout.str()
+    assert "@pytest.mark.harness: 'fault=crlf' has no key; expected a key for each value, such as" in text
     assert "@pytest.mark.harness: unknown header 'fense'; expected: perhaps fence:" in text
     assert "@pytest.mark.harness: `skip:` is for scripts only; expected: server:, fence:" in text
     assert text.count("\nno option 'salt'; known: fault\n") == 2
