@@ -346,6 +346,22 @@ def from_pytest(config: pytest.Config) -> argparse.Namespace:
     return argparse.Namespace(**given)
 
 
+PYTEST_MODES = ("update", "audit", "explore", "compare")
+"""The commands that are modes of the pytest plugin. Without one of them it plays."""
+
+
+def misplaced(config: pytest.Config, mode: str) -> str:
+    """What is wrong if the command line of pytest has an option that this mode does not have. In the ini it is not wrong: it
+    is for the modes that have it."""
+    for row in OPTIONS:
+        commands = row.commands.split()
+        if row.ini_key and mode not in commands and config.getoption(row.ini_key) is not None:
+            if mode != "play":
+                return f"{row.pytest_flag} cannot be used with --harness-{mode}"
+            return f"{row.pytest_flag} needs --harness-{next(one for one in PYTEST_MODES if one in commands)}"
+    return ""
+
+
 def names_a_target(options: argparse.Namespace) -> bool:
     """Whether the options name a target; the header of a script can as well."""
     return bool(_named_targets(options))

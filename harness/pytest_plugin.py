@@ -30,9 +30,11 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import pytest
 
 from harness.options import (
+    PYTEST_MODES,
     add_pytest_options,
     from_pytest,
     given_to_pytest,
+    misplaced,
     names_a_target,
     play_options,
     target_choice,
@@ -41,6 +43,7 @@ from harness.report.styled_text import Line, Span, Tone, ansi, count, plain, ter
 
 if TYPE_CHECKING:
     from harness.compare.baseline import Known
+    from harness.compare.report import Table
     from harness.language.adapter import Adapter
     from harness.playing.pipeline import PlayOptions
     from harness.playing.verdict import Outcome, Verdict
@@ -52,7 +55,6 @@ if TYPE_CHECKING:
 
 AnyStage = TypeVar("AnyStage", "Stage", "AsyncStage")
 
-_MODES = ("update", "audit", "explore", "compare")
 _HOW_TO_NAME_A_TARGET = (
     "name the server: --harness-server, --harness-connect or --harness-app, the same as an ini key "
     "(harness_server …), `target:` in the header of a transcript, or a fixture harness_target"
@@ -70,6 +72,8 @@ _returned: pytest.StashKey[bool] = pytest.StashKey()
 """True once the test has returned with nothing unexpected: of one that failed nothing more is asked."""
 _awaited: pytest.StashKey[bool] = pytest.StashKey()
 """For a test that is a coroutine: whether it was awaited to its end."""
+_mode: pytest.StashKey[str] = pytest.StashKey()
+"""What the run does with transcripts, as the name of a command: `play` or one of PYTEST_MODES."""
 _options: pytest.StashKey[argparse.Namespace] = pytest.StashKey()
 _how_to_play: pytest.StashKey[PlayOptions] = pytest.StashKey()
 _targets: pytest.StashKey[Targets] = pytest.StashKey()
@@ -94,20 +98,25 @@ def pytest_configure(config: pytest.Config) -> None:
         "ignore=…, reply=…): the header of the `stage` fixture, as in a transcript",
     )
     config.pluginmanager.register(_Coroutines())
-    modes = [f"--harness-{mode}" for mode in _MODES if config.getoption(f"harness_{mode}")]
-    if config.getini("harness_repeat") or config.getoption("harness_repeat"):
-        modes.append("--harness-repeat")
+    modes = [mode for mode in PYTEST_MODES if config.getoption(f"harness_{mode}")]
     if len(modes) > 1:
-        raise pytest.UsageError(f"use only one of {' and '.join(modes)}")
+        raise pytest.UsageError(f"use only one of {' and '.join(f'--harness-{mode}' for mode in modes)}")
+    mode = config.stash[_mode] = modes[0] if modes else "play"
+    if problem := misplaced(config, mode):
+        raise pytest.UsageError(problem)
     try:
         config.stash[_options] = from_pytest(config)
     except argparse.ArgumentTypeError as error:
         raise pytest.UsageError(f"harness: {error}") from None
-    if config.getoption("harness_compare"):
+    if mode == "compare":
         _prepare_comparison(config)
-    if config.stash[_options].html is not None and not hasattr(config, "workerinput"):
+    if hasattr(config, "workerinput"):
+        return
+    if config.stash[_options].html is not None and mode in ("play", "compare"):
         config.pluginmanager.register(_Page(config.stash[_options].html))
-    if config.getoption("harness_update") and not hasattr(config, "workerinput"):
+    if mode == "compare":
+        config.pluginmanager.register(_Comparison())
+    if mode == "update":
         config.stash[_writers_folder] = Path(tempfile.mkdtemp(prefix="harness-update-"))
 
 
@@ -160,12 +169,15 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
     return ChatFile.from_parent(parent, path=file_path)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A comparison has one item for each transcript and server."""
-    if not metafunc.config.getoption("harness_compare") or metafunc.function is not _transcript:
+    if metafunc.function is not _transcript or metafunc.config.stash[_mode] != "compare":
         return
     targets = metafunc.config.stash[_compared_targets]
-    metafunc.parametrize("harness_target", list(targets.values()), ids=list(targets))
+    # As a mark, because only then are the parameters of a fixture harness_target replaced.
+    mark = pytest.mark.parametrize("harness_target", list(targets.values()), ids=list(targets))
+    metafunc.definition.add_marker(mark)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -224,7 +236,7 @@ class ChatItem(pytest.Function):
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         if isinstance(excinfo.value, TranscriptFailed):
-            return FailureRepr(excinfo.value, in_one_line=self.config.option.tbstyle == "line")
+            return FailureRepr(excinfo.value, in_one_line=self.config.getoption("tbstyle", "auto") == "line")
         return super().repr_failure(excinfo)
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
@@ -335,18 +347,23 @@ def _at(target: Target, request: pytest.FixtureRequest) -> None:
     """Do with the transcript of this item what the options say."""
     from harness.targets.named import NoTarget
 
-    option, options = request.config.getoption, request.config.stash[_options]
+    options = request.config.stash[_options]
     how = _play_options(request.config)
     if isinstance(target, NoTarget):
         target = _targets_of_headers(request.config).of(request.node.path)
-    if option("harness_audit"):
-        _audit(request.node.path, target, how, options)
-    elif option("harness_explore"):
-        _explore(request, target, how, options)
-    elif option("harness_update"):
-        _update(request, target, how)
-    else:
-        _play(request, target, how)
+    match request.config.stash[_mode]:
+        case "audit":
+            _audit(request.node.path, target, how, options)
+        case "explore":
+            _explore(request, target, how, options)
+        case "update":
+            _update(request, target, how)
+        case "compare":
+            _compare(request, target, how)
+        case _ if options.repeat:
+            _repeat(request, target, how, options.repeat)
+        case _:
+            _play(request, target, how)
 
 
 def _targets_of_headers(config: pytest.Config) -> Targets:
@@ -376,26 +393,26 @@ def _play(request: pytest.FixtureRequest, target: Target, how: PlayOptions) -> N
     __tracebackhide__ = True
     from harness.playing.pipeline import play_file
 
-    repeat = request.config.stash[_options].repeat
-    if repeat:
-        _repeat(request, target, how, repeat)
-        return
-    name = ""
-    known: frozenset[Known] = frozenset()
-    if request.config.getoption("harness_compare"):
-        targets = request.config.stash[_compared_targets]
-        name = next(name for name, one in targets.items() if one is target)
-        how = replace(how, adapter=request.config.stash[_compared_adapters][name])
-        known = _known_in(request.session)
-    verdict = play_file(request.node.path, target, how, keep_going=bool(name))
+    verdict = play_file(request.node.path, target, how)
     request.node.stash[_verdict] = verdict
-    if name:
-        from harness.compare.compare import cell_of
+    _finish(verdict)
 
-        cell = cell_of(name, verdict)
-        request.node.user_properties.append((_CELL, cell.as_text()))
-        if cell.is_known(known):
-            pytest.xfail(f"known: {cell.causes}")
+
+def _compare(request: pytest.FixtureRequest, target: Target, how: PlayOptions) -> None:
+    __tracebackhide__ = True
+    from harness.compare.compare import cell_of
+    from harness.playing.pipeline import play_file
+
+    stash = request.config.stash
+    name = next(name for name, one in stash[_compared_targets].items() if one is target)
+    known = _known_in(request.session)
+    how = replace(how, adapter=stash[_compared_adapters][name])
+    verdict = play_file(request.node.path, target, how, keep_going=True)
+    request.node.stash[_verdict] = verdict
+    cell = cell_of(name, verdict)
+    request.node.user_properties.append((_CELL, cell.as_text()))
+    if cell.is_known(known):
+        pytest.xfail(f"known: {cell.causes}")
     _finish(verdict)
 
 
@@ -508,7 +525,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, pytest.
 
 
 class _Page:
-    """Writes the page when all tests have run."""
+    """Writes the page when all tests have run, if one of them was a transcript: the page of another run is not replaced by an
+    empty one."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -521,19 +539,18 @@ class _Page:
             self._verdicts.append(pickle.loads(base64.b64decode(text)))
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        from harness.report.html import document
+        if self._verdicts:
+            from harness.report.html import document
 
-        _save(session.config, self._path, document(self._verdicts, time.monotonic() - self._began))
+            _save(session, self._path, document(self._verdicts, time.monotonic() - self._began))
 
 
-def _save(config: pytest.Config, path: Path, text: str) -> None:
+def _save(session: pytest.Session, path: Path, text: str) -> None:
     """Write a file at the end of the run. If that fails, the run has an error, and its summary is still shown."""
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         print(f"harness: cannot write {path}: {error.strerror}", file=sys.stderr)
-        session = config.pluginmanager.getplugin("session")
-        assert isinstance(session, pytest.Session)
         session.exitstatus = pytest.ExitCode.USAGE_ERROR
 
 
@@ -541,13 +558,9 @@ def _save(config: pytest.Config, path: Path, text: str) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    if terminalreporter.config.getoption("harness_update"):
-        _show_rewritten(terminalreporter)
-    if terminalreporter.config.getoption("harness_compare"):
-        _show_comparison(terminalreporter)
-
-
-def _show_rewritten(terminalreporter: Any) -> None:
+    """Show what --harness-update has rewritten."""
+    if terminalreporter.config.stash[_mode] != "update":
+        return
     passed = terminalreporter.stats.get("passed", [])
     diffs = [text for one in passed for name, text in one.sections if _REWRITTEN in name]
     if diffs:
@@ -556,26 +569,38 @@ def _show_rewritten(terminalreporter: Any) -> None:
             terminalreporter.write(diff)
 
 
-def _show_comparison(terminalreporter: Any) -> None:
-    played = [
-        one
-        for kind in ("passed", "failed", "skipped", "xfailed")
-        for one in terminalreporter.stats.get(kind, [])
-        if isinstance(one, pytest.TestReport)  # a module that is skipped as a whole is reported too
-    ]
-    texts = [str(text) for one in played for name, text in one.user_properties if name == _CELL]
-    if texts:
-        from harness.compare import baseline
-        from harness.compare.report import Table, text
+class _Comparison:
+    """Writes the baseline when all tests have run, and ends the run with the table."""
 
-        stash = terminalreporter.config.stash
-        table = Table.of_texts(texts, list(stash[_compared_targets]), stash[_known_differences])
-        written = stash[_options].compare_write_baseline
-        if written is not None:
-            _save(terminalreporter.config, written, baseline.document(table.entries()))
-        lines = list(text(table, terminal_columns()))
-        terminalreporter.section("servers compared")
-        terminalreporter.write(ansi(lines) if terminalreporter.hasmarkup else plain(lines))
+    def __init__(self) -> None:
+        self._cells: dict[str, str] = {}
+        """By the test: of one that was run again, the last counts."""
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self._cells.update(
+            (report.nodeid, str(text)) for name, text in report.user_properties if name == _CELL
+        )
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        path = session.config.stash[_options].compare_write_baseline
+        if self._cells and path is not None:
+            from harness.compare import baseline
+
+            _save(session, path, baseline.document(self._table(session.config).entries()))
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        if self._cells:
+            from harness.compare.report import text
+
+            lines = list(text(self._table(terminalreporter.config), terminal_columns()))
+            terminalreporter.section("servers compared")
+            terminalreporter.write(ansi(lines) if terminalreporter.hasmarkup else plain(lines))
+
+    def _table(self, config: pytest.Config) -> Table:
+        from harness.compare.report import Table
+
+        targets = config.stash[_compared_targets]
+        return Table.of_texts(self._cells.values(), list(targets), config.stash[_known_differences])
 
 
 # --- fixtures -----------------------------------------------------------------------------------------------

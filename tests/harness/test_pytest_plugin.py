@@ -16,7 +16,7 @@ import pytest
 # pytester forgets what its runs in this process import, unless it was imported before.
 import harness.targets.choice
 import harness.update  # noqa: F401
-import tests.harness.servers.talk  # noqa: F401
+import tests.harness.servers.talk
 from harness import Address, AsyncStage, Command, End, Grade, Stage, TargetError, Unexpected
 from harness.options import OPTIONS, add_options, from_pytest
 
@@ -275,6 +275,116 @@ def test_a_page_that_cannot_be_written_is_an_error(project):
     result.assert_outcomes(passed=1)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert "harness: cannot write /dev/full: No space left on device" in result.stderr.str()
+
+
+def test_a_run_without_a_transcript_leaves_the_page_of_another_run(project):
+    write(project, good=GOOD)
+    project.makepyfile(test_unit="def test_unit():\n    pass\n")
+    page = project.path / "page.html"
+    ini = ["-o", "harness_html=page.html"]
+    run(project, *ini, "test_unit.py").assert_outcomes(passed=1)
+    assert not page.exists()
+    run(project, *ini).assert_outcomes(passed=2)
+    written = page.read_text()
+    assert "good.chat" in written
+    for words in (["--collect-only"], ["test_unit.py"], ["--harness-update"], ["--harness-audit"]):
+        run(project, *ini, *words)
+        assert page.read_text() == written
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["--harness-audit-most=1"], "--harness-audit-most needs --harness-audit"),
+        (["--harness-explore-seed=1"], "--harness-explore-seed needs --harness-explore"),
+        (["--harness-update-ends"], "--harness-update-ends needs --harness-update"),
+        (["--harness-compare-baseline=x"], "--harness-compare-baseline needs --harness-compare"),
+        (["--harness-compare-write-baseline=x"], "--harness-compare-write-baseline needs --harness-compare"),
+        (["--harness-update", "--harness-html=x"], "--harness-html cannot be used with --harness-update"),
+        (["--harness-audit", "--harness-html=x"], "--harness-html cannot be used with --harness-audit"),
+        (["--harness-explore=1", "--harness-html=x"], "--harness-html cannot be used with --harness-explore"),
+        (["--harness-audit", "--harness-repeat=2"], "--harness-repeat cannot be used with --harness-audit"),
+        *(
+            (["--harness-compare=a=./serve {port}", f"--harness-{name}"], f"--harness-{only} cannot be used with --ha")
+            for name, only in (
+                ("server=./serve {port}", "server"),
+                ("features=x", "features"),
+                ("adapter=x", "adapter"),
+                ("shared", "shared"),
+                ("repeat=2", "repeat"),
+            )
+        ),
+    ],
+)  # fmt: skip
+def test_an_option_that_a_mode_does_not_have_is_an_error(project, words, problem):
+    write(project, good=GOOD)
+    result = run(project, *words)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert problem in result.stderr.str()
+
+
+def test_a_key_of_the_ini_is_for_the_modes_that_have_it(bare):
+    talk = "tests.harness.servers.talk"
+    bare.makeini(
+        f"[pytest]\nharness_app = {talk}:serve_correctly\nharness_repeat = 2\nharness_features = x\n"
+        "harness_audit_most = 1\nharness_explore_seed = 3\nharness_update_ends = true\n"
+    )
+    (bare.path / "hello.chat").write_text(GOOD)
+    for words in (
+        [],
+        ["--harness-update"],
+        ["--harness-explore=1"],
+        [f"--harness-compare-app=a={talk}:serve"],
+    ):
+        run(bare, "hello.chat", *words).assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize("scope", ["function", "session"])
+def test_a_comparison_replaces_the_parameters_of_the_target(project, scope):
+    project.makeconftest(
+        "import pytest\nfrom harness import InProcess\nfrom tests.harness.servers.talk import serve\n"
+        f"@pytest.fixture(scope={scope!r}, params=['one', 'two'])\ndef harness_target(request):\n"
+        "    return InProcess(serve)\n"
+    )
+    write(project, good=GOOD)
+    project.makepyfile("def test_it(stage):\n    pass\n")
+    servers = [f"--harness-compare-app={name}=tests.harness.servers.talk:serve" for name in ("a", "b")]
+    result = run(project, *servers, "-v")
+    result.assert_outcomes(passed=4)
+    result.stdout.fnmatch_lines(["*good.chat::good[[]a[]] PASSED*", "*good.chat::good[[]b[]] PASSED*"])
+
+
+def test_a_comparison_counts_the_last_of_several_plays_of_one_test(project, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "TRIES", [])
+    write(project, good=GOOD)
+    project.makepyfile(again=RUN_TWICE)
+    project.syspathinsert()
+    server = "--harness-compare-app=a=tests.harness.test_pytest_plugin:right_the_second_time"
+    result = run(project, "-p", "again", server)
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*servers compared*", "good.chat *ok"])
+    result.stdout.no_fnmatch_line("*a differs*")
+
+
+TRIES: list[int] = []
+
+
+def right_the_second_time(spec):
+    TRIES.append(1)
+    return tests.harness.servers.talk.FAULTS["crlf" if len(TRIES) == 1 else "none"]()
+
+
+def test_without_the_plugin_of_the_terminal_failures_are_reported_and_files_written(project):
+    write(project, bad=BAD)
+    words = ["-p", "no:cacheprovider", "-p", "harness.pytest_plugin", "-p", "no:terminal", "--junitxml=j.xml"]
+    assert project.runpytest_inprocess(*words).ret == pytest.ExitCode.TESTS_FAILED
+    assert "bad.chat:2 alice received something" in (project.path / "j.xml").read_text()
+    words += [
+        "--harness-compare-app=a=tests.harness.servers.talk:serve",
+        "--harness-compare-write-baseline=known.txt",
+    ]
+    assert project.runpytest_inprocess(*words).ret == pytest.ExitCode.TESTS_FAILED
+    assert "a\tbad.chat\t" in (project.path / "known.txt").read_text()
 
 
 def test_only_files_that_match_the_ini_are_collected(project):
