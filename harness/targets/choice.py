@@ -40,14 +40,19 @@ class TargetChoice:
     @property
     def named(self) -> bool:
         """Whether it names a target at all."""
-        return any(choice is not None for choice in (self.server, self.connect, self.app)) or bool(self.nodes)
+        return bool(self._names)
+
+    @property
+    def _names(self) -> list[object]:
+        named = (self.server, self.connect, self.app, self.nodes or None)
+        return [one for one in named if one is not None]
 
     def target(self) -> Target:
         """Make the target."""
+        if len(self._names) != 1:
+            raise UsageError("name one target: a server command, an address, an app or nodes")
         if self.nodes:
             return self._of_nodes()
-        if sum(choice is not None for choice in (self.server, self.connect, self.app)) != 1:
-            raise UsageError("name one target: a server command, an address or an app")
         if self.server is not None:
             try:
                 return Command(self.server, ready=self.ready, shared=self.shared, features=self.features)

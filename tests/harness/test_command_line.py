@@ -93,6 +93,11 @@ def test_a_script_error_outweighs_a_failure(folder, capsys):
             ["play", "a.chat", "--server", "x", "--ready", "("],
             "--ready '(': missing ), unterminated subpattern",
         ),
+        (
+            ["audit", "a.chat", "--ready", "x", "--node", "a=x {port}"],
+            "--ready is for --server, not for --node",
+        ),
+        (["play", "a.chat", "--shared", *CORRECT], "--shared is for --server, not for --app"),
         (["play", "a.chat", "--server", "x {port} {socket}"], "gives the only endpoint a port and a socket"),
         (["play", "a.chat", "--connect", "127.0.0.1:1"], "connection refused by 127.0.0.1:1"),
         (["play", "a.chat", "--fence", "PING", *CORRECT], "a line without its answer"),
