@@ -18,7 +18,7 @@ from harness.playing.pipeline import PlayOptions, stage_for
 from harness.report.styled_text import Line, Span, Tone, count
 from harness.stage.connection import End
 from harness.stage.stage import Client, Stage
-from harness.stage.target import Target, TargetError
+from harness.stage.target import Target, TargetError, Untestable
 
 CLIENTS, SECONDS, RATE = 200, 10.0, 100
 _TICK_S = 0.02
@@ -131,6 +131,8 @@ def check_laws(
         traffic.connect()
         try:
             history = traffic.run(seconds)
+        except Untestable:
+            raise
         except TargetError as died:
             raise Stopped(str(died)) from died
     return Judgement(history, shortest(breaches(history, laws)), traffic.dialects)

@@ -27,7 +27,14 @@ from textwrap import shorten
 from typing import Any
 
 from harness.stage.event_loop import RealTime
-from harness.stage.kernel import RealSocket, SocketAddress, SocketDiagnostics, original, signals_held
+from harness.stage.kernel import (
+    RealSocket,
+    SocketAddress,
+    SocketDiagnostics,
+    is_unix,
+    original,
+    signals_held,
+)
 from harness.stage.limits import LimitClock
 from harness.stage.target import (
     ONLY,
@@ -36,6 +43,7 @@ from harness.stage.target import (
     Target,
     TargetError,
     UnsupportedSpec,
+    Untestable,
     reachable,
     require_endpoints,
 )
@@ -54,6 +62,8 @@ OUTPUT_BYTES = 16_000_000
 """The size of the output at which its oldest part is dropped."""
 
 END_WITHIN_S = 2.0
+_LEFT_WITHIN_S = 0.5
+"""How long processes that a server has started can take to end after it, before they count as the server in the background."""
 
 HOLE = re.compile(r"\{(?P<kind>port|socket)(?::(?P<endpoint>\w+))?\}|\{(?P<option>\w+)=(?P<default>[^{}]*)\}")
 _SHELL = frozenset("|&;<>()$`*?~#\n")
@@ -147,7 +157,7 @@ class Command(Target):
         try:
             require_endpoints(spec, addresses)
             loop = RealTime(spec.time_factor, lambda: (process.pid,))
-            yield _CommandServer(process, addresses, loop, self._shared)
+            yield _CommandServer(str(self), process, addresses, loop, self._shared)
         finally:
             if not self._shared or not process.alive():
                 self._end(process)
@@ -180,7 +190,8 @@ class Command(Target):
                 process.end()
                 # Another process can have taken the port between its choice and the server's use of it.
                 taken = any(isinstance(port, int) and not _is_free(port) for port in places.values())
-                if isinstance(error, TargetError) and taken and attempt < _TRIES:
+                again = isinstance(error, TargetError) and not isinstance(error, Untestable)
+                if again and taken and attempt < _TRIES:
                     continue
                 raise
             if self._shared:
@@ -225,10 +236,10 @@ class Command(Target):
                     listening = {name: listens(kernel, place) for name, place in places.items()}
                     found = {**listening, **announced}
                     known = {name: address for name, address in found.items() if address}
-                    if len(known) == len(found):
+                    if alive and len(known) == len(found):
                         return known
                 if not alive:
-                    raise TargetError(f"{self} {process.how_it_ended()} before it listened", process.tail())
+                    raise not_started(str(self), process, places.values())
                 if limit.over:
                     raise TargetError(self._too_late(announced is None, places, within_s), process.tail())
                 _sleep(_LOOK_S)
@@ -283,14 +294,23 @@ def filled(command: str | Sequence[str], fill: Callable[[re.Match[str]], str]) -
 
 class _CommandServer(RunningServer):
     def __init__(
-        self, process: Process, addresses: Mapping[str, SocketAddress], loop: RealTime, shared: bool
+        self,
+        name: str,
+        process: Process,
+        addresses: Mapping[str, SocketAddress],
+        loop: RealTime,
+        shared: bool,
     ) -> None:
         super().__init__(loop, addresses)
+        self._name = name
         self.process = process
         self.outlives_scripts = shared
 
     def alive(self, patience_s: float = 0.0) -> bool:
-        return self.process.alive(patience_s)
+        alive = self.process.alive(patience_s)
+        if not alive:
+            require_in_foreground(self._name, self.process, map(_place, self.addresses.values()))
+        return alive
 
     def require_fast_time(self) -> None:
         fast_time.require_reached(self.process.pid, self.process.limits)
@@ -361,6 +381,39 @@ def listens(kernel: SocketDiagnostics, place: Place) -> SocketAddress | None:
         if kernel.listens((host, port)):
             return (host, port)
     return None
+
+
+def _place(address: SocketAddress) -> Place:
+    place: Place = address[0] if is_unix(address) else address[1]
+    return place
+
+
+def require_in_foreground(name: str, process: Process, places: Iterable[Place]) -> None:
+    """Untestable if the server's process has ended and left the server running in the background."""
+    if process.status != 0:
+        return
+    kernel, limit, places = SocketDiagnostics(), process.limits.limit(_LEFT_WITHIN_S), tuple(places)
+    try:
+        while served := [place for place in places if listens(kernel, place)]:
+            if limit.over:
+                where = f"port {served[0]}" if isinstance(served[0], int) else served[0]
+                raise Untestable(
+                    f"{name} runs in the background: its process exited with status 0, and another one listens on {where}.\n"
+                    "Start it in the foreground; end that process by hand",
+                    process.tail(),
+                )
+            _sleep(_LOOK_S)
+    finally:
+        kernel.close()
+
+
+def not_started(name: str, process: Process, places: Iterable[Place]) -> TargetError:
+    """The error for a server whose process has ended too early."""
+    require_in_foreground(name, process, places)
+    ended = f"{name} {process.how_it_ended()} before it listened"
+    if process.status == 0:
+        return Untestable(f"{ended}; a server has to run in the foreground", process.tail())
+    return TargetError(ended, process.tail())
 
 
 # --- the process --------------------------------------------------------------------------------------------
