@@ -117,6 +117,37 @@ def test_a_script_that_cannot_be_played_is_explained_and_exits_with_2(folder, ca
     assert message in captured.out + captured.err
 
 
+@pytest.mark.parametrize("words", [["play", "a.chat", "--app"], ["generate", "--model"]])
+@pytest.mark.parametrize(
+    ("code", "message", "shown"),
+    [
+        ("import sys\nsys.exit()\n", "the module raised SystemExit", "sys.exit()"),
+        (
+            "def helper():\n    return 1 / 0\nhelper()\n",
+            "ZeroDivisionError: division by zero",
+            "return 1 / 0",
+        ),
+        ("import os\nos.nothing\n", "has no attribute 'nothing'", "line 2, in <module>"),
+        ("serve = (\n", "SyntaxError: '(' was never closed", "serve = ("),
+    ],
+    ids=["exits", "raises", "wrong attribute", "wrong syntax"],
+)
+def test_a_module_that_cannot_be_imported_is_explained_and_exits_with_2(
+    folder, capsys, monkeypatch, words, code, message, shown
+):
+    """Also where it exits with status 0: the run would look as if everything had passed."""
+    write(folder, a=GOOD)
+    (folder / "broken.py").write_text(code)
+    monkeypatch.syspath_prepend(str(folder))
+    assert main([*words, "broken:serve"]) == 2
+    written = capsys.readouterr().err
+    assert written.startswith("harness: broken:serve: the module raised ")
+    assert message in written
+    assert shown in written
+    assert "importlib" not in written
+    assert "choice.py" not in written
+
+
 TARGETED = "target: {}\n\n" + GOOD.partition("\n\n")[2]
 
 

@@ -393,6 +393,11 @@ class CannotLogIn(LineChat):
         raise LookupError("no words")
 
 
+class Exits(LineChat):
+    def login(self, name: str) -> str:
+        sys.exit()
+
+
 class CannotSay(LineChat):
     def say(self, text: str) -> str:
         raise LookupError("no words")
@@ -424,6 +429,7 @@ RAISED = "the model raised LookupError: no words"
     [
         ("CannotBeMade", RAISED),
         ("CannotLogIn", RAISED),
+        ("Exits", "the model raised SystemExit"),
         ("CannotSay", RAISED),
         ("CannotRead", RAISED),
         ("ReadsTrue", "`read` of the model returned True for"),
