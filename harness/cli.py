@@ -469,6 +469,7 @@ def _laws(options: argparse.Namespace) -> ExitCode:
     from harness.stage.connection import SocketTimeout
     from harness.stage.fence import FenceFailed
     from harness.stage.target import TargetError, UnsupportedSpec
+    from harness.stage.transport import HandshakeFailed
     from harness.targets.choice import UsageError
     from harness.targets.named import HOW_TO_NAME_ONE
 
@@ -488,7 +489,7 @@ def _laws(options: argparse.Namespace) -> ExitCode:
     except (TargetError, UnsupportedSpec) as error:
         _say(f"TARGET ERROR {error}")
         return ExitCode.ERROR
-    except (FenceFailed, SocketTimeout, Stopped) as error:
+    except (FenceFailed, HandshakeFailed, SocketTimeout, Stopped) as error:
         _say(f"FAILED {error}")
         return ExitCode.FAILED
     columns = terminal_columns()

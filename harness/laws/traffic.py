@@ -223,7 +223,8 @@ class _Traffic:
             slot.client.connect(slot.endpoint)
             if slot.client.end is End.REFUSED:
                 self._stage.require_alive()
-                raise TargetError("connection refused")
+                status = f" with {slot.client.end_detail}" if slot.client.end_detail else ""
+                raise TargetError(f"connection refused{status}")
         if slot.session.granted is None and (not slot.asked or now - slot.asked_s > _PATIENCE_S):
             if slot.asked:
                 self._leave(slot)
@@ -246,7 +247,7 @@ class _Traffic:
             self._leave(slot)
         elif chance < 0.2:
             self._post(slot, *(self._next(slot) for _ in range(self._random.randint(2, 5))))
-        elif chance < 0.3:
+        elif chance < 0.3 and not slot.client.connection.sends_messages:
             wire = self._wire(self._next(slot))
             at = self._random.randrange(1, len(wire))
             slot.client.post(wire[:at])
@@ -280,7 +281,8 @@ class _Traffic:
         session.left_s = self._stage.now()
         self._receive(slot)
         slot.client = slot.session = None
-        self._random.choice((client.close, client.abort))()
+        ways = (client.close, client.abort) if client.connection.can_be_reset else (client.close,)
+        self._random.choice(ways)()
 
     # What they see
 
