@@ -284,12 +284,19 @@ class Command(Target):
 
 def filled(command: str | Sequence[str], fill: Callable[[re.Match[str]], str]) -> list[str]:
     """The words of a command whose holes are filled; a text that needs a shell is given to one."""
-    if not isinstance(command, str):
-        return [HOLE.sub(fill, word) for word in command]
-    text = HOLE.sub(fill, command)
-    if _SHELL & set(text) or _ASSIGNMENT.match(text):
-        return ["/bin/sh", "-c", text]
-    return shlex.split(text)
+    if isinstance(command, str):
+        text = HOLE.sub(fill, command)
+        if _SHELL & set(text) or _ASSIGNMENT.match(text):
+            return ["/bin/sh", "-c", text]
+        try:
+            words = shlex.split(text)
+        except ValueError as wrong:
+            raise TargetError(f"{wrong} in the command `{text}`") from None
+    else:
+        words = [HOLE.sub(fill, word) for word in command]
+    if not words:
+        raise TargetError("the command is empty")
+    return words
 
 
 class _CommandServer(RunningServer):
@@ -464,12 +471,13 @@ class Process:
                 files = fast_time.shared_memory(self.pid) if self._fast else []
                 self._watchdog, self._leash = _watch(self.pid, [*files, *leftovers])
                 self._pidfd = os.pidfd_open(self.pid)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             if self.pid:
                 self.signal(signal.SIGKILL)
                 self._reap()
             self._output.close()
-            raise TargetError(f"cannot start {argv[0]!r}: {error.strerror}") from error
+            why = error.strerror if isinstance(error, OSError) else error
+            raise TargetError(f"cannot start {argv[0]!r}: {why}") from error
         except BaseException:
             self.end()  # a signal that was held back
             raise

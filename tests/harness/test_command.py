@@ -214,6 +214,10 @@ def test_a_ready_line_that_is_missing_is_named_with_all_of_them() -> None:
     ("command", "message"),
     [
         ("/no/such/program {port}", "cannot start '/no/such/program': No such file"),
+        ("serve {port} --motd don't", r"No closing quotation in the command `serve \d+ --motd don't`"),
+        ("", "the command is empty"),
+        ([], "the command is empty"),
+        (["", "{port}"], "cannot start ''"),
         (
             "sh -c 'echo no licence >&2; exit 3' {port}",
             "(?s)exited with status 3 before it listened.*no licence",
@@ -258,6 +262,25 @@ DAEMON = """
         visitor, _ = door.accept()
         visitor.sendall(visitor.recv(9))
 """
+
+
+MOTD = "serve {port} {motd=x}"
+
+
+@pytest.mark.parametrize(
+    ("target", "value", "message"),
+    [
+        (Command(MOTD), "it's", r"No closing quotation in the command `serve \d+ it's`"),
+        (Nodes({"b": MOTD}), "it's", r"No closing quotation in the command `serve \d+ it's`"),
+        (Command(MOTD), "a\0b", "cannot start 'serve': embedded null"),
+        (Command("{motd=serve}"), "", "the command is empty"),
+    ],
+)
+def test_an_option_that_spoils_the_command_is_an_error_of_the_target(
+    target: Target, value: str, message: str
+) -> None:
+    with pytest.raises(TargetError, match=message), Stage(target, ServerSpec((), {"motd": value})):
+        pass
 
 
 @pytest.mark.parametrize("order", ["listens, forks", "forks, listens, tells", "forks, listens"])
