@@ -73,6 +73,8 @@ _LOOK_S = 0.001
 _FALLOC_FL_KEEP_SIZE, _FALLOC_FL_PUNCH_HOLE = 1, 2
 _TRIES = 3
 _SHOWN_CHARS = 120
+# Most real-time signals have no name.
+_SIGNALS: Mapping[int, str] = {one.value: one.name for one in signal.Signals}
 # Below the range from which the kernel takes the ports of outgoing connections, so that none of those is in the way.
 _PORTS = range(10_240, 32_768)
 _PORTS_TRIED = 200
@@ -496,7 +498,8 @@ class Process:
         if self.status is None:
             return "runs"
         if os.WIFSIGNALED(self.status):
-            return f"was killed by {signal.Signals(os.WTERMSIG(self.status)).name}"
+            number = os.WTERMSIG(self.status)
+            return f"was killed by {_SIGNALS.get(number, f'signal {number}')}"
         return f"exited with status {os.waitstatus_to_exitcode(self.status)}"
 
     def output(self, last_bytes: int = OUTPUT_BYTES) -> bytes:

@@ -223,6 +223,7 @@ def test_a_ready_line_that_is_missing_is_named_with_all_of_them() -> None:
             "(?s)exited with status 3 before it listened.*no licence",
         ),
         (["sh", "-c", "kill -SEGV $$", "{port}"], "was killed by SIGSEGV"),
+        (["sh", "-c", "kill -40 $$", "{port}"], "was killed by signal 40 before it listened"),
         ("sh -c 'echo thinking; sleep 60' {port}", "(?s)did not listen on port .* within 0.3 s.*thinking"),
         (
             "sh -c 'echo hello; sleep 60' 4000",
