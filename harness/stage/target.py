@@ -30,8 +30,8 @@ class TargetError(Exception):
 
 
 class Untestable(TargetError):
-    """Nothing that happens says anything about the server: its host is unknown, its time does not pass as fast as it should,
-    or it runs on in the background, where it is not watched."""
+    """Nothing that happens says anything about the server: its host is unknown, its program cannot be started, its time does
+    not pass as fast as it should, or it runs on in the background, where it is not watched."""
 
 
 class UnsupportedSpec(Exception):

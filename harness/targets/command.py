@@ -451,6 +451,7 @@ class Process:
         """The clock of what this process is allowed to take."""
         self._given_back = 0
         """How many bytes at the beginning of its output are gone."""
+        self._last_output = b""
         self._output = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the process
         devnull = os.open(os.devnull, os.O_RDWR)
         output = os.open(f"/proc/self/fd/{self._output.fileno()}", os.O_WRONLY | os.O_APPEND)
@@ -479,7 +480,7 @@ class Process:
                 self._reap()
             self._output.close()
             why = error.strerror if isinstance(error, OSError) else error
-            raise TargetError(f"cannot start {argv[0]!r}: {why}") from error
+            raise Untestable(f"cannot start {argv[0]!r}: {why}") from error
         except BaseException:
             self.end()  # a signal that was held back
             raise
@@ -503,7 +504,9 @@ class Process:
         return f"exited with status {os.waitstatus_to_exitcode(self.status)}"
 
     def output(self, last_bytes: int = OUTPUT_BYTES) -> bytes:
-        """The end of its standard output and error, together."""
+        """The end of its standard output and error, together; once it has been ended, what `tail` shows of it."""
+        if self._output.closed:
+            return self._last_output
         size = self._size()
         start = max(self._given_back, size - last_bytes)
         return os.pread(self._output.fileno(), size - start, start)
@@ -541,6 +544,7 @@ class Process:
         _waitpid(self._watchdog, 0)
         os.close(self._pidfd)
         self._pidfd = -1
+        self._last_output = self.output(SERVER_OUTPUT_BYTES)
         self._output.close()
         self.on_end.close()
 

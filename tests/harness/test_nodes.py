@@ -207,6 +207,26 @@ def test_a_link_reaches_a_node_that_listens_on_ipv6_only() -> None:
     passes("alice connects to a.link\nalice> hi\nalice< hi\n", Nodes({"a": node}))
 
 
+def test_a_node_whose_program_is_gone_is_an_error_of_the_target(tmp_path: Path) -> None:
+    """The server has not failed. What the nodes wrote can still be read."""
+    program = tmp_path / "node"
+    program.write_text(f"#!/bin/sh\nrm $0\nexec {RELAY} b $1\n")
+    program.chmod(0o700)
+    target = Nodes({"b": f"{program} {{port}}"})
+    verdict = played(
+        "alice> hi\nalice< hi\nnode b is killed\nalice is disconnected\nnode b is started\n", target
+    )
+    assert verdict.outcome is Outcome.TARGET_ERROR
+    assert f"cannot start '{program}': No such file or directory" in verdict.reason
+    program.write_text(f"#!/bin/sh\nrm $0\nexec {RELAY} b $1\n")
+    program.chmod(0o700)
+    with Stage(target) as stage:
+        stage.server.change_node(NodeChanges("b", NodeFate.KILLED))
+        with pytest.raises(TargetError, match="cannot start"):
+            stage.server.change_node(NodeChanges("b", NodeFate.STARTED))
+        assert stage.server_output() == "b | b listens\n"
+
+
 def test_definitions_can_name_nodes() -> None:
     passes(
         "define NODE crashes:\n    node NODE is killed\n    wait 10ms\n    node NODE is started\n\n"
