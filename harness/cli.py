@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
-from harness.batch import ExitCode, Progress, exit_code, has_a_tag, run_jobs, scripts_in
+from harness.batch import ExitCode, Progress, WorkerDied, exit_code, has_a_tag, run_jobs, scripts_in
 from harness.options import add_files, add_options, fence_line, given_words, play_options, target_choice
 from harness.report.styled_text import Line, Span, Tone, count, for_stream, listed, terminal_columns, wrapped
 
@@ -76,7 +76,7 @@ def _run(argv: Sequence[str] | None) -> int:
         return _usage_error(str(error))
     except LineError as error:
         return _usage_error(f"{error.message}; expected: {error.expected}")
-    except UsageError as error:
+    except (UsageError, WorkerDied) as error:
         return _usage_error(str(error))
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
