@@ -123,6 +123,10 @@ def _is_library(path: Path) -> bool:
 # --- processes ----------------------------------------------------------------------------------------------
 
 
+class WorkerDied(Exception):
+    """A worker process has ended in the middle of a run."""
+
+
 def run_jobs(
     work: Callable[[Job, Context], Result],
     jobs: Iterable[Job],
@@ -150,7 +154,8 @@ def workers(
     on a job when it is started.
 
     With several processes, everything that is passed or returned must be picklable. An exception such as that of Ctrl-C
-    ends the processes at once.
+    ends the processes at once, and so does the end of this process, even if it is killed. If one of them dies, WorkerDied is
+    raised.
     """
     if processes < 2:
         from concurrent.futures import Future
@@ -167,6 +172,7 @@ def workers(
     # Below the return, because multiprocessing is slow to import.
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor
+    from concurrent.futures.process import BrokenProcessPool
 
     # Spawned, not forked: a forked process would share the epoll descriptor of a gevent hub with its parent.
     spawn = multiprocessing.get_context("spawn")
@@ -174,10 +180,15 @@ def workers(
     with ProcessPoolExecutor(processes, spawn, _prepare, (work, make_context)) as pool:
         try:
             yield lambda job: cast("Future[Result]", pool.submit(_work_on, job))
-        except BaseException:
+        except BaseException as error:
             for worker in multiprocessing.active_children():
                 if worker not in others:
                     worker.terminate()
+            if isinstance(error, BrokenProcessPool):
+                raise WorkerDied(
+                    "a worker process died: it was killed, or a server in it ended it, as os._exit() does; "
+                    "play with -j 1 to find the script"
+                ) from error
             raise
 
 
@@ -192,7 +203,30 @@ class _Worker:
 def _prepare(work: Callable[..., object], make_context: Callable[[], object]) -> None:
     # Ctrl-C reaches all processes of a terminal; the one that reads it ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _end_with_parent()
     _Worker.work, _Worker.make_context, _Worker.contexts = work, make_context, []
+
+
+def _end_with_parent() -> None:
+    """Watch the process that started this one, and end with it: a worker waits for its next job for ever, and keeps its
+    shared servers."""
+    from multiprocessing import parent_process
+
+    from harness.stage.kernel import original, signals_held
+
+    parent = parent_process()
+    assert parent is not None
+    begun = original("_thread", "allocate_lock")()
+
+    def watch() -> None:
+        begun.release()
+        parent.join()
+        os._exit(ExitCode.INTERRUPTED)
+
+    begun.acquire()
+    with signals_held():  # the thread inherits that: they are for the thread that plays
+        original("_thread", "start_new_thread")(watch, ())
+    begun.acquire()  # or it could seem to be a thread of the first server
 
 
 def _work_on(job: object) -> object:

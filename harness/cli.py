@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
-from harness.batch import ExitCode, Progress, exit_code, has_a_tag, run_jobs, scripts_in
+from harness.batch import ExitCode, Progress, WorkerDied, exit_code, has_a_tag, run_jobs, scripts_in
 from harness.options import add_files, add_options, fence_line, given_words, play_options, target_choice
 from harness.report.styled_text import Line, Span, Tone, count, for_stream, listed, terminal_columns, wrapped
 
@@ -88,7 +88,7 @@ def _run(argv: Sequence[str] | None) -> int:
         return _usage_error(str(error))
     except LineError as error:
         return _usage_error(f"{error.message}; expected: {error.expected}")
-    except UsageError as error:
+    except (UsageError, WorkerDied) as error:
         return _usage_error(str(error))
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
@@ -488,6 +488,7 @@ def _laws(options: argparse.Namespace) -> ExitCode:
     from harness.stage.connection import SocketTimeout
     from harness.stage.fence import FenceFailed
     from harness.stage.target import TargetError, UnsupportedSpec
+    from harness.stage.transport import HandshakeFailed
     from harness.targets.choice import UsageError
     from harness.targets.named import HOW_TO_NAME_ONE
 
@@ -507,7 +508,7 @@ def _laws(options: argparse.Namespace) -> ExitCode:
     except (TargetError, UnsupportedSpec) as error:
         _say(f"TARGET ERROR {error}")
         return ExitCode.ERROR
-    except (FenceFailed, SocketTimeout, Stopped) as error:
+    except (FenceFailed, HandshakeFailed, SocketTimeout, Stopped) as error:
         _say(f"FAILED {error}")
         return ExitCode.FAILED
     columns = terminal_columns()

@@ -78,9 +78,8 @@ from harness.stage.target import (
     NoSuchConnection,
     ServerError,
     TargetError,
-    TimeNotFaster,
-    Unreachable,
     UnsupportedSpec,
+    Untestable,
 )
 from harness.stage.transport import HandshakeFailed
 
@@ -286,8 +285,8 @@ class Execution:
             interruption = self._interruption(
                 turn, FailureKind.NO_PORT, self._acting_now(), detail=str(wrong)
             )
-        except (Unreachable, TimeNotFaster):
-            raise  # no server has been tested
+        except Untestable:
+            raise
         except TargetError as died:
             interruption = self._interruption(turn, FailureKind.SERVER_DIED, detail=str(died))
         return interruption, TurnExpectations.of(turn), None

@@ -469,6 +469,16 @@ class Connection:
         for piece, when_s in self._translation.release() if self._translation is not None else ():
             self.inbox.receive(piece, when_s)
 
+    @property
+    def can_be_reset(self) -> bool:
+        """Whether `abort` is possible."""
+        return self._is_tcp
+
+    @property
+    def sends_messages(self) -> bool:
+        """Whether each line is sent as one message, so that half a line would be another message."""
+        return self._transport.messages
+
     # Called by fences
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import pty
 import re
@@ -17,7 +18,8 @@ from typing import Any
 import pytest
 
 from harness.cli import _parser, main
-from tests.patience import HANG_S
+from tests.harness.test_command import gone
+from tests.patience import HANG_S, killed_at_the_end, until
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent / "golden"
@@ -121,6 +123,37 @@ def test_a_script_that_cannot_be_played_is_explained_and_exits_with_2(folder, ca
     assert main(arguments) == 2
     captured = capsys.readouterr()
     assert message in captured.out + captured.err
+
+
+@pytest.mark.parametrize("words", [["play", "a.chat", "--app"], ["generate", "--model"]])
+@pytest.mark.parametrize(
+    ("code", "message", "shown"),
+    [
+        ("import sys\nsys.exit()\n", "the module raised SystemExit", "sys.exit()"),
+        (
+            "def helper():\n    return 1 / 0\nhelper()\n",
+            "ZeroDivisionError: division by zero",
+            "return 1 / 0",
+        ),
+        ("import os\nos.nothing\n", "has no attribute 'nothing'", "line 2, in <module>"),
+        ("serve = (\n", "SyntaxError: '(' was never closed", "serve = ("),
+    ],
+    ids=["exits", "raises", "wrong attribute", "wrong syntax"],
+)
+def test_a_module_that_cannot_be_imported_is_explained_and_exits_with_2(
+    folder, capsys, monkeypatch, words, code, message, shown
+):
+    """Also where it exits with status 0: the run would look as if everything had passed."""
+    write(folder, a=GOOD)
+    (folder / "broken.py").write_text(code)
+    monkeypatch.syspath_prepend(str(folder))
+    assert main([*words, "broken:serve"]) == 2
+    written = capsys.readouterr().err
+    assert written.startswith("harness: broken:serve: the module raised ")
+    assert message in written
+    assert shown in written
+    assert "importlib" not in written
+    assert "choice.py" not in written
 
 
 TARGETED = "target: {}\n\n" + GOOD.partition("\n\n")[2]
@@ -580,6 +613,51 @@ def test_a_terminal_gets_colours_and_progress(folder):
     assert "\x1b[1;31mFAILED " in text
     assert "1/2  1 failed  a.chat\r\x1b[K" in text
     assert "\x1b[1;31m" not in on_a_terminal("play", ".", *CORRECT, folder=folder, NO_COLOR="1")
+
+
+# --- several processes --------------------------------------------------------------------------------------
+
+
+def children(pid: int) -> list[int]:
+    """The processes that this one has started and that have not ended."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, parent = path.read_text().rpartition(")")[2].split()[:2]
+            if int(parent) == pid and state not in "ZX":
+                found.append(int(path.parent.name))
+    return found
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_nothing_is_left_when_the_run_is_killed(folder, number):
+    """Neither the processes of -j, which are at work or wait for more, nor their servers."""
+    write(folder, a="alice> hi\nwait 1h\n", b="bob> hi\nwait 1h\n", c="carol> hi\nwait 1h\n")
+    (folder / "serve.py").write_text(
+        "import os, socket, sys\n"
+        "door = socket.create_server(('127.0.0.1', int(sys.argv[1])))\n"
+        "print(os.getpid(), file=open('servers', 'a'), flush=True)\n"
+        "kept = [door.accept() for _ in range(9)]\n"
+    )
+    server = f"{sys.executable} -S serve.py {{port}}"
+    command = [sys.executable, "-m", "harness", "play", ".", "-j", "2", "--shared", "--server", server]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with killed_at_the_end(subprocess.Popen(command, env=environment)) as run:
+        servers = folder / "servers"
+        assert until(lambda: servers.exists() and len(servers.read_text().split()) == 2)
+        started = [*children(run.pid), *map(int, servers.read_text().split())]
+        assert len(started) >= 4
+        run.send_signal(number)
+        run.wait(HANG_S)
+        assert until(lambda: all(map(gone, started))), [pid for pid in started if not gone(pid)]
+
+
+def test_a_process_that_dies_at_its_work_is_explained_and_exits_with_2(folder, capsys, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    write(folder, a="alice> hi\n", b="bob> hi\n")
+    (folder / "deadly.py").write_text("import os\n\ndef serve(spec):\n    os._exit(7)\n")
+    assert main(["play", ".", "--app", "deadly:serve", "-j", "2"]) == 2
+    assert "harness: a worker process died" in capsys.readouterr().err
 
 
 # --- tags, and what a script says of itself -----------------------------------------------------------------
