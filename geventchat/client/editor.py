@@ -3,7 +3,7 @@
 Invariants:
 - Nothing that was typed or pasted disappears but by a key that says so, and what Ctrl-C or `n` clears comes back with Ctrl-Y.
 - `literal` is true while the text begins with a paste: it is then text, never a command.
-- A hidden input (a password) is never in the history, in the undo list or among what Ctrl-Y brings back.
+- A line with a password in it is never in the history or among what Ctrl-Y brings back.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ Action = Submitted | Requested
 
 # Keys that the input line does not handle.
 _REQUESTS = {
+    "escape": "cancel",
     "ctrl-z": "suspend",
     "ctrl-l": "redraw",
     "page-up": "page-up",
@@ -73,10 +74,6 @@ class EditorView(Protocol):
     @property
     def hidden(self) -> bool:
         """True while a password is asked for."""
-
-    @property
-    def asking(self) -> bool:
-        """True while the next line answers a question."""
 
     @property
     def paste_lines(self) -> int:
@@ -212,8 +209,6 @@ class Editor:
                 return []
             case "ctrl-d" if not self.text:
                 return [Requested("end")]
-            case "escape" if self.view.asking:
-                return [Requested("cancel")]
             case _ if name in _REQUESTS:
                 return [Requested(_REQUESTS[name])]
             case _:
@@ -230,7 +225,7 @@ class Editor:
         return [Submitted(text, literal)]
 
     def _clear(self) -> None:
-        if not self.view.hidden and not self.view.is_secret(self.text):
+        if not self.view.is_secret(self.text):
             self._killed = self.text
             self._change("", 0)
         self._reset("")
@@ -282,16 +277,15 @@ class Editor:
         self._change(self.text[: self.cursor] + text + self.text[self.cursor :], self.cursor + len(text))
 
     def _change(self, text: str, cursor: int) -> None:
-        if not self.view.hidden:
-            self._undo.append((self.text, self.cursor, self.literal))
-            del self._undo[:-MAX_UNDO]
+        self._undo.append((self.text, self.cursor, self.literal))
+        del self._undo[:-MAX_UNDO]
         self.text, self.cursor = text, cursor
         self.literal = self.literal and bool(text)
 
     def _delete(self, start: int, end: int, *, keep: bool = False) -> None:
         if start == end:
             return
-        if keep and not self.view.hidden and not self.view.is_secret(self.text):
+        if keep and not self.view.is_secret(self.text):
             self._killed = self.text[start:end]
         self._change(self.text[:start] + self.text[end:], start)
 
@@ -349,7 +343,7 @@ class Editor:
         if row_start:
             above = self.text.rfind("\n", 0, row_start - 1) + 1
             self.cursor = min(above + self.cursor - row_start, row_start - 1)
-        elif not self.view.asking:
+        else:
             at = len(self.history) if self._at is None else self._at
             self._recall(at - 1)
 
@@ -366,7 +360,7 @@ class Editor:
     def _remember(self, text: str, *, literal: bool) -> None:
         # It comes back as if it had been typed.
         typed = _as_typed(text) if literal else text
-        if self.view.asking or self.view.is_secret(typed) or not text.strip():
+        if self.view.is_secret(typed) or not text.strip():
             return
         if not self.history or self.history[-1] != typed:
             self.history.append(typed)
@@ -422,8 +416,6 @@ class Editor:
     # Completion.
 
     def _complete(self) -> None:
-        if self.view.asking:
-            return
         if self._cycle is not None and self._cycle.text == self.text:
             self._turn(1)
             return

@@ -309,8 +309,8 @@ class Session:
         return is_secret(text)
 
     def complete(self, before_cursor: str) -> Completions:
-        """The completions of what is before the cursor."""
-        return self._conversation.complete(before_cursor)
+        """The completions of what is before the cursor. An answer has none."""
+        return Completions("", ()) if self.asking else self._conversation.complete(before_cursor)
 
     def accepts(self, text: str) -> bool:
         """True when this input can be handled now; otherwise the reason is shown."""
@@ -548,6 +548,8 @@ class Session:
             return
         if self._name_before is not None:
             self._return_to_old_name("The name was not changed.")
+        elif self._state is State.ASKING and self._was_online:
+            self._leave_offline()
         elif self._state is State.ASKING:
             self._end(ExitCode.INTERRUPTED)
         else:

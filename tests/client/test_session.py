@@ -497,6 +497,29 @@ def test_changing_a_password_asks_for_both() -> None:
     assert run.sent() == b"PASSWORD old horse new horse\n"
 
 
+def test_an_answer_is_not_completed() -> None:
+    run = online()
+    assert run.session.complete("/reg").candidates == ["/register"]
+    run.type("/register")
+    assert run.session.complete("/reg").candidates == ()
+    assert run.sent() == b""
+
+
+@pytest.mark.parametrize("event", [Cancelled(), InputEnded()])
+def test_leaving_at_the_question_of_a_reconnection_warns_of_what_was_not_said(event: TerminalEvent) -> None:
+    run = online()
+    run.hang_up()
+    run.type("not said yet")
+    run.wait(1)
+    run.accept()
+    run.receive("ERR password-required")
+    assert run.session.prompt.startswith("Password for alice")
+    assert run.happen(event) == ["❌ 1 of your messages were not said. Leave again to lose them."]
+    assert run.session.asking
+    run.happen(event)
+    assert run.exit_code is ExitCode.OK
+
+
 @pytest.mark.parametrize("event", [Cancelled(), Interrupted()])
 def test_a_question_can_be_cancelled(event: TerminalEvent) -> None:
     run = online()
