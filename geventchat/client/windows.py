@@ -91,9 +91,8 @@ class Window:
     key: str
     is_person: bool = False
     joined: bool = False
-    # The server has been asked to let this client in, while the user was in another window.
+    # The server has been asked to let this client in.
     entering: bool = False
-    entered_from: Window | None = None
     room_key: str = ""
     topic: str = ""
     people: dict[str, str] = field(default_factory=dict)

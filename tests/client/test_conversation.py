@@ -169,7 +169,8 @@ def test_without_a_status_bar_it_is_said_which_window_is_the_current_one() -> No
     shown = many.receive(
         type="error", code="wrong-key", message="another text", room="ops", ref=request["ref"]
     )
-    assert shown == ["❌ ops: The room needs another key.", "💡 You are in dev."]
+    assert shown == ["❌ The room needs another key.", "💡 You are not in ops. /join enters a room."]
+    assert many.type("/leave") == ["💡 You are in dev."]
     many.type("/leave")
     (request,) = many.sent()
     assert many.receive(type="left", room="dev", ref=request["ref"]) == ["💡 You are in lobby."]
@@ -457,9 +458,37 @@ def test_what_was_typed_for_a_room_that_refuses_is_not_said_elsewhere() -> None:
         type="error", code="banned", message="Banned from the room", room="dev", ref=request["ref"]
     )
     assert many.sent() == []
-    assert many.titles() == ["lobby"]
     assert "Not sent: secret of dev" in shown[0]
-    assert shown[-1] == "❌ dev: You are banned from the room."
+    assert shown[-1] == "❌ You are banned from the room."
+    # Nor is what was begun before the answer, and typed on behind it.
+    many.type("another secret of dev")
+    (chat,) = many.sent()
+    assert chat["room"] == "dev"
+    many.type("/leave")
+    assert (many.titles(), many.talk.current.name) == (["lobby"], "lobby")
+
+
+def test_a_room_that_refuses_while_the_user_is_elsewhere_leaves_no_window() -> None:
+    many = Many()
+    many.type("/join dev")
+    many.talk.select_number(1)
+    (request,) = many.sent()
+    many.receive(type="error", code="banned", message="Banned", room="dev", ref=request["ref"])
+    assert (many.titles(), many.talk.current.name) == (["lobby"], "lobby")
+
+
+@pytest.mark.parametrize(
+    ("dialect", "answer"), [("line", "OK"), ("slash", "[info] You are in dev (1)."), ("line", "ERR banned")]
+)
+def test_the_answer_of_a_room_does_not_take_the_user_out_of_another_window(dialect: str, answer: str) -> None:
+    run = one_room(dialect)
+    run.type("/join dev")
+    run.type("/msg bob")
+    run.receive(answer)
+    run.sent()
+    assert run.session.conversation.current.title == "@bob"
+    run.type("between us")
+    assert run.sent().startswith({"line": b"DM bob between us\n", "slash": b"/dm bob between us\n"}[dialect])
 
 
 def test_leaving_a_room_closes_its_window() -> None:
@@ -485,6 +514,25 @@ def test_a_kick_is_explained_and_the_window_stays() -> None:
         "❌ You were kicked from dev: for shouting"
     ]
     assert not many.window("dev").joined
+
+
+@pytest.mark.parametrize(
+    ("dialect", "entered", "kicked"),
+    [
+        ("line", ["OK", "PONG end-of-users", "OK"], ["INFO kicked"]),
+        ("slash", ["[info] You are in dev (1).", "pong"], ["[info] You are in lobby again."]),
+    ],
+)
+def test_what_was_begun_before_a_kick_is_not_said_in_the_lobby(
+    dialect: str, entered: list[str], kicked: list[str]
+) -> None:
+    run = one_room(dialect)
+    run.type("/join dev")
+    run.receive(*entered)
+    run.receive(*kicked)
+    run.sent()
+    assert run.type("secret of dev") == ["❌ You are in lobby now. Not sent: secret of dev"]
+    assert run.sent() == b""
 
 
 @pytest.mark.parametrize(
@@ -734,6 +782,13 @@ def test_a_room_that_is_gone_is_named() -> None:
     many = Many()
     many.join("dev")
     assert "❌ You are no longer in dev." in many.reconnect({"lobby": state()})
+    # What was begun before is not said elsewhere.
+    many.type("secret of dev")
+    assert [one["room"] for one in many.sent() if one["type"] == "chat"] == ["dev"]
+
+
+def test_a_first_room_that_cannot_be_entered_gives_way_to_one_that_can() -> None:
+    many = Many(options=Options(rooms=("ops", "lobby"), scrollback=0))
     assert many.talk.current.name == "lobby"
 
 
