@@ -322,12 +322,16 @@ class Conversation:
         """A connection has logged in."""
         self._requests.codec = codec
         self._requests.heard()
+        renamed = not self._entries.is_me(welcome.name)
         self._entries.become(welcome.name)
         self.has_answered = False
         if codec.many_rooms:
             self._online_in_many(welcome, returning=returning)
         else:
             self._online_in_one(welcome, returning=returning)
+        if renamed:
+            # A server finds neither the key of a message nor the message itself under another name.
+            self._hold_doubtful()
         self._pump()
 
     def offline(self) -> None:

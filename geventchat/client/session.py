@@ -872,6 +872,10 @@ class Session:
         if name == self._name:
             self._show_error(f"You are {name} already.")
             return
+        if self._conversation.waiting:
+            # Those under way could be said under both names.
+            self._show_error("Some of your messages are not confirmed yet: try again when they are.")
+            return
         # The old name is left in order, so that everyone sees one departure and one arrival.
         self._send(self._codec.encode(Quit()))
         self._conversation.offline()

@@ -986,6 +986,41 @@ def test_a_new_name_is_a_new_login_in_the_same_rooms() -> None:
     assert run.session.prompt == "bob> "
 
 
+def test_a_new_name_waits_until_everything_is_confirmed() -> None:
+    run = Run(JSON)
+    run.accept()
+    run.receive(WELCOME_2)
+    run.sent()
+    run.type("hello")
+    (message,) = run.sent().splitlines()
+    assert run.type("/nick bob") == [
+        "❌ Some of your messages are not confirmed yet: try again when they are."
+    ]
+    assert run.sent() == b""
+    run.receive(json.dumps({"type": "ok", "ref": json.loads(message)["ref"], "id": 1}))
+    assert run.type("/nick bob") == []
+    assert run.sent() == b'{"type": "quit"}\n'
+
+
+def test_a_message_that_was_perhaps_said_under_one_name_is_not_said_under_another_by_itself() -> None:
+    run = Run(JSON)
+    run.accept()
+    run.receive(WELCOME_2)
+    run.type("hello")
+    run.hang_up()
+    run.wait(1)
+    run.accept()
+    run.receive('{"type": "error", "code": "password-required", "message": "Password required"}')
+    run.type("")
+    run.type("bob")
+    run.sent()
+    shown = run.receive(WELCOME_2.replace('"username": "alice"', '"username": "bob"'))
+    assert shown[-1] == "💡 1 message perhaps not said: /resend sends it again, /resend drop forgets."
+    assert run.sent() == b""
+    run.type("/resend")
+    assert json.loads(run.sent())["message"] == "hello"
+
+
 def test_a_new_name_that_is_refused_leaves_the_old_one() -> None:
     run = online()
     run.type("/nick bob")
