@@ -589,7 +589,7 @@ class Conversation:
         if quoted is None:
             self._show_error("There is no message to quote.")
             return
-        line = f"> {quoted.name}: {quoted.text}"
+        line = f"> {quoted.name}: {clean(quoted.text)}"
         if text:
             self._say((line, text), literal=False)
         elif self._display.linear:

@@ -20,7 +20,8 @@ MAX_UNDO = 200
 MAX_DRAFT_CHARACTERS = 2 * 1024 * 1024
 TAB_COLUMNS = 4
 MASK = "*"
-_UNSAFE = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+# Characters that act on a terminal, or are not in a message.
+UNSAFE = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class Submitted(NamedTuple):
@@ -142,7 +143,7 @@ class Editor:
         return self._search.wanted if self._search is not None else None
 
     def masked(self) -> str:
-        """The text as it can be shown."""
+        """The text without its passwords."""
         if self.view.hidden:
             return MASK * len(self.text)
         if self.view.is_secret(self.text):
@@ -246,7 +247,7 @@ class Editor:
         self._line_ended = text.endswith("\n") and not guessed
         # The end of the last line is not the wish to send it. But if these lines were typed, the next one is not a part of it.
         text = text if guessed else text.removesuffix("\n")
-        self._insert(_UNSAFE.sub("\ufffd", _expanded(text)))
+        self._insert(UNSAFE.sub("\ufffd", _expanded(text)))
         # A blank line can begin it that says nothing.
         if begins and self.text.strip():
             self.literal = True

@@ -1068,6 +1068,18 @@ def test_a_quote_is_a_message_and_never_of_a_private_one_in_a_room() -> None:
     assert one_room().type("/quote bob") == ["❌ There is no message to quote."]
 
 
+def test_a_quote_is_one_line_that_cannot_act_on_a_terminal() -> None:
+    many = Many()
+    many.say(1, "a\x1b]0;owned\x07\n\u202eb")
+    many.type("/quote")
+    assert many.talk.draft == "> bob: a\ufffd]0;owned\ufffd\ufffd\ufffdb\n"
+    many.type("/quote indeed")
+    assert [chat["message"] for chat in many.sent()] == [
+        "> bob: a\ufffd]0;owned\ufffd\ufffd\ufffdb",
+        "indeed",
+    ]
+
+
 def test_settings_are_shown_and_changed() -> None:
     many = Many()
     (line,) = many.type("/set bell")
