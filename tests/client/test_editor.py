@@ -95,6 +95,8 @@ def at(line: str) -> Desk:
         ("|🇩🇪🇫🇷", "delete", "|🇫🇷"),
         ("e\u0301|", "backspace", "|"),
         ("|❤️x", "right", "❤️|x"),
+        # A key that means nothing here.
+        ("one|", "ctrl-\\", "one|"),
     ],
 )
 def test_a_key_edits(before: str, key: str, after: str) -> None:
