@@ -318,15 +318,17 @@ class Conversation:
             rooms += [EnterRoom(room, after=marked.get(key_of_room(room))) for room in more]
         return Login(name, rooms, epoch)
 
-    def online(self, codec: ClientCodec, welcome: Welcome, *, returning: bool) -> None:
-        """A connection has logged in."""
+    def online(
+        self, codec: ClientCodec, welcome: Welcome, later: Iterable[EnterRoom], *, returning: bool
+    ) -> None:
+        """A connection has logged in. The rooms in `later` were not part of the login, and are entered now."""
         self._requests.codec = codec
         self._requests.heard()
         renamed = not self._entries.is_me(welcome.name)
         self._entries.become(welcome.name)
         self.has_answered = False
         if codec.many_rooms:
-            self._online_in_many(welcome, returning=returning)
+            self._online_in_many(welcome, later, returning=returning)
         else:
             self._online_in_one(welcome, returning=returning)
         if renamed:
@@ -373,7 +375,7 @@ class Conversation:
         else:
             self._request(Ping(""), Why.KEEP_ALIVE)
 
-    def _online_in_many(self, welcome: Welcome, *, returning: bool) -> None:
+    def _online_in_many(self, welcome: Welcome, later: Iterable[EnterRoom], *, returning: bool) -> None:
         changed_epoch = welcome.epoch != self._epoch and self._epoch != ""
         if changed_epoch:
             for window in self.windows:
@@ -386,8 +388,11 @@ class Conversation:
             window.joined = window.entering = False
         for entered in welcome.rooms:
             self._entered(entered, quiet=returning)
+        for command in later:
+            window = self._windows.of_room(command.room)
+            window.entering = self._request(command, Why.RESUME if returning else Why.ARRIVAL, window)
         for window in self.windows:
-            if window.key in before and not window.joined:
+            if window.key in before and not window.joined and not window.entering:
                 self._entries.add(window, Kind.ERROR, f"You are no longer in {window.name}.")
         if not returning and not self.current.joined:
             self._windows.show(next((window for window in self.windows if window.joined), self.current))
@@ -1144,11 +1149,12 @@ class Conversation:
     def _entered_by_request(self, request: Request, entered: Entered) -> None:
         command = request.command
         room_key = command.room_key if isinstance(command, EnterRoom) else ""
-        if self._is_many():
-            self._entered(entered, quiet=False).room_key = room_key
-            self._say_where()
-            return
         returning = request.why is Why.RESUME
+        if self._is_many():
+            self._entered(entered, quiet=returning).room_key = room_key
+            if request.why is Why.TYPED:
+                self._say_where()
+            return
         self._windows.move_to(entered.room)
         self._windows.room.room_key = room_key
         if not returning:

@@ -27,7 +27,7 @@ from dataclasses import replace
 from enum import Enum, IntEnum, auto
 from typing import NamedTuple, Protocol
 
-from geventchat.chat.commands import ChangePassword, Command, ParseError, Quit, Register
+from geventchat.chat.commands import ChangePassword, Command, EnterRoom, ParseError, Quit, Register
 from geventchat.chat.events import (
     DisconnectNotice,
     Goodbye,
@@ -217,6 +217,9 @@ class Session:
         self._notice: NoticeReason | None = None
         self._kicked_just_now = False
         self._first_words = ""
+        # Entered behind the login, because a login with all rooms is too long for the server.
+        self._short_login = False
+        self._later_rooms: Sequence[EnterRoom] = ()
         self._sent_at = 0.0
         # All connections.
         self._was_online = False
@@ -642,7 +645,7 @@ class Session:
         self._runtime.connect(self._address, SEARCH_TIMEOUT_S if self._places else CONNECT_TIMEOUT_S)
         self._terminal.refresh()
 
-    def _log_in(self) -> None:
+    def _log_in(self, *, short: bool = False) -> None:
         # A server that speaks only version 1 answers this like a login of version 1.
         self._codec = json2.DIALECT.client() if self._dialect is DIALECTS["json"] else self._dialect.client()
         self._notice = None
@@ -651,6 +654,10 @@ class Session:
         if not self._was_online:
             self._conversation.use_marks(self._marks(f"{self._address} {self._name}"))
         login = replace(self._conversation.login(self._name), password=self._password)
+        self._short_login, self._later_rooms = short, ()
+        if short and login.rooms:
+            self._later_rooms = login.rooms[1:]
+            login = replace(login, rooms=login.rooms[:1])
         self._send(self._codec.encode(login))
 
     def _receive_login_answer(self, line: bytes) -> None:
@@ -668,6 +675,10 @@ class Session:
                 self._refuse_password(reason)
             case Rejected(reason) if reason in _NAME_REJECTIONS:
                 self._refuse_name(reason)
+            case Rejected(ParseError.TOO_LONG) if not self._short_login:
+                self._log_in(short=True)
+            case Rejected(reason) if not self._first_words:
+                self._first_words = f" {rejection_text(reason, self._name)}"
             case DisconnectNotice(reason=notice):
                 self._notice = notice
             case UnknownLine(text) | UnknownError(text) if not self._first_words:
@@ -758,7 +769,7 @@ class Session:
         elif self._terminal.interactive:
             self._conversation.add(Kind.SUCCESS, f"Welcome to the chat, {self._name}!")
             self._conversation.add(Kind.NOTICE, "Type a message and press Enter. /help lists the commands.")
-        self._conversation.online(self._codec, welcome, returning=returning)
+        self._conversation.online(self._codec, welcome, self._later_rooms, returning=returning)
         if not returning or self._wants_line:
             self._wants_line = False
             self._terminal.request_line()

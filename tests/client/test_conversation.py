@@ -697,6 +697,28 @@ def test_every_room_is_resumed_where_it_was() -> None:
     assert many.window("dev").unread == 1
 
 
+def test_rooms_for_which_the_login_has_no_space_are_resumed_behind_it() -> None:
+    many = Many()
+    many.join("dev", 4)
+    many.join("ops")
+    many.talk.select_number(2)
+    many.run.hang_up()
+    many.type("hello dev")
+    many.run.wait(1)
+    many.run.accept()
+    many.receive(type="error", message="Line too long")
+    assert many.sent()[0]["rooms"] == {"lobby": 0}
+    assert "You are no longer in" not in "".join(many.welcome())
+    dev, ops = many.sent()
+    assert (dev["type"], dev["room"], dev["after"]) == ("enter", "dev", 4)
+    many.receive(type="entered", room="dev", ref=dev["ref"], **state(5, replay_from=5))
+    assert [one["message"] for one in many.sent()] == ["hello dev"]
+    assert many.say(5, "meanwhile", room="dev") == ["[12:00:00] bob: meanwhile"]
+    refusal = many.receive(type="error", code="banned", message="Banned", room="ops", ref=ops["ref"])
+    assert refusal == ["❌ ops: You are banned from the room."]
+    assert [window.joined for window in many.talk.windows] == [True, True, False]
+
+
 def test_a_message_that_was_said_before_the_connection_was_lost_is_not_said_again() -> None:
     many = Many()
     many.type("hello")

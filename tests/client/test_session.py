@@ -962,6 +962,37 @@ def test_leaving_with_unsent_messages_has_to_be_said_twice() -> None:
     assert run.exit_code is ExitCode.OK
 
 
+# A login that is too long.
+
+LINE_TOO_LONG = '{"type": "error", "message": "Line too long"}'
+
+
+def rooms_of(login: bytes) -> list[str]:
+    return list(json.loads(login)["rooms"])
+
+
+def test_a_login_with_too_many_rooms_for_the_server_enters_one_and_then_the_others() -> None:
+    run = Run(JSON, options=Options(rooms=("lobby", "dev", "ops"), scrollback=0))
+    assert rooms_of(run.accept()) == ["lobby", "dev", "ops"]
+    assert run.receive(LINE_TOO_LONG) == []
+    assert rooms_of(run.sent()) == ["lobby"]
+    run.receive(WELCOME_2)
+    requests = [json.loads(line) for line in run.sent().splitlines()]
+    assert [(one["type"], one["room"]) for one in requests] == [("enter", "dev"), ("enter", "ops")]
+
+
+def test_a_login_that_is_too_long_even_with_one_room_says_so() -> None:
+    run = Run(JSON)
+    run.accept()
+    run.receive(LINE_TOO_LONG)
+    assert rooms_of(run.sent()) == ["lobby"]
+    run.receive(LINE_TOO_LONG)
+    assert run.sent() == b""
+    (error,) = run.wait(LOGIN_TIMEOUT_S)
+    assert "too long for the server" in error
+    assert run.exit_code is ExitCode.FAILED
+
+
 # Another name.
 
 
