@@ -281,8 +281,7 @@ class Conversation:
 
     def writers(self) -> list[str]:
         """Who is writing in the current room."""
-        now = self._clock.monotonic()
-        return [name for name, until in self.current.typing.items() if until > now]
+        return [*self.current.writers(self._clock.monotonic())]
 
     # Connections.
 
@@ -965,13 +964,14 @@ class Conversation:
                 text = f"{who}{topic}" if topic else f"{name or 'Somebody'} removed the topic."
                 self._entries.add(window, Kind.TOPIC, text, time_ms=time_ms)
             case Typing(room, name):
-                typing = self._windows.of_room(room).typing
+                now = self._clock.monotonic()
+                typing = self._windows.of_room(room).writers(now)
                 if (
                     key_of(name) not in self._entries.hidden
                     and self.options.typing
-                    and len(typing) < MAX_TYPING
+                    and (len(typing) < MAX_TYPING or clean(name) in typing)
                 ):
-                    typing[clean(name)] = self._clock.monotonic() + TYPING_S
+                    typing[clean(name)] = now + TYPING_S
             case MessageDeleted(room, id):
                 self._entries.delete(self._windows.of_room(room), id)
             case Kicked(room, reason, time_ms, now_in):

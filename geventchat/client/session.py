@@ -339,8 +339,7 @@ class Session:
                 times.append(now - silence + max(SHOWN_SILENCE_S, int(silence) + 1.0))
                 if limit_s > silence:
                     times.append(now - silence + limit_s)
-            if self._conversation.current.typing:
-                times.append(max(min(self._conversation.current.typing.values()), now + 0.1))
+            times.extend(self._conversation.current.writers(now).values())
         elif self._state is State.BACKING_OFF and self._terminal.interactive:
             times.append(now + 1.0)
         return min(times, default=None)

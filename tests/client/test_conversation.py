@@ -12,6 +12,7 @@ from geventchat.chat.commands import ParseError
 from geventchat.chat.events import Rejection
 from geventchat.client.conversation import (
     AUTOMATIC,
+    MAX_TYPING,
     PAGE,
     SEARCHED_PAGES,
     TYPING_EVERY_S,
@@ -1201,12 +1202,28 @@ def test_typing_is_known_for_a_while() -> None:
     assert many.talk.writers() == ["bob"]
     many.run.wait(TYPING_S)
     assert many.talk.writers() == []
+    # Nothing is left that has to be looked at every moment.
+    assert many.run.session.deadline is not None
+    assert many.run.session.deadline > many.run.ticking.seconds + TYPING_S
     many.talk.typed("hel")
     many.talk.typed("hell")
     assert [request["type"] for request in many.sent()] == ["typing"]
     many.run.wait(TYPING_EVERY_S)
     many.talk.typed("/nick")
     assert many.sent() == []
+
+
+def test_those_who_no_longer_write_do_not_count_against_those_who_do() -> None:
+    many = Many()
+    for number in range(MAX_TYPING + 1):
+        many.receive(type="typing", room="lobby", username=f"user{number}")
+    assert len(many.talk.writers()) == MAX_TYPING
+    many.run.ticking.seconds += TYPING_S / 2
+    many.receive(type="typing", room="lobby", username="user0")
+    many.run.ticking.seconds += TYPING_S / 2
+    assert many.talk.writers() == ["user0"]
+    many.receive(type="typing", room="lobby", username="bob")
+    assert many.talk.writers() == ["user0", "bob"]
 
 
 @pytest.mark.parametrize(
