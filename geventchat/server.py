@@ -266,6 +266,7 @@ class Server:
             ),
             observer=self._observe,
             greeting=clean(self.config.greeting),
+            takes_over=handed is not None,
         )
         chat.change_ban_list(bans)
         encodings = {

@@ -131,13 +131,14 @@ class Chat:
         reserved_names: Iterable[str] = RESERVED_NAMES,
         observer: Observer | None = None,
         greeting: str = "",
+        takes_over: bool = False,
     ) -> None:
         """Take the time from `time`, in seconds since 1970, and the gates of rooms from `new_gate`.
 
         `announce_later` gets each room whose gate has to open before a departure can be announced; `observer` gets the events.
         Neither can block. `tools` hash and verify passwords. No client can log in with one of the `reserved_names`.
         `operators` are the keys of the names of operators, who need their accounts. The `greeting` is sent to each client
-        unless it is empty.
+        unless it is empty. `takes_over` if `take_state` follows.
         """
         stored = storage.load()
         self.epoch = stored.epoch
@@ -158,7 +159,9 @@ class Chat:
         self._time = time
         self._limits = limits
         self._accounts = Accounts(storage, look_alikes, limits, self._now_ms)
-        self.rooms.load(stored, gone=self._accounts.load(stored.accounts, operators))
+        # No account of another process is deleted: its state has the roles of all of them, and clients who use theirs.
+        kept = {record.key for record in stored.accounts} if takes_over else operators
+        self.rooms.load(stored, gone=self._accounts.load(stored.accounts, kept))
         self._credentials = Credentials(
             tools,
             self._accounts,
