@@ -359,6 +359,10 @@ class Chat:
         """Replace the bans of the server's ban list, and remove the clients that the new ones match."""
         return self._moderation.change_ban_list(bans)
 
+    def remove_listed(self) -> Result[object]:
+        """Remove the clients that the server's ban list matches, after they have been taken over from another process."""
+        return self._moderation.remove_listed()
+
     @property
     def sessions(self) -> Collection[Session]:
         """All logged-in sessions in login order: a live view."""

@@ -166,9 +166,13 @@ class Moderation:
         listed = self._permissions.listed_bans = Bans()
         for ban in bans:
             listed.put(ban)
-        return self._remove_listed(iter(list(self._people.values())))
+        return self.remove_listed()
 
-    def _remove_listed(self, people: Iterator[Session]) -> Result[object]:
+    def remove_listed(self) -> Result[object]:
+        """Remove the clients that the server's ban list matches."""
+        return self._remove_next_listed(iter(list(self._people.values())))
+
+    def _remove_next_listed(self, people: Iterator[Session]) -> Result[object]:
         """Remove the next clients that the ban list matches; other greenlets run before the rest."""
         some = list(islice(people, _REMOVED_AT_ONCE))
         listed, now_ms = self._permissions.listed_bans, self._now_ms()
@@ -176,7 +180,7 @@ class Moderation:
             name = other.name
             if name is not None and listed.find(self._permissions.person(other, name), now_ms):
                 self._removals.throw_out(other, name, other, BANNED)
-        return More(partial(self._remove_listed, people)) if some else DONE
+        return More(partial(self._remove_next_listed, people)) if some else DONE
 
     def _try(
         self, actor: _Actor, command: ModerationCommand, stored: Sequence[PastMessage] | None

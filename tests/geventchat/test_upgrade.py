@@ -354,6 +354,18 @@ def test_an_upgrade_deletes_no_account_that_has_not_been_used_for_too_long(tmp_p
         assert [alice.ask("TOKEN revoke"), alice.ask("UNMOD bob")] == ["OK", "OK"]
 
 
+def test_a_new_program_disconnects_those_whom_its_ban_list_has_and_the_old_one_had_not(tmp_path: Path):
+    banned = tmp_path / "banned"
+    banned.write_text("")
+    with world_of(tmp_path, "--ban-list", str(banned)) as world:
+        eve, bob = world.connect(name="eve"), world.connect(name="bob")
+        banned.write_text("name:eve spam\n")
+        world.upgrade(sys.executable)
+        assert [eve.hear(), eve.lines.readline()] == ["ERR banned", b""]
+        assert bob.hear() == "INFO eve kicked"
+        assert bob.ask("PING") == "PONG"
+
+
 def test_the_sockets_that_systemd_has_passed_go_on_from_one_program_to_the_next(tmp_path: Path):
     pytest.importorskip("websockets")
     path = tmp_path / "chat"
