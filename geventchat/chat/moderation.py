@@ -277,6 +277,9 @@ class Moderation:
             if gate is not None:
                 return Busy(gate)
         self._put(self._list(room, command.sanction), ban, room)
+        if command.sanction is Sanction.BAN and room.invitations.withdraw(ban.record.account):
+            # Of someone who can be away; that of a client is taken back with its removal.
+            self._rooms.changed(room)
         self._done(actor, _IMPOSED[command.sanction], ban.record.shown, ban.record.reason)
         if len(concerned) == 1:
             self._remove_if_concerned(actor, ban, concerned[0])
@@ -479,12 +482,12 @@ class Moderation:
     def _take_voice(self, actor: _Actor, who: str) -> None:
         room, key = actor.room, key_of(who)
         is_new = key in room.voices or key in room.guest_voices
-        if key in room.voices:
-            room.voices.remove(key)
-        else:
+        if key not in room.voices:
             # A person without an account has to be in the room.
             who = self._find_in(room, who)[1].shown
-            room.guest_voices.discard(key)
+        # Someone who has registered since can have both.
+        room.voices.discard(key)
+        room.guest_voices.discard(key)
         self._changed(actor, Action.VOICE_TAKEN, who, is_new=is_new)
 
     def _add_moderator(self, actor: _Actor, who: str) -> None:
