@@ -574,7 +574,10 @@ class Moderation:
     def _check_voice(self, actor: _Actor, text: str) -> None:
         """Refuse to say something to others, such as a reason, on behalf of someone who cannot speak in the room."""
         session, name, room = actor.session, actor.name, actor.room
-        refusal = self._permissions.refuse_speech(session, name, room, self._now_ms()) if text else None
+        if not text or session.name is None:
+            # The program is no client that could be muted, or need voice.
+            return
+        refusal = self._permissions.refuse_speech(session, name, room, self._now_ms())
         if refusal is not None:
             raise _Refused(refusal, room.name)
 
