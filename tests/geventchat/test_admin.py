@@ -232,6 +232,19 @@ def test_roles_are_granted_and_revoked(world: World):
     assert world.do("grant", who="alice", role="operator", revoke=True)["code"] == "refused"
 
 
+def test_a_reserved_name_that_is_an_operators_no_longer_is_reserved_again():
+    config = Config(listen=(Listen("line", "127.0.0.1", 0),), operators=("admin", "boss"))
+    with Server(config, log=lambda event, **fields: None) as server:
+        world = World(server)
+        for name in ("admin", "boss"):
+            assert "until" in world.do("grant", who=name, role="operator", revoke=True)
+        client = world.connect()
+        for name in ("admin", "\u0430dmin", "server"):
+            assert world.ask(client, f"LOGIN {name}") == "ERR invalid-username"
+        assert world.ask(client, "LOGIN boss") == "OK"
+        world.close()
+
+
 def test_a_password_makes_an_account_and_replaces_what_proved_it_before(world: World):
     boss, other = world.connect(), world.connect()
     assert world.ask(boss, "LOGIN boss") == "ERR invalid-username"
