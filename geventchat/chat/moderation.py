@@ -277,8 +277,9 @@ class Moderation:
             if gate is not None:
                 return Busy(gate)
         self._put(self._list(room, command.sanction), ban, room)
-        if command.sanction is Sanction.BAN and room.invitations.withdraw(ban.record.account):
-            # Of someone who can be away; that of a client is taken back with its removal.
+        # The key of an account, which can be away, is that of its name. Other invitations end with a removal.
+        invited = ban.record.account or ban.record.name
+        if command.sanction is Sanction.BAN and room.invitations.withdraw(invited):
             self._rooms.changed(room)
         self._done(actor, _IMPOSED[command.sanction], ban.record.shown, ban.record.reason)
         if len(concerned) == 1:

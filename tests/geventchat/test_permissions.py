@@ -211,14 +211,16 @@ def test_a_kick_or_a_ban_cancels_an_invitation(scene, alice):
     carol.enters("dev")
 
 
-def test_a_ban_of_someone_who_is_away_cancels_the_invitation_of_the_account(scene, alice):
+@pytest.mark.parametrize("who", ["carol", "account:carol", "name:carol"])
+def test_a_ban_of_someone_who_is_away_cancels_the_invitation_of_the_account(scene, alice, who):
+    op = scene.login("op", "dev", account=True)
     alice.do(SetPrivate(on=True))
     carol = scene.login("carol", account=True)
     alice.do(Invite("carol"))
     carol.do(Quit())
-    alice.do(Impose(Sanction.MUTE, "carol"))
+    op.do(Impose(Sanction.MUTE, who, 600))
     assert invited_to(scene, "dev") == ["carol"]
-    alice.do(Impose(Sanction.BAN, "carol", 600))
+    op.do(Impose(Sanction.BAN, who, 600))
     assert invited_to(scene, "dev") == []
     scene.now_s += 600
     carol = scene.login("carol", account=True)
