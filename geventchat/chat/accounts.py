@@ -1,7 +1,7 @@
 """The accounts: reserved names, and what is known of each beyond one connection. Pure; verifies no passwords.
 
 An account that has not been used for `unused_account_s` is deleted when the server starts: its name is free then, and a new
-account of that name inherits nothing. The names of operators are kept.
+account of that name inherits nothing. The accounts of operators are kept. A server that takes over from another deletes none.
 
 Invariants of Accounts:
 - `_records` holds every account, by the key of its name, and at most `accounts` of them that have been added by clients.
@@ -66,12 +66,15 @@ class Accounts:
             if record.key not in self._records:
                 self._hold(record)
 
-    def load(self, stored: Iterable[AccountRecord], operators: Collection[str]) -> set[str]:
-        """Have the accounts that the storage has kept; returns the keys of those that have not been used for too long."""
+    def load(self, stored: Iterable[AccountRecord], kept: Collection[str]) -> set[str]:
+        """Have the accounts that the storage has kept; returns the keys of those that have not been used for too long.
+
+        The accounts with the keys in `kept` are never among these.
+        """
         gone: set[str] = set()
         oldest_ms = self._now_ms() - 1000 * self._limits.unused_account_s
         for record in stored:
-            if record.last_login_ms < oldest_ms and record.key not in operators:
+            if record.last_login_ms < oldest_ms and record.key not in kept:
                 self._storage.forget(record)
                 gone.add(record.key)
             else:
