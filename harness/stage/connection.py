@@ -223,6 +223,8 @@ class Connection:
         self._reset = False
         self._eol = eol
         self._transport = Plain()
+        self._came_s = 0.0
+        """When input came last."""
         self._unsent = bytearray()
         """Replies of the transport that the socket has not taken yet."""
         self._handshake_failed: HandshakeFailed | None = None
@@ -444,8 +446,6 @@ class Connection:
     @property
     def held(self) -> bytes:
         """Received bytes that are not in the inbox: an unfinished line or message."""
-        if self.end is not End.OPEN:
-            return b""
         translated = self._translation.unfinished if self._translation is not None else b""
         return translated + self._transport.unfinished
 
@@ -454,10 +454,14 @@ class Connection:
         """How much has been received and not claimed, and how the connection ended: differs as soon as anything has come."""
         return len(self.inbox) + len(self.held), self.end
 
-    def release(self) -> None:
-        """Move a line without its end, which an adapter holds back, into the inbox: the turn in which it came is over."""
-        for piece, when_s in self._translation.release() if self._translation is not None else ():
+    def release(self) -> bool:
+        """Move what is held back into the inbox, because the turn in which it came is over; True if anything was."""
+        if message := self._transport.release():
+            self._receive(message, self._came_s)
+        line = self._translation.release() if self._translation is not None else []
+        for piece, when_s in line:
             self.inbox.receive(piece, when_s)
+        return bool(message or line)
 
     # Called by fences
 
@@ -527,7 +531,8 @@ class Connection:
                 self._handshake_failed = failed
                 self._finish(End.CLOSED)
                 return
-            self._receive(received)
+            self._came_s = self._loop.now()
+            self._receive(received, self._came_s)
             if self._transport.violation:
                 self.end_detail = f"violation: {self._transport.violation}"
                 self._finish(End.CLOSED)
@@ -541,11 +546,11 @@ class Connection:
                 return
             self._acknowledge_at_once()
 
-    def _receive(self, data: bytes) -> None:
+    def _receive(self, data: bytes, now_s: float) -> None:
         if self._translation is not None:
-            data = self._translation.incoming(data, self._loop.now())
+            data = self._translation.incoming(data, now_s)
         if data:
-            self.inbox.receive(data, self._loop.now())
+            self.inbox.receive(data, now_s)
 
     def _lost(self) -> None:
         """The server has closed the connection, or reset it."""
@@ -590,7 +595,6 @@ class Connection:
             self._reader.stop()
         if self.end in (End.NEVER, End.OPEN):
             self.end = end
-            self._receive(self._transport.unfinished)
             self.release()
             self._loop.wake()
         if end is End.RESET:

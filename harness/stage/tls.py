@@ -94,6 +94,9 @@ class Tls(Plain):
         self.ready = self._secure and self._inside.ready
         return bytes(received)
 
+    def release(self) -> bytes:
+        return self._inside.release()
+
     def take_reply(self) -> bytes:
         return self._wire_out.read()
 

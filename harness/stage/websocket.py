@@ -2,7 +2,8 @@
 
 - A line that a client says is a text message without its line end; what has no line end is a binary message.
 - A text message that arrives becomes a line, whole; a binary message becomes its bytes.
-- What is incomplete when the connection ends is received as it is.
+- What is incomplete when it is released, or when the connection ends, is received as it is. What completes the message is then
+  its rest.
 - Pings are answered, and a Close frame with another; `end_detail` has its code and reason.
 """
 
@@ -44,6 +45,8 @@ class WebSocket(Plain):
         self._in = bytearray()
         self._out = bytearray()
         self._message = bytearray()
+        self._released = 0
+        """How many bytes of the incomplete message, and of the incomplete frame behind it, have been released."""
         self._opcode: int | None = None
         self._sent_close = False
 
@@ -74,7 +77,13 @@ class WebSocket(Plain):
     def unfinished(self) -> bytes:  # type: ignore[override]
         if not self.ready:
             return b""
-        return bytes(self._message) if self.violation else bytes(self._message + self._in)
+        incomplete = self._message if self.violation else self._message + self._in
+        return bytes(incomplete[self._released :])
+
+    def release(self) -> bytes:
+        released = self.unfinished
+        self._released += len(released)
+        return released
 
     def take_reply(self) -> bytes:
         reply = bytes(self._out)
@@ -172,6 +181,9 @@ class WebSocket(Plain):
         if len(data) < start + size:
             return None
         payload = bytes(data[start : start + size])
+        # The payload of a message stays after its head is gone; a control frame is gone as a whole.
+        gone = start + size if opcode >= _CLOSE else start
+        self._released -= max(0, min(gone, self._released - len(self._message)))
         del data[: start + size]
         return opcode, final, payload
 
@@ -197,13 +209,13 @@ class WebSocket(Plain):
         self._message += payload
         if not final:
             return b""
-        kind, message = self._opcode, bytes(self._message)
-        self._opcode = None
+        kind, message, rest = self._opcode, bytes(self._message), bytes(self._message[self._released :])
+        self._opcode, self._released = None, 0
         self._message.clear()
         if kind == _BINARY:
-            return message
+            return rest
         _require_utf8(message)
-        return message + eol
+        return rest + eol
 
     def _close(self, payload: bytes) -> None:
         self.ended = True

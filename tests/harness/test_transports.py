@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import shutil
 import socket
@@ -74,6 +75,20 @@ def trusting(certificate: str) -> PlayOptions:
     return PlayOptions(tls=TlsTrust(certificate), within_s=2)
 
 
+def in_process(*options: str, certificate: str = "") -> InProcessAsyncio:
+    """The same server in this process."""
+    context = None
+    if certificate:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(certificate)
+
+    async def serve(spec: ServerSpec) -> Any:
+        chat = streams.Server({word.partition("=")[0]: word.partition("=")[2] for word in options})
+        return await asyncio.start_server(chat.accept, "127.0.0.1", 0, ssl=context)
+
+    return InProcessAsyncio(serve)
+
+
 def played(script: str, target: Any, options: PlayOptions = PlayOptions(within_s=2)) -> Verdict:  # noqa: B008
     return play(parse(script.lstrip(), "talk.chat"), target, options)
 
@@ -132,16 +147,8 @@ def test_a_client_can_half_close_over_tls(certificate: str) -> None:
 
 
 def test_the_fence_is_exact_over_tls_and_websocket_in_process(certificate: str) -> None:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-
-    async def serve(spec: ServerSpec) -> Any:
-        import asyncio
-
-        chat = streams.Server({"websocket": ""})
-        return await asyncio.start_server(chat.accept, "127.0.0.1", 0, ssl=context)
-
-    verdict = passes(BOTH.format("tls websocket"), InProcessAsyncio(serve), trusting(certificate))
+    target = in_process("websocket", certificate=certificate)
+    verdict = passes(BOTH.format("tls websocket"), target, trusting(certificate))
     assert verdict.grade is Grade.EXACT
 
 
@@ -293,6 +300,57 @@ def test_what_is_incomplete_when_the_connection_ends_has_been_received(
     passes(f"{begins}{end}\nalice<< he\nalice is closed with {ends[end]}\n", target, trusting(certificate))
 
 
+@pytest.mark.parametrize(
+    ("first", "received", "rest", "then"),
+    [
+        (r"\x01\x02he", "<< he", r"\x80\x03llo", "< llo"),
+        (r"\x02\x02he", "<< he", r"\x80\x03llo", "<< llo"),
+        (r"\x01\x02he\x80", r"<< he\x80", r"\x03llo", "< llo"),
+        (r"\x81", r"<< \x81", r"\x05hello", "< hello"),
+        (r"\x81\x05he", r"<< \x81\x05he", "llo", "< llo"),
+        (r"\x01\x02he\x8a\x03ab", r"<< he\x8a\x03ab", r"c\x80\x03llo", "< llo"),
+        (r"\x01\x01\xc3", r"<< \xc3", r"\x80\x01\xbc", r"<< \xbc\n"),
+    ],
+)
+@pytest.mark.parametrize("words", ["websocket", "tls websocket"])
+def test_what_completes_a_message_is_received_without_what_an_earlier_turn_received(
+    certificate: str, words: str, first: str, received: str, rest: str, then: str
+) -> None:
+    target = in_process("websocket", certificate=certificate if "tls" in words else "")
+    script = (
+        f"transport: {words}\n\nalice> RAW {first}\nalice{received}\nbob connects\nalice receives nothing\n"
+        f"alice> RAW {rest}\nalice{then}\nalice> RAW {first}\nalice{received}\nalice> VANISH\n"
+        "alice is closed with 1006\n"
+    )
+    passes(script, target, trusting(certificate))
+
+
+def test_a_part_of_a_message_is_received_once_by_clients_in_python_too() -> None:
+    with Stage(in_process("websocket"), transport=Transport(websocket=True)) as stage:
+        alice = stage.client("alice")
+        alice.send(r"RAW \x01\x02he")
+        alice.expect_bytes(b"he")
+        stage.settle()
+        alice.send(r"RAW \x80\x03llo")
+        alice.expect("llo")
+        stage.settle()
+
+
+def test_a_part_of_a_message_was_received_when_it_came() -> None:
+    with Stage(in_process("websocket"), transport=Transport(websocket=True)) as stage:
+        alice = stage.client("alice")
+        stage.wait(1)
+        alice.send(r"RAW \x01\x02he")
+        stage.wait(1)
+        alice.connection.release()
+        assert (alice.received, alice.arrived_at(0)) == (b"he", 1.0)
+
+
+def test_a_line_in_a_part_of_a_message_can_be_ignored() -> None:
+    script = "transport: websocket\nignore: he\n\nalice> RAW \\x01\\x04he\\nl\nalice<< l\n"
+    passes(script, in_process("websocket"))
+
+
 class Rude(streams.WebSocketTalker):
     """Answers a Close frame with a frame that is forbidden."""
 
@@ -306,12 +364,7 @@ class Rude(streams.WebSocketTalker):
 def test_a_farewell_that_is_answered_with_a_forbidden_frame_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "WebSocketTalker", Rude)
 
-    async def serve(spec: ServerSpec) -> Any:
-        import asyncio
-
-        return await asyncio.start_server(streams.Server({"websocket": ""}).accept, "127.0.0.1", 0)
-
-    with Stage(InProcessAsyncio(serve), transport=Transport(websocket=True)) as stage:
+    with Stage(in_process("websocket"), transport=Transport(websocket=True)) as stage:
         alice = stage.client("alice")
         alice.send("hello")
         alice.expect("hello")
