@@ -4,6 +4,7 @@ What lies between the socket and the inbox is a `Plain` or another transport.
 
 - Sockets are non-blocking and are read as soon as the loop runs.
 - The inbox belongs to the client and outlives its connections: nothing received is ever lost with one.
+- Once either side has ended its part of the conversation, nothing more is said. A transport's own replies are still sent.
 - `end` changes once, from NEVER to OPEN or REFUSED, and from OPEN to CLOSED or RESET.
 
 Knows no scripts and no fences.
@@ -321,9 +322,14 @@ class Connection:
 
     def write(self, data: bytes) -> None:
         """Send all of it. If the connection is lost meanwhile, `end` says so."""
-        self._write_wire(self._transport.send(data, self._eol) if self.writes else b"")
+        self._write_wire(self._transport.send(data, self._eol) if self._speaks else b"")
         if self.writes:
             self._reply()
+
+    @property
+    def _speaks(self) -> bool:
+        """Whether more of the client's words can be sent: a transport answers the other side's end with its own."""
+        return self.writes and not self._transport.ended
 
     def _write_wire(self, data: bytes) -> None:
         view = memoryview(bytes(self._unsent) + data)
@@ -402,6 +408,7 @@ class Connection:
         """Say that nothing more comes, and where the server has to answer that, let it."""
         if self.end is End.OPEN and self.writes:
             self._write_wire(self._transport.end())
+            self.writes = False
         limit = self._loop.limits.limit(_FAREWELL_S)
         while self._transport.messages and self.reads and self.end is End.OPEN and not limit.over:
             self._loop.pause(limit.pause_s)
@@ -474,7 +481,7 @@ class Connection:
     def answers(self) -> bool:
         """Whether a fence line can be sent here: in the middle of a line it would become part of it."""
         return (
-            self.end is End.OPEN and self.writes and self.reads and not self.mid_line and not self.may_close
+            self.end is End.OPEN and self._speaks and self.reads and not self.mid_line and not self.may_close
         )
 
     @property
@@ -515,6 +522,13 @@ class Connection:
     # Events
 
     def _on_readable(self) -> None:
+        try:
+            self._read()
+        except HandshakeFailed as failed:
+            self._handshake_failed = failed
+            self._finish(End.CLOSED)
+
+    def _read(self) -> None:
         for _ in range(_CHUNKS_PER_EVENT):
             try:
                 data = self._socket.recv(_CHUNK_BYTES)
@@ -522,15 +536,10 @@ class Connection:
                 return
             except OSError:
                 self._reset, data = True, b""
-            try:
-                if not data:
-                    self._lost()
-                    return
-                received = self._transport.receive(data, self._eol)
-            except HandshakeFailed as failed:
-                self._handshake_failed = failed
-                self._finish(End.CLOSED)
+            if not data:
+                self._lost()
                 return
+            received = self._transport.receive(data, self._eol)
             self._came_s = self._loop.now()
             self._receive(received, self._came_s)
             if self._transport.violation:
@@ -566,7 +575,7 @@ class Connection:
         self._unsent += self._transport.take_reply()
         if self._writing:
             return
-        if self._replies_wait and self.writes:
+        if self._replies_wait and self._speaks:
             self._unsent += self._transport.send(self._take_replies(), self._eol)
         while self._unsent:
             try:

@@ -11,11 +11,24 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import gevent.ssl
 import pytest
+from gevent.server import StreamServer
 
-from harness import Address, Command, InProcessAsyncio, PlayOptions, ServerSpec, Stage, Verdict, parse, play
+from harness import (
+    Address,
+    Command,
+    InProcess,
+    InProcessAsyncio,
+    PlayOptions,
+    ServerSpec,
+    Stage,
+    Verdict,
+    parse,
+    play,
+)
 from harness.cli import main
 from harness.language.expansion import expand
 from harness.language.fences import Fence
@@ -32,6 +45,7 @@ from tests.harness.servers import streams
 
 SERVER = Path(__file__).parent / "servers" / "streams.py"
 ROOT = Path(__file__).parents[2]
+REPLY = "reply: PING ${t} -> PONG ${t}\n"
 PING = "fence: PING ${token} -> PONG ${token}\n"
 TALK = """
 alice> hello there
@@ -172,6 +186,41 @@ def test_a_close_notify_is_the_end_whatever_its_connection_does(certificate: str
         finally:
             finished.set()
             server.join()
+
+
+class HangingUp(streams.Talker):
+    """Says something that the client answers, and hangs up at once."""
+
+    def leave(self, code: int = 1000, reason: bytes = b"") -> None:
+        self.say(b"PING x")
+        super().leave(code, reason)
+
+
+def test_a_line_before_a_close_notify_is_not_replied_to(
+    certificate: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "Talker", HangingUp)
+    script = f"{REPLY}transport: tls\n\nalice> QUIT\nalice is closed\n"
+    passes(script, in_process(certificate=certificate), trusting(certificate))
+
+
+def test_a_close_notify_during_the_handshake_of_a_websocket_is_reported_in_gevent_too(
+    certificate: str,
+) -> None:
+    context = gevent.ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+
+    def hang_up(sock: Any, address: object) -> None:
+        with context.wrap_socket(sock, server_side=True) as secure:
+            secure.recv(1000)
+            secure.unwrap()
+
+    target = InProcess(lambda spec: StreamServer(("127.0.0.1", 0), hang_up))
+    text = fails("alice connects with tls websocket\n", target, trusting(certificate))
+    assert (
+        "actual    the server closed the connection during the WebSocket handshake; it had sent nothing"
+        in text
+    )
 
 
 # --- WebSocket ----------------------------------------------------------------------------------------------
@@ -370,6 +419,37 @@ def test_a_farewell_that_is_answered_with_a_forbidden_frame_is_over(monkeypatch:
         alice.expect("hello")
         alice.close()
         assert (alice.end.value, alice.end_detail) == ("closed", "violation: a frame with a reserved bit")
+
+
+class Final(streams.WebSocketTalker):
+    """Says something that the client answers, together with a Close frame, and notes what it receives from then on."""
+
+    heard: ClassVar[list[bytes]] = []
+
+    async def line(self) -> bytes | None:
+        opcode, payload = await self.read_frame()
+        if opcode != 8 and payload != b"QUIT":
+            return payload
+        self.say(b"PING x")
+        self.frame(8, b"")
+        self.writer.write_eof()
+        self.heard.append(await self.reader.read())
+        return None
+
+
+@pytest.mark.parametrize(
+    ("steps", "heard"),
+    [("alice> QUIT\nalice is closed\n", [b"\x88"]), ("alice connects\nalice closes\n", [])],
+)
+def test_nothing_is_sent_after_a_close_frame(
+    monkeypatch: pytest.MonkeyPatch, steps: str, heard: list[bytes]
+) -> None:
+    monkeypatch.setattr(streams, "WebSocketTalker", Final)
+    Final.heard.clear()
+    passes(f"{REPLY}transport: websocket\n\n{steps}", in_process("websocket"))
+    (came,) = Final.heard
+    # A Close frame without a code: two bytes and a mask.
+    assert [came[at : at + 1] for at in range(0, len(came), 6)] == heard
 
 
 @pytest.mark.parametrize(
