@@ -12,14 +12,17 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import re
 import struct
 
+from harness.language.escapes import render_bytes
 from harness.stage.transport import HandshakeFailed, Plain, first_line
 
 _HEAD_BYTES = 65536
 _MESSAGE_BYTES = 64 * 1024 * 1024
 _GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-_HTTP = b"HTTP/1.1 "
+_HTTP = b"HTTP/1."
+_STATUS_LINE = re.compile(rb"HTTP/1\.([0-9]) ([0-9]{3})(?: .*)?", re.DOTALL)
 _CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0, 1, 2, 8, 9, 10
 _FIN, _MASKED = 0x80, 0x80
 _NORMAL, _NO_CODE, _ABNORMAL = 1000, 1005, 1006
@@ -110,23 +113,32 @@ class WebSocket(Plain):
     def _answered(self) -> bool:
         """Whether the server's whole answer has come and accepts."""
         head, end, rest = bytes(self._in).partition(b"\r\n\r\n")
-        begins = head.startswith(_HTTP) or (not end and _HTTP.startswith(head))
-        if not begins:
+        first, *lines = head.split(b"\r\n")
+        status_line = _STATUS_LINE.fullmatch(first)
+        begins = not (end or lines) and (first.startswith(_HTTP) or _HTTP.startswith(first))
+        if status_line is None and not begins:
             raise HandshakeFailed(
                 f"the server did not answer the WebSocket handshake with HTTP, but {first_line(head)}"
             )
-        if not end:
+        if not end or status_line is None:
             if len(self._in) > _HEAD_BYTES:
                 raise HandshakeFailed(f"the answer to the WebSocket handshake has no end: {first_line(head)}")
             return False
-        first, *lines = head.decode("latin-1").split("\r\n")
-        status = first.split(" ")[1]
+        version, status = (group.decode() for group in status_line.groups())
         if status != "101":
-            raise HandshakeFailed(f"the server answered the WebSocket handshake with `{first}`", status)
+            raise HandshakeFailed(
+                f"the server answered the WebSocket handshake with {first_line(first)}", status
+            )
+        if version == "0":
+            raise HandshakeFailed(
+                f"the server accepted the WebSocket handshake with {first_line(first)}; expected HTTP/1.1"
+            )
         fields: dict[str, str] = {}
         for line in lines:
-            name, _, value = line.partition(":")
-            fields[name.strip().lower()] = value.strip()
+            name, value = (render_bytes(part.strip()) for part in line.partition(b":")[::2])
+            # A field in several lines is one list.
+            earlier = fields.get(name.lower())
+            fields[name.lower()] = value if earlier is None else f"{earlier}, {value}"
         accept = base64.b64encode(hashlib.sha1((self._key + _GUID).encode()).digest()).decode()
         self._require(fields, "upgrade", "websocket")
         self._require(fields, "connection", "upgrade")

@@ -462,6 +462,13 @@ def test_nothing_is_sent_after_a_close_frame(
         ("answer=", "did not answer the WebSocket handshake with HTTP, but ``"),
         ("answer=HTTP/1.1", "did not answer the WebSocket handshake with HTTP, but `HTTP/1.1`"),
         ("hang-up", "closed the connection during the WebSocket handshake; it had sent nothing"),
+        ("answer=HTTP/1.1 4x3 No", "did not answer the WebSocket handshake with HTTP, but `HTTP/1.1 4x3 No`"),
+        ("answer=HTTP/2 403", "did not answer the WebSocket handshake with HTTP, but `HTTP/2 403`"),
+        (
+            "http=1.0",
+            "accepted the WebSocket handshake with `HTTP/1.0 101 Switching Protocols`; expected HTTP/1.1",
+        ),
+        ("header=Sec-WebSocket-Accept: x\x1b", r"=, x\x1b`; expected `"),
         ("mute", "the handshake was not over within 0.5 s"),
         ("accept=x", "`sec-websocket-accept` is `x`; expected `"),
         ("upgrade=h2c", "`upgrade` is `h2c`; expected `websocket`"),
@@ -485,6 +492,23 @@ def test_a_refused_handshake_is_a_refusal_with_its_status() -> None:
     text = fails("alice connects with websocket\nalice is refused with 401\n", target)
     assert "expected  alice is refused with 401" in text
     assert "actual    alice is refused with 403" in text
+
+
+@pytest.mark.parametrize("http", ["1.0", "1.1"])
+def test_a_handshake_is_refused_in_each_version_of_http(http: str) -> None:
+    target = in_process("websocket", "status=403 Forbidden", f"http={http}")
+    passes("alice connects with websocket\nalice is refused with 403\n", target)
+
+
+@pytest.mark.parametrize("answer", ["HTTP/1.0 403", "HTTP/1.1 403 ", "HTTP/1.1 403 \x1b[2J"])
+def test_a_refused_handshake_can_have_any_reason(answer: str) -> None:
+    target = in_process("websocket", f"answer={answer}")
+    passes("alice connects with websocket\nalice is refused with 403\n", target)
+
+
+def test_a_header_of_the_handshake_can_stand_in_several_lines() -> None:
+    script = "transport: websocket\n\nalice> hello\nalice< hello\n"
+    passes(script, in_process("websocket", "header=Connection: keep-alive"))
 
 
 def test_an_end_with_another_code_is_shown_with_both() -> None:
