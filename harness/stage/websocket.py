@@ -4,7 +4,7 @@
 - A text message that arrives becomes a line, whole; a binary message becomes its bytes.
 - What is incomplete when it is released, or when the connection ends, is received as it is. What completes the message is then
   its rest.
-- Pings are answered, and a Close frame with another; `end_detail` has its code and reason.
+- Pings are answered, and a Close frame with another; `end_detail` has its code, and its reason as visible text.
 """
 
 from __future__ import annotations
@@ -238,8 +238,10 @@ class WebSocket(Plain):
             raise _Violation(f"a Close frame with the code {code}")
         reason = payload[2:]
         _require_utf8(reason)
-        plain = code in (_NORMAL, _NO_CODE) and not reason
-        self.end_detail = "" if plain else f"{code} {reason.decode()}".strip()
+        if reason:
+            self.end_detail = f"{code} {render_bytes(reason)}"
+        elif code not in (_NORMAL, _NO_CODE):
+            self.end_detail = str(code)
         if not self._sent_close:
             self._sent_close = True
             self._out += _frame(_CLOSE, payload[:2])

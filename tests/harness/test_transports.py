@@ -520,6 +520,25 @@ def test_an_end_with_another_code_is_shown_with_both() -> None:
     assert "\nalice is closed with 1011 oh\n" in text, "to be pasted"
 
 
+@pytest.mark.parametrize(
+    ("reason", "detail"),
+    [
+        (r"bye\x20", r"1008 bye\x20"),
+        (r"\x20bye", "1008  bye"),
+        (r"a\nb", r"1008 a\nb"),
+        (r"\x1b[2J", r"1008 \x1b[2J"),
+        (r"a\\b", r"1008 a\\b"),
+        ("Grüße", "1008 Grüße"),
+    ],
+)
+def test_the_reason_of_an_end_is_visible_text(reason: str, detail: str) -> None:
+    script = f"transport: websocket\n\nalice> SAY-WHY {reason}\n"
+    target = in_process("websocket")
+    text = fails(f"{script}alice is closed with 1008 bye\n", target)
+    assert text.endswith(f"paste:\nalice is closed with {detail}\n")
+    passes(f"{script}alice is closed with {detail}\n", target)
+
+
 def test_the_handshake_accepts_the_example_of_the_standard() -> None:
     made = WebSocket("server.example.com", "/chat")
     made._key = "dGhlIHNhbXBsZSBub25jZQ=="

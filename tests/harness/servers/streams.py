@@ -5,7 +5,8 @@
 - `banner`, `leaves`: speaks first; hangs up.
 - `status=403`: refuses the handshake. `accept=x`, `garbage`, `mute`: answers it wrongly, with something else, or not at all.
   `answer=x`: answers it with this line. `http=1.0`: answers it in this version of HTTP. `header=a: b`: adds this line.
-- Lines that are understood: `FRAGMENT x`, `BINARY x`, `CLOSE 1001 reason`, `VANISH`, `PINGS`, `RAW \\x81…` (frames as given).
+- Lines that are understood: `FRAGMENT x`, `BINARY x`, `CLOSE 1001 reason`, `SAY-WHY reason` (with escapes, and 1008), `VANISH`,
+  `PINGS`, `RAW \\x81…` (frames as given).
 """
 
 from __future__ import annotations
@@ -97,6 +98,8 @@ class WebSocketTalker(Talker):
             case b"CLOSE":
                 code, _, reason = rest.partition(b" ")
                 self.leave(int(code or 0), reason)
+            case b"SAY-WHY":
+                self.leave(1008, parse_bytes(rest.decode()))
             case b"VANISH":
                 self.writer.close()
             case b"RAW":
