@@ -302,13 +302,12 @@ class Connection:
             self._shake_hands()
 
     def _shake_hands(self) -> None:
-        limit = self._loop.limits.limit(self._within_s)
         try:
             self._write_wire(self._transport.begin())
-            while not self._transport.ready and self.end is End.OPEN:
-                if limit.over:
-                    raise SocketTimeout(f"the handshake was not over within {self._within_s:g} s")
-                self._loop.pause(limit.pause_s)
+            if not self._loop.wait_until(
+                lambda: self._transport.ready or self.end is not End.OPEN, self._within_s
+            ):
+                raise SocketTimeout(f"the handshake was not over within {self._within_s:g} s")
             if self._handshake_failed is not None:
                 raise self._handshake_failed
             if self.end is End.RESET and not self._transport.ready:

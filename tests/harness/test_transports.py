@@ -13,6 +13,7 @@ import threading
 from pathlib import Path
 from typing import Any, ClassVar
 
+import gevent
 import gevent.ssl
 import pytest
 from gevent.server import StreamServer
@@ -504,6 +505,33 @@ def test_a_handshake_is_refused_in_each_version_of_http(http: str) -> None:
 def test_a_refused_handshake_can_have_any_reason(answer: str) -> None:
     target = in_process("websocket", f"answer={answer}")
     passes("alice connects with websocket\nalice is refused with 403\n", target)
+
+
+def test_time_passes_during_a_handshake_in_asyncio() -> None:
+    with Stage(in_process("websocket", "delay=1.5"), transport=Transport(websocket=True)) as stage:
+        alice, bob = stage.clients("alice", "bob")
+        alice.send("hello")
+        alice.expect("hello")
+        assert stage.now() == 1.5
+        bob.send("hello")
+        assert (stage.now(), bob.arrived_at(0)) == (3, 3)
+
+
+def test_time_passes_during_a_handshake_in_gevent() -> None:
+    def refuse(sock: Any, address: object) -> None:
+        sock.recv(1000)
+        gevent.sleep(1)
+        sock.sendall(b"HTTP/1.1 401 Unauthorized\r\n\r\n")
+
+    target = InProcess(lambda spec: StreamServer(("127.0.0.1", 0), refuse))
+    passes("alice connects with websocket\nalice is refused with 401\n", target)
+
+
+@pytest.mark.parametrize("option", ["mute", "delay=1001"])
+def test_a_handshake_in_process_is_given_up_without_waiting(option: str) -> None:
+    options = PlayOptions(within_s=1000)  # longer than a test can take
+    text = fails("alice connects with websocket\n", in_process("websocket", option), options)
+    assert "the handshake was not over within 1000 s" in text
 
 
 def test_a_header_of_the_handshake_can_stand_in_several_lines() -> None:

@@ -5,6 +5,7 @@
 - `banner`, `leaves`: speaks first; hangs up.
 - `status=403`: refuses the handshake. `accept=x`, `garbage`, `mute`: answers it wrongly, with something else, or not at all.
   `answer=x`: answers it with this line. `http=1.0`: answers it in this version of HTTP. `header=a: b`: adds this line.
+  `delay=1`: answers it after this many seconds.
 - Lines that are understood: `FRAGMENT x`, `BINARY x`, `CLOSE 1001 reason`, `SAY-WHY reason` (with escapes, and 1008), `VANISH`,
   `PINGS`, `RAW \\x81…` (frames as given).
 """
@@ -150,6 +151,7 @@ class Server:
     async def upgraded(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
         version = f"HTTP/{self.options.get('http', '1.1')}"
+        await asyncio.sleep(float(self.options.get("delay", 0)))
         if "mute" in self.options:
             await reader.read()
         if "hang-up" in self.options:
