@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import select
 import shutil
 import socket
 import ssl
@@ -325,6 +327,49 @@ def test_a_line_before_a_record_that_is_no_tls_is_received(certificate: str) -> 
     own.write(b"hello\n")
     assert client.receive(outgoing.read() + b"this is no record of TLS", b"\n") == b"hello\n"
     assert client.violation.startswith("TLS: ")
+
+
+def test_a_line_is_sent_after_a_new_handshake_that_the_server_has_asked_for(certificate: str) -> None:
+    client = Tls(TlsTrust(certificate).context(), "127.0.0.1", Plain())
+    command = [
+        "openssl",
+        "s_server",
+        "-accept",
+        "127.0.0.1:0",
+        "-cert",
+        certificate,
+        "-tls1_2",
+        "-naccept",
+        "1",
+    ]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as own:
+        assert own.stdin is not None
+        assert own.stdout is not None
+        port = next(line for line in own.stdout if line.startswith(b"ACCEPT")).rpartition(b":")[2]
+        with socket.create_connection(("127.0.0.1", int(port))) as sock:
+            sock.sendall(client.begin())
+            while not client.ready:
+                client.receive(sock.recv(65536), b"\n")
+                sock.sendall(client.take_reply())
+            sock.sendall(client.send(b"before\n", b"\n"))
+            assert b"before\n" in own.stdout
+            own.stdin.write(b"r\n")
+            client.receive(sock.recv(65536), b"\n")
+            waiting = client.send(b"behind\n", b"\n")
+            assert client.send(b"it\n", b"\n") == b""
+            sock.sendall(waiting)
+            heard = b""
+            while b"it\n" not in heard:
+                readable, _, _ = select.select([sock, own.stdout], [], [])
+                if own.stdout in readable:
+                    heard += os.read(own.stdout.fileno(), 65536)
+                if sock in readable:
+                    client.receive(sock.recv(65536), b"\n")
+                    sock.sendall(client.take_reply())
+            assert b"behind\nit\n" in heard
+            assert client.violation == ""
+            own.stdin.write(b"Q\n")
+            own.stdout.read()
 
 
 @pytest.mark.parametrize("words", ["websocket", "tls websocket"])
