@@ -187,16 +187,15 @@ def check_fence(plan: Plan, fence: Fence | None) -> None:
 
 def _check_taken_answer(plan: Plan, answer: str) -> None:
     """Refuse an answer that a rule takes: it would never come."""
-    wildcards = answer.replace(TOKEN, WILDCARD)
-    for rule, home in plan.script.rules():
-        if WILDCARD in wildcards:
-            taken = could_match(rule.pattern, wildcards)
-        else:
-            taken = match(rule.pattern, unescape(answer).decode("utf-8", "surrogateescape"), {}) is not None
-        if taken:
-            raise header_problem(
-                home, rule, f"this would also take the fence answer `{answer}`", "a narrower pattern"
-            )
+    text = unescape(answer.replace(TOKEN, WILDCARD)).decode("utf-8", "surrogateescape")
+    *lines, rest = text.split("\n")  # what follows a line end is a prompt
+    for line in [one.removesuffix("\r") for one in lines] or [rest]:
+        for rule, home in plan.script.rules():
+            wild = WILDCARD in line
+            if could_match(rule.pattern, line) if wild else match(rule.pattern, line, {}) is not None:
+                raise header_problem(
+                    home, rule, f"this would also take the fence answer `{answer}`", "a narrower pattern"
+                )
 
 
 def header_problem(

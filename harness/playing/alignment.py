@@ -11,14 +11,13 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import takewhile
 
 from harness.language.steps import (
     ReceiveUntil,
 )
 from harness.playing.bindings import bind_in_order
 from harness.playing.expectations import Entry, Expectation, TurnExpectations, Values, lines_of
-from harness.playing.matching import ClientGroup, TurnMatch
+from harness.playing.matching import ClientGroup, TurnMatch, assigned, rank
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +46,12 @@ def align_turn(
             found = _align_together(clients)
             if _all_match(found):
                 found = _with_conflicts(clients, found)
-            if _all_match(found) and disagreed is None:
-                disagreed = _disagreement(clients)
+            if _all_match(found):
+                group = _disagreement(clients)
+                if group is None:
+                    found = _without_match(found)
+                elif disagreed is None:
+                    disagreed = group
         bindings.update(found.bindings)
         lanes.update(found.entries)
     for client in received.keys() - lanes.keys():
@@ -94,18 +97,32 @@ def _align_together(clients: ClientGroup) -> TurnMatch:
 
 
 def _with_conflicts(clients: ClientGroup, found: TurnMatch) -> TurnMatch:
-    """The same, except that a line does not match if one before it in the script has bound a name to something else."""
+    """The same, except that a line does not match if one before it in the script has bound a name to something else, and that
+    the first of the lines before an end that is that end leaves the others unexpected."""
     known, lanes = dict(clients.known), {client: [*lane] for client, lane in found.entries.items()}
     for client, item in clients.items:
-        lane = lanes[client]
+        lane, ended = lanes[client], False
         for at, entry in enumerate(lane):
-            if entry.expected is item and entry.received is not None and not entry.passed_over:
-                end = item.match_end(entry.received, 0, known, clients.eol)
-                if end is None:
-                    lane[at] = replace(entry, matches=False)
-                else:
-                    known.update(end[1])
+            if entry.expected is not item or entry.received is None:
+                continue
+            end = item.match_end(entry.received, 0, known, clients.eol)
+            if ended:
+                lane[at] = Entry(None, entry.received, entry.offset, matches=False)
+            elif end is not None:
+                lane[at], ended = replace(entry, passed_over=False), True
+                known.update(end[1])
+            elif not entry.passed_over:
+                lane[at] = replace(entry, matches=False)
     return TurnMatch(known, {client: tuple(lane) for client, lane in lanes.items()})
+
+
+def _without_match(found: TurnMatch) -> TurnMatch:
+    """The same, where nothing that was received matches: it cannot be told what is wrong, but all of it together is."""
+    lanes = {
+        client: tuple(entry if entry.received is None else replace(entry, matches=False) for entry in lane)
+        for client, lane in found.entries.items()
+    }
+    return TurnMatch(found.bindings, lanes)
 
 
 def _disagreement(clients: ClientGroup) -> int | None:
@@ -129,25 +146,9 @@ def align(
 def _align_what_does_not_match(
     items: Sequence[Expectation], data: bytes, known: Values, eol: bytes
 ) -> tuple[tuple[Entry, ...], Values]:
-    entries: list[Entry] = []
-    known = dict(known)
-    offset = 0
-    left = list(items)
-    while left and left[0].group is None:
-        absent = [*takewhile(lambda one: one.optional and one.group is None, left)]
-        if absent == left or left[len(absent)].group is not None:
-            break
-        if any(one.match_end(data, offset, known, eol) is not None for one in absent):
-            break  # it can be one of several that came
-        run = left[len(absent)].find(data, offset, known, eol)
-        if run is None:
-            break
-        entries.extend(Entry(one, None, offset, matches=True) for one in absent)
-        new, offset, bound = run
-        entries.extend(new)
-        known.update(bound)
-        del left[: len(absent) + 1]
-    pieces = list(lines_of(data, offset))
+    first = ClientGroup([""], [("", item) for item in items], (), {"": data}, known, eol).longest_beginning()
+    entries, known, left = [*first.entries], dict(first.bindings), [*items[first.expectations :]]
+    pieces = list(lines_of(data, first.offset))
     for entry in _aligned(_in_received_order(left, pieces, known, eol), pieces, known, eol):
         if entry.matches and entry.expected and entry.received is not None and not entry.passed_over:
             end = entry.expected.match_end(entry.received, 0, known, eol)
@@ -171,11 +172,10 @@ def _in_received_order(
             size += 1
         members, items = items[:size], items[size:]
         if group is not None:
-            order: list[Expectation] = []
-            for _, piece in pieces:
-                hits = (one for one in members if one not in order and one.accepts(piece, known, eol))
-                order.extend(hit for hit in [next(hits, None)] if hit is not None)
-            members = order + [one for one in members if one not in order]
+            by_rank = sorted(range(size), key=lambda at: rank(members[at]))
+            fits = [[at for at in by_rank if members[at].accepts(piece, known, eol)] for _, piece in pieces]
+            place = [{}, *assigned(fits)][-1]
+            members = [members[at] for at in sorted(range(size), key=lambda at: place.get(at, len(pieces)))]
         out.extend(members)
     return out
 

@@ -16,6 +16,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from harness.language.adapter import Spelling
 from harness.language.exhaustive import assert_never
 from harness.language.expansion import Located
 from harness.language.fences import Fence
@@ -77,9 +78,8 @@ from harness.stage.target import (
     NoSuchConnection,
     ServerError,
     TargetError,
-    TimeNotFaster,
-    Unreachable,
     UnsupportedSpec,
+    Untestable,
 )
 from harness.stage.transport import HandshakeFailed
 
@@ -134,6 +134,8 @@ class Execution:
         self.overtaken: Overtaken | None = None
         """Set where something came that the answers to fence lines did not wait for: what was observed then counts for
         little, and another play has to wait for quiet."""
+        self._did_without = False
+        """Whether an earlier turn ended without something that could have come, and so can come now."""
         self._unfenced: list[Client] = []
         self._sent_line = False
         """Whether all that is not fenced is one whole line of one client."""
@@ -160,15 +162,24 @@ class Execution:
             if report.interruption is not None:
                 return
             if report.as_expected:
+                self._did_without = self._did_without or report.did_without
                 continue
             if self._inbox_filter is not None:
                 return  # what is missing was taken away, and will not come late
+            late = report.has_unexpected and self._did_without
             if self._stage.more_comes():
-                self.overtaken = Overtaken.AFTER_A_FAILURE
+                self.overtaken = Overtaken.IN_A_TURN if late else Overtaken.AFTER_A_FAILURE
+                return
+            if self._stage.answers_alone and late:
+                self.overtaken = Overtaken.PERHAPS
                 return
             if not self._keep_going:
                 self._look_for_late_lines(report, following)
                 return
+
+    @property
+    def failed(self) -> bool:
+        return not all(report.as_expected for report in self.turns)
 
     def _play(self, turn: Turn, last: bool) -> TurnReport:
         self._stage.take_fence_lines()
@@ -191,41 +202,30 @@ class Execution:
         return report
 
     def _take_taken(self, fence_lines: Iterable[FenceLineSent]) -> tuple[TakenLine, ...]:
-        """The lines of this turn that rules took or an adapter changed, without the answers to fence lines."""
+        """The lines of this turn that rules took or an adapter changed, without the answers to fence lines that it spelled."""
         answers = [(one.client, one.answer) for one in fence_lines if one.answer is not None]
-        for at in reversed(range(len(self._taken))):
-            one = (self._taken[at].client, self._taken[at].instead)
-            if one in answers:
-                answers.remove(one)
+        for at, one in reversed([*enumerate(self._taken)]):
+            spelled = isinstance(one.rule, Spelling) and not one.rule.sent
+            if spelled and (one.client, one.instead) in answers:
+                answers.remove((one.client, one.instead))
                 del self._taken[at]
         taken = tuple(self._taken)
         self._taken.clear()
         return taken
 
-    def _errors(
-        self, expected: TurnExpectations
-    ) -> tuple[tuple[ServerError, ...], tuple[ExpectedError, ...], tuple[ExpectedError, ...]]:
-        """The exceptions that the turn does not expect, those that it does, and those that did not come."""
-        unexpected, raised, missing = list(self._stage.take_errors()), [], []
-        for one in expected.raises:
-            found = next((error for error in unexpected if error.kind == one[0]), None)
-            if found is None:
-                missing.append(one)
-            else:
-                unexpected.remove(found)
-                raised.append(one)
-        return tuple(unexpected), tuple(raised), tuple(missing)
-
     def leave(self) -> None:
         """Let the clients leave; what the server's code does not handle then belongs to the last turn. An OSError can be
-        caused by all of them leaving at once, which the script does not contain."""
+        caused by all of them leaving at once, which the script does not contain unless it expects it."""
         self._stage.close_clients()
         if self.overtaken is not None:
             # The next play may meet the same server, which has to notice that its clients have left.
             self._stage.loop.advance(self._stage.settle_s)
-        errors = tuple(error for error in self._stage.take_errors() if not error.from_the_system)
-        if errors and self.turns[-1].as_expected:  # after a failure they explain nothing
-            self.turns[-1] = replace(self.turns[-1], errors=errors)
+        last = self.turns[-1]
+        unexpected, raised, not_raised = _claimed(self._stage.take_errors(), last.not_raised)
+        last = replace(last, raised=(*last.raised, *raised), not_raised=not_raised)
+        errors = tuple(error for error in unexpected if not error.from_the_system)
+        # After a failure they explain nothing.
+        self.turns[-1] = replace(last, errors=errors) if last.as_expected else last
 
     def _warms_up(self, turn: Turn) -> bool:
         """Whether this turn is watched for longer: one of the first in which something could reach a client that does not
@@ -259,10 +259,13 @@ class Execution:
             if found is not None and self._stage.more_comes(last or self._warms_up(turn)):
                 expected, found = self._match(turn)
                 failed = found is None or self._number_of_wrong_ends(expected) > 0
-                # What an earlier turn could do without can be what comes now; a play that waits for quiet knows.
-                failed = failed and not any(report.did_without for report in self.turns)
-                in_a_turn = Overtaken.AFTER_A_FAILURE if failed else Overtaken.IN_A_TURN
-                self._note_overtaken(Overtaken.AT_THE_END if last else in_a_turn)
+                if failed and self._did_without:
+                    how = Overtaken.IN_A_TURN  # what an earlier turn did without can be what came
+                elif last:
+                    how = Overtaken.AT_THE_END
+                else:
+                    how = Overtaken.AFTER_A_FAILURE if failed else Overtaken.IN_A_TURN
+                self._note_overtaken(how)
             return None, expected, found
         except FenceFailed as failed:
             kind = _kind_of(failed)
@@ -283,8 +286,8 @@ class Execution:
             interruption = self._interruption(
                 turn, FailureKind.NO_PORT, self._acting_now(), detail=str(wrong)
             )
-        except (Unreachable, TimeNotFaster):
-            raise  # no server has been tested
+        except Untestable:
+            raise
         except TargetError as died:
             interruption = self._interruption(turn, FailureKind.SERVER_DIED, detail=str(died))
         return interruption, TurnExpectations.of(turn), None
@@ -690,7 +693,7 @@ class Execution:
         interruption: Interruption | None,
     ) -> TurnReport:
         """Record the turn, and claim everything that was received in it."""
-        errors, raised, not_raised = self._errors(expected)
+        errors, raised, not_raised = _claimed(self._stage.take_errors(), expected.raises)
         eol, inboxes, choices = self._stage.eol, self._inboxes(), tuple(choices_of(turn))
         disagreed: tuple[str, ...] = ()
         agreement_file, agreement_line, agreement_group = "", 0, None
@@ -798,6 +801,21 @@ class Execution:
                 self.late_lines.append(LateLine(name, piece, client.arrived_at(at), a_turn_later))
                 at += len(piece)
             client.take(len(data))
+
+
+def _claimed(
+    errors: Iterable[ServerError], expected: Iterable[ExpectedError]
+) -> tuple[tuple[ServerError, ...], tuple[ExpectedError, ...], tuple[ExpectedError, ...]]:
+    """The exceptions that are not expected; the expected ones that came; and those that did not."""
+    unexpected, raised, missing = [*errors], list[ExpectedError](), list[ExpectedError]()
+    for one in expected:
+        found = next((error for error in unexpected if error.kind == one[0]), None)
+        if found is None:
+            missing.append(one)
+        else:
+            unexpected.remove(found)
+            raised.append(one)
+    return tuple(unexpected), tuple(raised), tuple(missing)
 
 
 def _kind_of(failed: FenceFailed) -> FailureKind:

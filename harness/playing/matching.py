@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from graphlib import CycleError, TopologicalSorter
@@ -31,6 +32,7 @@ MOST_DEAD_ENDS = 10_000
 """How often the search for the match of some clients can come to a place from which it cannot go on."""
 _FEW_DEAD_ENDS = 100
 """After so many, a search that looks ahead pays."""
+_DEAD_ENDS_OF_A_BEGINNING = 1_000
 
 
 class TooManyWays(Exception):
@@ -141,6 +143,13 @@ class ClientGroup:
         except TooManyWays:
             return None
 
+    def longest_beginning(self) -> Beginning:
+        """As many of the first expectations of one client as match the beginning of its data, up to one that came."""
+        search = _Search(self, to_the_end=False)
+        with suppress(TooManyWays):
+            search.first(_DEAD_ENDS_OF_A_BEGINNING)
+        return search.longest
+
     def _match_without_choice(self) -> TurnMatch | None:
         bindings, offsets = dict(self.known), dict.fromkeys(self.clients, 0)
         entries: dict[str, list[Entry]] = {client: [] for client in offsets}
@@ -154,6 +163,23 @@ class ClientGroup:
         if any(offset < len(self.data(client)) for client, offset in offsets.items()):
             return None
         return TurnMatch(bindings, {client: tuple(lane) for client, lane in entries.items()})
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """The first expectations of one client, which match the beginning of what it received."""
+
+    expectations: int
+    """How many these are."""
+    entries: tuple[Entry, ...]
+    offset: int
+    """Where the rest begins."""
+    bindings: Values
+
+    @property
+    def came(self) -> int:
+        """How many of these were received."""
+        return sum(entry.received is not None and not entry.passed_over for entry in self.entries)
 
 
 Slot = tuple[str, int]
@@ -262,19 +288,25 @@ class _Search:
       shared order, are taken.
     - Of choices that are alike one is tried: equal pieces are alike, and so are expectations that differ only in names that
       nothing else has.
+
+    The steps of an `in any order:` are: the next bytes of each client are cut into pieces, each expectation takes one of them,
+    each client goes on behind them, and their orders are compared.
     """
 
-    def __init__(self, clients: ClientGroup, looks_ahead: bool = False) -> None:
+    def __init__(self, clients: ClientGroup, looks_ahead: bool = False, to_the_end: bool = True) -> None:
         self._clients = clients
         self._looks_ahead = looks_ahead
+        self._to_the_end = to_the_end
+        """Whether everything that was received has to match. Without that, `longest` is looked for, of one client."""
+        self.longest = Beginning(0, (), 0, clients.known)
         self._data = {client: clients.data(client) for client in clients.clients}
         self._known = clients.known
         self._eol = clients.eol
         self._offsets = dict.fromkeys(self._data, 0)
         self._entries: dict[str, list[Entry]] = {client: [] for client in self._data}
         self._steps: list[Callable[[], Choices]] = []
-        self._between: set[int] = set()
-        """The steps before which every `in any order:` that has begun is complete."""
+        self._between: dict[int, int] = {}
+        """The steps before which every `in any order:` that has begun is complete, and how many expectations precede them."""
         self._last_use: dict[str, int] = {}
         """The last step that has each name, of those that are bound here."""
         self._add_steps()
@@ -283,6 +315,8 @@ class _Search:
         """The first match, or None; TooManyWays if there are more dead ends before it."""
         steps, made, failed, dead_ends = self._steps, list[Choices](), set[object](), 0
         while len(made) < len(steps):
+            if not self._to_the_end and len(made) in self._between:
+                self._note_beginning(self._between[len(made)])
             known_to_fail = failed and len(made) in self._between and self._state(len(made)) in failed
             made.append(iter(()) if known_to_fail else steps[len(made)]())
             while not next(made[-1], False):
@@ -294,7 +328,16 @@ class _Search:
                 dead_ends += 1
                 if dead_ends > most_dead_ends:
                     raise TooManyWays
+        if not self._to_the_end:
+            self._note_beginning(len(self._clients.items))
         return TurnMatch(self._known, {client: tuple(lane) for client, lane in self._entries.items()})
+
+    def _note_beginning(self, expectations: int) -> None:
+        [client] = self._data
+        entries = tuple(self._entries[client])
+        found = Beginning(expectations, entries, self._offsets[client], self._known)
+        if found.came > self.longest.came:
+            self.longest = found
 
     def _state(self, step: int) -> object:
         """All that decides whether there is a match from this step on."""
@@ -306,25 +349,27 @@ class _Search:
     def _add_steps(self) -> None:
         last = {client: number for number, (client, _) in enumerate(self._clients.items)}
         for client in self._data.keys() - last.keys():
-            self._steps.append(partial(self._end, client))
+            self._add_end(client)
         start = 0
         for group, run in groupby(self._clients.items, key=lambda one: one[1].group):
             members = [*run]
             if group is None:
                 for number, (client, item) in enumerate(members, start):
-                    self._add_receive(client, item)
+                    self._between[len(self._steps)] = number
+                    self._add(item, partial(self._receive, client, item))
                     if last[client] == number:
-                        self._steps.append(partial(self._end, client))
+                        self._add_end(client)
             else:
+                self._between[len(self._steps)] = start
                 self._add_group(group, members, self._clients.items[start + len(members) :])
                 for number, (client, _) in enumerate(members, start):
                     if last[client] == number:
-                        self._steps.append(partial(self._end, client))
+                        self._add_end(client)
             start += len(members)
 
-    def _add_receive(self, client: str, item: Expectation) -> None:
-        self._between.add(len(self._steps))
-        self._add(item, partial(self._receive, client, item))
+    def _add_end(self, client: str) -> None:
+        if self._to_the_end:
+            self._steps.append(partial(self._end, client))
 
     def _add(self, item: Expectation, step: Callable[[], Choices]) -> None:
         self._last_use.update((name, len(self._steps)) for name in item.names if name not in self._known)
@@ -343,7 +388,6 @@ class _Search:
             if client in parts:
                 parts[client].rest.append(item)
         shared = group in self._clients.agreements and len(parts) > 1
-        self._between.add(len(self._steps))
         if shared:
             # The leader of the order is the first to receive what all of them do.
             leader = next((client for client, item in members if not item.step.client), members[0][0])
@@ -352,7 +396,7 @@ class _Search:
         self._steps.extend(partial(self._cut, part) for part in several)
         slots = {(part.client, id(item)): slot for part in several if shared for item, slot in _slots(part)}
         # Literal lines bind nothing, and fit in few places; an optional one leaves these to one that has to come.
-        for client, item in sorted(members, key=lambda one: _rank(one[1])):
+        for client, item in sorted(members, key=lambda one: rank(one[1])):
             part = parts[client]
             if shared or len(part.items) > 1:
                 part.members.append(_Member(part, item, slots.get((client, id(item)))))
@@ -543,7 +587,8 @@ def _slots(part: _Part) -> Iterator[tuple[Expectation, Slot]]:
         alike[item.text] += 1
 
 
-def _rank(item: Expectation) -> int:
+def rank(item: Expectation) -> int:
+    """Literal lines, which fit in few places, before patterns; and those that have to come first."""
     return 2 if isinstance(item.step, ReceivePattern) else int(item.optional)
 
 
@@ -626,8 +671,8 @@ def _least_and_most(
         for piece in pieces
     ]
     needed = {number for number, item in enumerate(items) if not item.optional}
-    with_item = _assigned(fits)
-    with_needed = _assigned([[one for one in takes if one in needed] for takes in fits])
+    with_item = _numbers_assigned(fits)
+    with_needed = _numbers_assigned([[one for one in takes if one in needed] for takes in fits])
     most = next((number for number, size in enumerate(with_item) if size < number), len(fits) + 1) - 1
     least = next((number for number, size in enumerate(with_needed) if size == len(needed)), len(fits) + 1)
     return least, most
@@ -641,10 +686,15 @@ def _takes(item: Expectation, piece: Piece, data: bytes, known: Values, eol: byt
     return found is not None and found[0] == end
 
 
-def _assigned(fits: Sequence[Sequence[int]]) -> list[int]:
+def _numbers_assigned(fits: Sequence[Sequence[int]]) -> list[int]:
     """How many of the first pieces, for each number of them, can each have an item that no other has."""
+    return [0, *map(len, assigned(fits))]
+
+
+def assigned(fits: Sequence[Sequence[int]]) -> Iterator[Mapping[int, int]]:
+    """For each of the first pieces: the items that as many of them as possible can have, and the piece of each; of the items
+    that fit, the first ones rather."""
     holder: dict[int, int] = {}
-    out = [0]
     for piece in range(len(fits)):
         came_from: dict[int, int] = {}  # the item that would be given up for this one
         todo, free = [(piece, -1)], -1
@@ -658,12 +708,8 @@ def _assigned(fits: Sequence[Sequence[int]]) -> list[int]:
                     free = item
                     break
                 todo.append((holder[item], item))
-        if free >= 0:
-            out.append(out[-1] + 1)
-            while free >= 0:
-                given_up = came_from[free]
-                holder[free] = holder[given_up] if given_up >= 0 else piece
-                free = given_up
-        else:
-            out.append(out[-1])
-    return out
+        while free >= 0:
+            given_up = came_from[free]
+            holder[free] = holder[given_up] if given_up >= 0 else piece
+            free = given_up
+        yield holder

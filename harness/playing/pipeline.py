@@ -125,14 +125,15 @@ def _played_again(
     first: Verdict, plan: Plan, target: Target, play_options: PlayOptions, keep_going: bool
 ) -> Verdict:
     """The verdict of a play that waits for quiet after each turn, and so knows which turn a line belongs to. A failure of
-    the first play stays one if the second does not show it, unless a line was only missing when others came late."""
+    the first play stays one if the second does not show it, unless what was missing, or too much, can have been late."""
+    again_decides = first.overtaken in (Overtaken.IN_A_TURN, Overtaken.PERHAPS)
     try:
         again = judge(perform(plan, target, replace(play_options, trust_answers=False), keep_going))
     except TargetError:
-        if first.overtaken is Overtaken.IN_A_TURN:
+        if again_decides:
             raise
         return first  # it has ended the server
-    if first.overtaken is not Overtaken.IN_A_TURN and again.passed:
+    if not again_decides and again.passed:
         return replace(first, not_repeated=not first.passed)
     return replace(again, overtaken=first.overtaken)
 
@@ -178,11 +179,14 @@ def perform(
             # Before the clients leave, which is no part of a turn. The end of a turn that was interrupted is not proven at all.
             grade = None if interrupted else stage.grade
             if not interrupted:
-                execution.leave()
+                try:
+                    execution.leave()
+                except TargetError:
+                    if not execution.failed:
+                        raise
             turns = tuple(execution.turns)
             if _all_refused(turns):
                 raise TargetError(f"connection refused by {target}")
-            failed = not all(turn.as_expected for turn in turns)
             done = Performance(
                 plan,
                 str(target),
@@ -192,7 +196,7 @@ def perform(
                 "virtual-time" in target.features,
                 settings.eol.wire,
                 tuple(execution.late_lines),
-                stage.server_output() if failed else "",
+                stage.server_output() if execution.failed else "",
                 overtaken=execution.overtaken,
                 settle_s=settings.settle_s,
                 time_factor=stage.loop.factor,
@@ -201,8 +205,8 @@ def perform(
                 answers_prove=stage.server.answers_prove,
             )
     except TargetError:
-        # A server that never becomes idle does not stop either: the turn in which that began says more.
-        if done is None or not interrupted:
+        # A turn that has failed says more than how the server ends: one that never becomes idle does not stop either.
+        if done is None or not execution.failed:
             raise
     return done
 

@@ -71,11 +71,12 @@ class Outcome(enum.Enum):
 
 
 class Overtaken(enum.Enum):
-    """When something came after the fence lines had been answered or heard."""
+    """Why the answers to fence lines, or hearing them, prove too little here: when something came after them."""
 
     IN_A_TURN = "something came after the fence of a turn"
     AFTER_A_FAILURE = "something came after the fence, in the turn that failed"
     AT_THE_END = "something came after the last turn had been as expected"
+    PERHAPS = "what came could be what an earlier turn had done without"
 
 
 class Tolerated(enum.Enum):
@@ -243,6 +244,12 @@ class TurnReport:
     def did_without(self) -> bool:
         """Whether it was as expected without something that could have come."""
         return bool(self.choices) or any(entry.absent for one in self.client_turns for entry in one.entries)
+
+    @property
+    def has_unexpected(self) -> bool:
+        """Whether something was received that was not expected there."""
+        entries = (entry for one in self.client_turns for entry in one.entries)
+        return any(entry.received is not None and not entry.matches for entry in entries)
 
     def client_turn(self, client: str) -> ClientTurn | None:
         return next((one for one in self.client_turns if one.client == client), None)

@@ -9,7 +9,7 @@ Pure.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice, product
 from typing import TypeGuard
 
@@ -131,6 +131,11 @@ def _nearest(
     return TurnExpectations.of(turn, chosen)
 
 
+def _has_unknown_size(items: Iterable[Expectation], known: Values) -> bool:
+    """Whether one is a body of which it is not known here how long it is: it can be incomplete."""
+    return any(isinstance(one.step, ReceiveBody) and not known.keys() >= {*one.names} for one in items)
+
+
 def could_go_on(
     turn: Turn,
     received: Mapping[str, bytes],
@@ -149,11 +154,13 @@ def could_go_on(
             items, data = expected.lines.get(client, ()), received.get(client, b"")
             if client in lost and client not in expected.ends:
                 break
-            if could_match(items, data, known, eol):
+            complete = could_match(items, data, known, eol)
+            if complete and not _has_unknown_size(items, known):
                 continue
-            if client in ended or not could_match(items, data, known, eol, so_far=True):
+            if client not in ended and could_match(items, data, known, eol, so_far=True):
+                lacking = True
+            elif not complete:
                 break
-            lacking = True
         else:
             if lacking:
                 return True

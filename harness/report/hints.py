@@ -10,7 +10,7 @@ from harness.language.adapter import Spelling
 from harness.language.forms import write_line
 from harness.language.steps import Ending, Receive, Reply, Rule
 from harness.playing.expectations import Expectation
-from harness.playing.verdict import Failure, FailureKind, TurnReport, Verdict
+from harness.playing.verdict import Failure, FailureKind, Overtaken, TurnReport, Verdict
 from harness.report.lanes import END_WORDS, ending_to_expect, with_detail
 from harness.stage.connection import End
 from harness.stage.fence import Grade
@@ -297,11 +297,20 @@ def _overtaken(failure: Failure, turn: TurnReport, verdict: Verdict) -> Iterator
             f"server does not do the same each time, or {_proves_nothing(verdict)}: `fence: none`"
         )
     elif verdict.overtaken:
+        why = overtaken(verdict)
+        if verdict.overtaken is not Overtaken.PERHAPS:
+            why = f"{why}, so {_proves_nothing(verdict)}"
         yield (
-            f"lines came after {fence_returned(verdict)}, so {_proves_nothing(verdict)}; the script was "
-            "played again with a quiet moment after each turn"
+            f"{why}; the script was played again with a quiet moment after each turn"
             + (", and the grade is `settled`" if verdict.grade is not None else "")
         )
+
+
+def overtaken(verdict: Verdict) -> str:
+    """What made a second play necessary."""
+    if verdict.overtaken is Overtaken.PERHAPS:
+        return str(verdict.overtaken.value)
+    return f"lines came after {fence_returned(verdict)}"
 
 
 def fence_returned(verdict: Verdict) -> str:

@@ -25,7 +25,7 @@ from harness.language.steps import (
 from harness.playing.bindings import conflicting_bindings
 from harness.playing.expectations import Choice, Expectation
 from harness.playing.verdict import Failure, FailureKind, Outcome, Tolerated, TurnReport, Verdict
-from harness.report.hints import fence_returned, hints
+from harness.report.hints import hints, overtaken
 from harness.report.lanes import END_WORDS, WIDEST, as_received, lanes, received_text, with_detail
 from harness.report.styled_text import Line, Span, Tone, count, listed, padded, wrapped
 from harness.stage.connection import End
@@ -156,8 +156,7 @@ def _settled_note(verdict: Verdict) -> str:
         return "  (settled: what passes between several processes can only be waited for)"
     if verdict.overtaken:
         return (
-            f"  (settled: lines came after {fence_returned(verdict)}, so each turn was also given "
-            f"{verdict.settle_s:g} s of quiet)"
+            f"  (settled: {overtaken(verdict)}, so each turn was also given {verdict.settle_s:g} s of quiet)"
         )
     sent = (one for turn in verdict.turns for one in turn.fence_lines if _never_heard_by(one))
     unheard = next(sent, None)

@@ -63,6 +63,9 @@ class End(enum.Enum):
     REFUSED = "refused"
 
 
+ConnectionState = tuple[int, int, End]
+
+
 class SocketTimeout(Exception):
     """The server did not accept a connection, or did not take what was sent, within the time allowed."""
 
@@ -134,14 +137,16 @@ class Inbox(bytearray):
         taken = bytes(self[:size])
         del self[:size]
         self._claimed += len(taken)
-        self._sifted = max(0, self._sifted - len(taken))
         if taken:
-            self._continues = not taken.endswith(b"\n")
+            # A line can also begin where an answer to a fence line ended.
+            self._continues = not taken.endswith(b"\n") and len(taken) != self._sifted
+        self._sifted = max(0, self._sifted - len(taken))
         return taken
 
     def begin_anew(self) -> None:
         """Begin a new connection, whose input does not continue a line of the last one."""
-        self._continues = bool(self) and self._continues
+        self._continues = False
+        self._sifted = len(self)
         self.replies.clear()
 
     def mark(self) -> Mark:
@@ -268,7 +273,7 @@ class Connection:
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         code = int(self._socket.connect_ex(where))
         if code == errno.EINPROGRESS:
-            self._wait_until_writable(_NOT_ACCEPTED)
+            self._wait_until_writable(_NOT_ACCEPTED, self._within_s)
             code = int(self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
         return code
 
@@ -330,13 +335,13 @@ class Connection:
         """Whether more of the client's words can be sent: a transport answers the other side's end with its own."""
         return self.writes and not self._transport.ended
 
-    def _write_wire(self, data: bytes) -> None:
+    def _write_wire(self, data: bytes, within_s: float | None = None) -> None:
         view = memoryview(bytes(self._unsent) + data)
         self._unsent.clear()
         self._writing = True
         try:
             while view and self.writes:
-                view = view[self._send(view) :]
+                view = view[self._send(view, self._within_s if within_s is None else within_s) :]
         finally:
             self._writing = False
 
@@ -366,11 +371,11 @@ class Connection:
         self.replied_bytes += len(replies)
         return self._translation.outgoing(replies, False) if self._translation is not None else replies
 
-    def _send(self, view: memoryview) -> int:
+    def _send(self, view: memoryview, within_s: float) -> int:
         try:
             sent = int(self._socket.send(view))
         except BlockingIOError:
-            self._wait_until_writable(f"{self.name} sent more than the server read")
+            self._wait_until_writable(f"{self.name} sent more than the server read", within_s)
         except (BrokenPipeError, ConnectionResetError) as gone:
             self.writes = False
             # The kernel reports a reset once: reading would then find an orderly end.
@@ -404,11 +409,15 @@ class Connection:
                 self._dispose()
 
     def _say_farewell(self) -> None:
-        """Say that nothing more comes, and where the server has to answer that, let it."""
-        if self.end is End.OPEN and self.writes:
-            self._write_wire(self._transport.end())
-            self.writes = False
+        """Say that nothing more comes, and where the server has to answer that, let it. One that reads nothing any more does
+        not get to know."""
         limit = self._loop.limits.limit(_FAREWELL_S)
+        if self.end is End.OPEN and self.writes:
+            try:
+                self._write_wire(self._transport.end(), _FAREWELL_S)
+            except SocketTimeout:
+                return
+            self.writes = False
         while self._transport.messages and self.reads and self.end is End.OPEN and not limit.over:
             self._loop.pause(limit.pause_s)
 
@@ -456,9 +465,10 @@ class Connection:
         return translated + self._transport.unfinished
 
     @property
-    def state(self) -> tuple[int, End]:
-        """How much has been received and not claimed, and how the connection ended: differs as soon as anything has come."""
-        return len(self.inbox) + len(self.held), self.end
+    def state(self) -> ConnectionState:
+        """How much has been received and not claimed, how much has been replied to what rules took, and how the connection
+        ended: differs as soon as anything has come that matters."""
+        return len(self.inbox) + len(self.held), self.replied_bytes, self.end
 
     def release(self) -> bool:
         """Move what is held back into the inbox, because the turn in which it came is over; True if anything was."""
@@ -468,6 +478,16 @@ class Connection:
         for piece, when_s in line:
             self.inbox.receive(piece, when_s)
         return bool(message or line)
+
+    @property
+    def can_be_reset(self) -> bool:
+        """Whether `abort` is possible."""
+        return self._is_tcp
+
+    @property
+    def sends_messages(self) -> bool:
+        """Whether each line is sent as one message, so that half a line would be another message."""
+        return self._transport.messages
 
     # Called by fences
 
@@ -623,6 +643,6 @@ class Connection:
             self._reader.close()
             self._reader = None
 
-    def _wait_until_writable(self, otherwise: str) -> None:
-        if not self._loop.wait_writable(self._socket.fileno(), self._within_s):
-            raise SocketTimeout(f"{otherwise} within {self._within_s:g} s")
+    def _wait_until_writable(self, otherwise: str, within_s: float) -> None:
+        if not self._loop.wait_writable(self._socket.fileno(), within_s):
+            raise SocketTimeout(f"{otherwise} within {within_s:g} s")

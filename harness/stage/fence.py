@@ -21,7 +21,7 @@ from typing import Any
 
 from harness.language.escapes import render_bytes
 from harness.language.fences import Fence, Place
-from harness.stage.connection import Connection, End, Mark
+from harness.stage.connection import Connection, ConnectionState, End, Mark
 from harness.stage.event_loop import EventLoop
 
 SETTLE_S = 0.1
@@ -192,10 +192,10 @@ class QuietFence:
         """Whether anything has come, and how much had been passed on when the quiet began."""
         limits = self._loop.limits
         limit, quiet = limits.limit(within_s), limits.limit(self._settle_s)
-        before, passed_on, came = self._activity(), self._transit.passed_on, False
+        before, passed_on, came = self.state(), self._transit.passed_on, False
         while not quiet.over:
             self._loop.pause(quiet.pause_s)
-            now = self._activity()
+            now = self.state()
             if now != before:
                 before, passed_on, came = now, self._transit.passed_on, True
                 quiet = limits.limit(self._settle_s)
@@ -205,10 +205,10 @@ class QuietFence:
 
     def _let_pass(self, held: Callable[[], bool]) -> bool:
         """Wait until nothing of this is held back any longer; True if anything has come."""
-        before = self._activity()
+        before = self.state()
         while held():
             self._loop.pause(_TRANSIT_POLL_S)
-        return self._activity() != before
+        return self.state() != before
 
     def one(self, connection: Connection) -> bool:
         return False
@@ -228,10 +228,7 @@ class QuietFence:
         with suppress(FenceFailed):
             self.everything(())
 
-    def _activity(self) -> tuple[list[tuple[int, End]], int]:
-        return self.state(), replied_bytes(self._connections)
-
-    def state(self) -> list[tuple[int, End]]:
+    def state(self) -> list[ConnectionState]:
         return [one.state for one in self._connections()]
 
 

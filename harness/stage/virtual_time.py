@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Generic, Protocol, TypeVar
 
-from harness.stage.connection import Connection, End
+from harness.stage.connection import Connection, ConnectionState, End
 from harness.stage.event_loop import EventLoop
 from harness.stage.fence import NeverIdle, hides_traceback
 from harness.stage.kernel import Ends, TcpState, ends_of, is_held_here, is_pipe_of_another
@@ -387,7 +387,7 @@ class VirtualTime(EventLoop):
                 before, moment = now, self.limits.limit(self.moment_s)
         return settled
 
-    def _came(self) -> list[tuple[int, End]]:
+    def _came(self) -> list[ConnectionState]:
         return [one.state for one in self._connections]
 
     def settle(self) -> bool:

@@ -16,7 +16,7 @@ from harness.language.validation import Turn, validate
 from harness.playing.alignment import align_turn
 from harness.playing.expectations import TurnExpectations, choices_of
 from harness.playing.matching import match_turn
-from harness.playing.verdict import FailureKind
+from harness.playing.verdict import FailureKind, all_failures
 from harness.playing.ways import match_any_way
 from tests.harness.servers.puppet import serve
 
@@ -51,6 +51,38 @@ def test_a_name_that_one_client_binds_in_a_free_order_has_that_value_for_the_nex
         InProcess(serve),
     )
     assert [(one.kind, one.client) for one in verdict.failures] == [(FailureKind.DIFFERENT, "bob")]
+
+
+@pytest.mark.parametrize(
+    ("received", "expected"),
+    [
+        ("MSG two | MSG one | x", "in any order:\n    bob<~ MSG ${_}\n    bob< MSG two\nbob< END\n"),
+        ("HELLO | AB | x", "optional bob< HELLO\nbob receives 2 bytes: AB\nbob<\nbob< END\n"),
+        ("hi | ID 2 | DONE 1 | DONE 2 | x",
+         "in any order:\n    bob<~ ID ${id}\n    bob< hi\nbob receives any lines until DONE ${id}\nbob< END\n"),
+        ("B | A | x", "in any order:\n    optional bob< C\n    bob< A\n    bob< B\nbob< END\n"),
+        ("A | B | x", "optional bob< C\nbob< A\noptional bob< D\nbob< B\noptional bob< C\nbob< END\n"),
+    ],
+)  # fmt: skip
+def test_what_precedes_a_wrong_line_and_is_right_is_not_reported(received: str, expected: str) -> None:
+    verdict = play(parse(f"{NAMES}ann> bob: {received}\n{expected}"), InProcess(serve))
+    assert [(one.kind, one.received, one.line) for one in all_failures(verdict)] == [
+        (FailureKind.DIFFERENT, b"x\n", 3 + expected.count("\n"))
+    ]
+
+
+def test_lines_end_at_the_first_that_ends_them_also_where_another_client_wants_a_later_one() -> None:
+    steps = (
+        f"{NAMES}ann> bob: hi | oh | DONE 6 | DONE 7\nann> ann: STARTED 7\n"
+        "in any order:\n    bob< hi\n    bob< oh\nbob receives any lines until DONE ${job}\nann<~ STARTED ${job}\n"
+    )
+    verdict = play(parse(steps), InProcess(serve))
+    assert {(one.kind, one.client, one.received) for one in all_failures(verdict)} == {
+        (FailureKind.EXTRA, "bob", b"DONE 7\n"),
+        (FailureKind.DIFFERENT, "ann", b"STARTED 7\n"),
+    }
+    right = steps.replace("STARTED 7", "STARTED 6").replace(" | DONE 7", "")
+    assert play(parse(right), InProcess(serve)).passed
 
 
 def test_an_optional_line_does_not_take_the_place_of_the_same_one_that_has_to_come() -> None:

@@ -3,6 +3,7 @@
 A turn matches if, with some ways of its `either:`, each client's lines can be assigned to its expectations so that
 
 - every line has one, every expectation that is not optional has a line, and the order is free only in an `in any order:`;
+- `any lines until` has all lines up to the first that matches it;
 - each line matches when the names are bound in the order of the script;
 - where clients share an order, one order of all these lines has that of each client in it, and a line that two clients
   received has, as often as both received it, the same place in it.
@@ -20,6 +21,7 @@ import pytest
 
 from harness import parse
 from harness.language.expansion import expand
+from harness.language.steps import ReceiveUntil
 from harness.language.validation import Turn, validate
 from harness.playing import matching
 from harness.playing.alignment import align_turn
@@ -54,6 +56,13 @@ def assignments(items: Sequence[Expectation], lines: Sequence[bytes]) -> list[As
             if start == len(lines):
                 yield {}
             return
+        [(number, item), *_] = units[unit]
+        if isinstance(item.step, ReceiveUntil):
+            for end in range(start, len(lines)):
+                if item.accepts(lines[end], {}, EOL):
+                    for rest in onward(unit + 1, end + 1):
+                        yield {number: end, **rest}
+            return
         for size in range(len(units[unit]) + 1):
             for chosen in permutations(units[unit], size):
                 numbers = [number for number, _ in chosen]
@@ -75,8 +84,15 @@ def bound_in_order(
     numbers = dict.fromkeys(chosen, -1)
     for client, item in expected.in_order:
         numbers[client] += 1
-        if numbers[client] in chosen[client]:
-            found = item.match_end(lines[client][chosen[client][numbers[client]]], 0, known, EOL)
+        number = numbers[client]
+        if number in chosen[client]:
+            line = chosen[client][number]
+            if isinstance(item.step, ReceiveUntil):
+                start = 1 + max((at for one, at in chosen[client].items() if one < number), default=-1)
+                passed = lines[client][start:line]
+                if any(item.match_end(one, 0, known, EOL) is not None for one in passed):
+                    return False
+            found = item.match_end(lines[client][line], 0, known, EOL)
             if found is None:
                 return False
             known.update(found[1])
@@ -152,9 +168,11 @@ def a_turn(random: Random) -> tuple[Turn, list[TurnExpectations]]:
     clients = ("ann", "bob", "cid")[: random.choice((2, 2, 3))]
     text = "".join(f"{client} connects\n" for client in clients)
     for _ in range(random.randint(1, 4)):
-        match random.choices(("one", "any", "same", "either"), weights=(40, 25, 25, 10))[0]:
+        match random.choices(("one", "any", "same", "either", "until"), weights=(35, 25, 25, 10, 5))[0]:
             case "one":
                 text += a_receive(random, clients)
+            case "until":
+                text += f"{random.choice(clients)} receives any lines until {random.choice(PATTERNS)}\n"
             case "any":
                 text += f"in any order:\n{some_receives(random, clients, 4)}"
             case "same":
@@ -184,8 +202,10 @@ def mostly_right(random: Random, expected: TurnExpectations) -> dict[str, list[b
                 agree = group in expected.agreements and random.random() < 0.8
                 (Random(f"{shared} {group}") if agree else random).shuffle(items)
             for item in items:
+                if isinstance(item.step, ReceiveUntil):
+                    lines += random.choices(TEXTS, k=random.choice((0, 1, 2)))
                 if not item.optional or random.random() < 0.6:
-                    line = item.text.partition(" ")[2]
+                    line = item.text.partition("until " if isinstance(item.step, ReceiveUntil) else " ")[2]
                     for name, value in values.items():
                         line = line.replace(f"${{{name}}}", value).replace(f"${{{name}:int}}", value)
                     lines.append(line.replace("${_}", random.choice(("1", "2", "z"))))

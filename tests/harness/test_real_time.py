@@ -13,6 +13,7 @@ import pytest
 from harness.stage.connection import Connection, End, Inbox, SocketTimeout
 from harness.stage.event_loop import RealTime
 from harness.stage.kernel import SocketDiagnostics
+from harness.stage.transport import Plain
 from tests.patience import HANG_S
 
 Pair = tuple[Connection, socket.socket, RealTime]
@@ -84,6 +85,19 @@ def test_a_server_that_does_not_read_is_a_timeout(pair: Pair) -> None:
     connection._within_s = 0.5
     with pytest.raises(SocketTimeout, match=r"alice sent more than the server read within 0\.5 s"):
         connection.write(b"x" * 50_000_000)
+
+
+def test_a_server_that_does_not_read_keeps_no_client_from_leaving(pair: Pair) -> None:
+    class Polite(Plain):
+        def end(self) -> bytes:
+            return b"bye" * 1_000_000
+
+    connection, _, _ = pair
+    connection._within_s, connection._transport = 0.5, Polite()
+    with pytest.raises(SocketTimeout):
+        connection.write(b"x" * 50_000_000)
+    connection.close()
+    assert connection.end is End.CLOSED
 
 
 def test_a_reset_ends_the_wait_to_write(pair: Pair) -> None:

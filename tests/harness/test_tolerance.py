@@ -259,6 +259,10 @@ def test_a_failure_shows_what_an_adapter_took() -> None:
             "s.chat:2:1: this would also take the fence answer",
         ),
         (
+            "fence: PING -> PONG\\n>\\x20\nignore a: ${_}\n\na> x\n",
+            "s.chat:2:1: this would also take the fence answer",
+        ),
+        (
             "fence: P ${token} -> Q ${token}\nignore: Q ${_:int}\n\na> x\n",
             "s.chat:2:1: this would also take",
         ),
@@ -366,6 +370,14 @@ def test_an_optional_line_of_which_the_beginning_came_is_awaited() -> None:
 
 
 # --- either, or ---------------------------------------------------------------------------------------------
+
+
+def test_the_rest_of_a_body_is_awaited_though_another_way_is_nearer() -> None:
+    ways = "either:\n    bob<~ MSG ${n:int}\n    bob receives ${n} bytes\n    bob<\nor:\n    bob receives nothing\n"
+    assert passed(f"ann> bob: MSG 5\nann> LATER 300 bob: hello\n{ways}", "settle: 20ms\n", ELSEWHERE)
+    assert passed(f"ann> bob: MSG 5 | hello\n{ways}")
+    assert "bob did not receive" in failed(f"ann> bob: MSG 5 | hell\n{ways}")
+
 
 WAYS = "either:\n    bob< yes\nor:\n    bob< no\n    ann<~ denied ${n:int}\nor:\n    ann< gone\n"
 
@@ -659,7 +671,7 @@ def test_replies_that_the_server_does_not_take_wait_and_keep_their_order() -> No
         connection.writes, connection._socket = True, full
         connection._reply()
         assert full.taken == b"PONG"
-        connection._wait_until_writable = lambda otherwise: setattr(full, "room", 4)  # type: ignore[method-assign]
+        connection._wait_until_writable = lambda otherwise, within_s: setattr(full, "room", 4)  # type: ignore[method-assign]
         connection.say(b"MSG hi\n")
         assert full.taken == b"PONG 1\nMSG hi\n"
         connection._socket = None
@@ -674,6 +686,30 @@ def test_replies_without_end_fail_the_turn() -> None:
             "hint  the server answers what `reply: PONG -> PING` makes clients say, and so on without end"
             in text
         )
+
+
+def test_what_is_replied_is_counted_where_a_fence_line_has_the_same_answer() -> None:
+    text = passed(
+        f"{LOG}ann> bob: PING\nlog< PONG\n", "fence: PING -> PONG\nreply: PING -> PONG\n", ELSEWHERE
+    )
+    assert text.startswith("passed <script>, 1 line replied to")
+
+
+def test_a_line_begins_where_the_answer_to_a_fence_line_ended() -> None:
+    steps = "ann> bob! Name?\nbob<< Name?\n\nann> bob: NOTICE x | OK\nbob< OK\n"
+    text = passed(steps, "fence: PING -> PONG\nignore: NOTICE ${_}\n", ELSEWHERE)
+    assert text.startswith("passed <script>, 1 line ignored")
+
+
+def test_the_first_line_of_a_connection_is_whole_whatever_came_last_on_the_one_before() -> None:
+    for claimed in (False, True):
+        inbox = Inbox(lambda line: b"" if line == b"NOTICE\n" else None)
+        inbox.receive(b"login: ", 0.0)
+        if claimed:
+            inbox.take(7)
+        inbox.begin_anew()
+        inbox.receive(b"NOTICE\nlogin: ", 0.0)
+        assert bytes(inbox) == b"login: " * (1 if claimed else 2)
 
 
 def test_an_audit_answers_no_line_that_only_it_has_made() -> None:

@@ -378,15 +378,45 @@ def test_a_line_that_comes_once_and_fails_its_turn_is_reported_though_the_next_p
     assert "the script passed, so the server does not do the same each time" in " ".join(text.split())
 
 
-def test_an_optional_line_that_comes_a_turn_late_is_no_failure_if_waiting_for_it_finds_it_in_its_turn() -> (
-    None
-):
+@pytest.mark.parametrize("option", ["", "held"])
+def test_an_optional_line_that_comes_a_turn_late_is_no_failure_if_waiting_for_it_finds_it_in_its_turn(
+    option: str,
+) -> None:
     steps = (
         f"{LOGINS}ann> MSG one\nbob< MSG ann one\n\nann> SLOW news\noptional bob< MSG ann news\n\n"
         "ann> MSG two\nbob< MSG ann two\n\nann> MSG three\nbob< MSG ann three\n"
     )
+    verdict, text = played(steps, option, header=PATIENT.replace("400ms", "600ms"))
+    assert verdict.passed, text
+
+
+def test_an_optional_line_that_comes_after_the_last_turn_is_no_failure_either() -> None:
+    steps = (
+        f"{LOGINS}ann> MSG one\nbob< MSG ann one\n\nann> SLOW news\noptional bob< MSG ann news\n\n"
+        "ann> MSG two\nbob< MSG ann two\n"
+    )
     verdict, text = played(steps, header=PATIENT.replace("400ms", "600ms"))
     assert verdict.passed, text
+
+
+def test_a_late_line_that_a_client_replies_to_is_late() -> None:
+    header = f"reply bob: MSG ${{_}} ${{text}} -> MSG ${{text}}\n{PATIENT}"
+    steps = f"{LOGINS}ann> MSG hello there\nann receives nothing\n"
+    verdict, text = played(steps, "hub=250 after", header=header)
+    assert verdict.outcome is Outcome.FAILED, text
+    assert [(one.kind, one.client) for one in verdict.failures] == [(FailureKind.EXTRA, "ann")]
+
+
+def test_a_line_that_fails_its_turn_each_time_is_reported_though_an_earlier_turn_could_do_without_it() -> (
+    None
+):
+    steps = f"{LOGINS}ann> MSG one\noptional bob< MSG bob one\nbob< MSG ann one\n\nann> MSG two\nbob receives nothing\n"
+    verdict, text = played(steps, header=PATIENT)
+    assert [(one.kind, one.received) for one in verdict.failures] == [(FailureKind.EXTRA, b"MSG ann two\n")]
+    assert verdict.grade is Grade.SETTLED
+    flat = " ".join(text.split())
+    assert "what came could be what an earlier turn had done without; the script was played again" in flat
+    assert "proves nothing" not in flat
 
 
 # --- lines that look like answers ---------------------------------------------------------------------------
@@ -615,6 +645,13 @@ def test_an_exception_that_the_script_expects_passes_and_is_not_printed(
     assert capfd.readouterr().err == ""
 
 
+def test_an_exception_that_comes_when_the_clients_leave_can_be_expected_in_the_last_turn() -> None:
+    verdict, text = in_process("ann> hi\nann< OK\nann> LATER\nann< OK\nthe server raises ValueError\n")
+    assert verdict.passed, text
+    verdict, text = in_process("ann> LATER\nann< OK\nthe server raises KeyError\n")
+    assert {one.kind for one in verdict.failures} == {FailureKind.NOT_RAISED}, text
+
+
 @pytest.mark.parametrize("kind", ["KeyError", "ValueError"])
 def test_an_exception_that_does_not_come_is_missing(kind: str) -> None:
     verdict, text = in_process(f"ann> hi\nann< OK\nthe server raises {kind}\n")
@@ -637,6 +674,8 @@ def test_a_server_that_raises_when_it_is_stopped_is_a_target_error() -> None:
     verdict = play(parse("ann> hi\nann< OK\n"), InProcess(lambda _spec: Unstoppable()))
     assert verdict.outcome is Outcome.TARGET_ERROR
     assert "does not stop: ValueError('a mistake of the server')" in verdict.reason
+    verdict = play(parse("ann> hi\nann< NO\n"), InProcess(lambda _spec: Unstoppable()))
+    assert [(one.kind, one.line) for one in verdict.failures] == [(FailureKind.DIFFERENT, 2)]
 
 
 def test_a_conversation_in_python_fails_with_the_exception() -> None:

@@ -5,7 +5,7 @@
 - `after`: these milliseconds begin when all clients that are logged in have had a PING answered since: however busy the
   machine is, messages come after the answers. At most five seconds pass until they begin.
 - `departures=MS`: the others hear of a departure that many milliseconds later.
-- `SLOW TEXT` is delivered as `MSG TEXT` is, but 200 milliseconds later, or 10 after the next `MSG`.
+- `SLOW TEXT` is delivered as `MSG TEXT` is, but 200 milliseconds later, or 10 after the next `MSG`; `held`: right before that.
 - `joins`: the others hear of a login at once, before it is answered.
 - `greets`: a client is greeted when it connects. `strict`: a client that does not log in first is disconnected.
 - `DIE MS` ends the process that many milliseconds later; `MUTE` keeps it from answering PING.
@@ -134,6 +134,8 @@ class Hub:
                         self.answers[name] += 1
                         self.answered.notify_all()
                 elif verb == "MSG":
+                    if "held" in self.options:
+                        self.deliver_slow()
                     if "acks" in self.options:
                         sock.sendall(b"OK\n")
                     self.tell_others(name, f"MSG {name} {rest}", "hub")

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import ssl
 import sys
@@ -136,6 +137,12 @@ class Server:
                 return
             talker = WebSocketTalker(reader, writer)
         self.people.append(talker)
+        with contextlib.suppress(OSError):  # the client has reset the connection
+            await self.converse(talker)
+        self.people.remove(talker)
+        writer.close()
+
+    async def converse(self, talker: Talker) -> None:
         while (line := await talker.line()) is not None:
             if line == b"QUIT":
                 talker.leave()
@@ -145,8 +152,6 @@ class Server:
             else:
                 for other in self.people:
                     other.say(line)
-        self.people.remove(talker)
-        writer.close()
 
     async def upgraded(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
