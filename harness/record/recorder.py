@@ -418,8 +418,11 @@ class Recorder:
     async def _receives_within(self, seconds: float) -> bool:
         limit = self._clock.limit(seconds)
         self._received.clear()
-        while not limit.over:
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._received.wait(), limit.pause_s)
-                return True
+        received = self._loop.create_task(self._received.wait())
+        try:
+            # Not `asyncio.wait_for`, which before Python 3.12 ignores the end of the recording if something comes with it.
+            while not (limit.over or received.done()):
+                await asyncio.wait({received}, timeout=limit.pause_s)
+        finally:
+            received.cancel()
         return self._received.is_set()

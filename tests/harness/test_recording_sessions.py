@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import resource
@@ -23,6 +24,7 @@ from harness import Address, Command, Outcome, Stage, load, play
 from harness.cli import main
 from harness.language.renderer import render
 from harness.language.steps import ConnectionAction, Ending
+from harness.record.recorder import Recorder
 from harness.record.transcript import (
     Acted,
     Connected,
@@ -334,6 +336,25 @@ def test_an_error_ends_the_recording_but_what_was_recorded_is_written(tmp_path: 
         assert output.endswith("harness: cannot accept a client: Too many open files\n")
         assert without_waits(out)[-2:] == ["alice> LOGIN alice", "alice< OK"]
         assert play(load(out), Address(*address)).outcome is Outcome.PASSED
+
+
+def test_a_recording_ends_also_where_something_comes_at_that_moment(tmp_path: Path) -> None:
+    async def end(iterations: int) -> None:
+        recorder = Recorder(("127.0.0.1", 1), tmp_path / "session.chat", None)
+        recorder._loop, recorder._received = asyncio.get_running_loop(), asyncio.Event()
+        waiting = asyncio.create_task(recorder._receives_within(HANG_S))
+        await asyncio.sleep(0)
+        recorder._received.set()
+        for _ in range(iterations):
+            await asyncio.sleep(0)
+        if not waiting.done():
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+        recorder._diagnostics.close()
+
+    for iterations in range(6):
+        asyncio.run(end(iterations))
 
 
 def test_a_client_for_whom_there_is_no_way_to_the_server_is_not_recorded(tmp_path: Path) -> None:
