@@ -152,7 +152,7 @@ class Storage(Protocol):
         """
 
     def resume(self) -> None:
-        """Go on after `suspend`: no other process has begun."""
+        """Go on after `suspend`, whether it raised or not: no other process has begun. Raises nothing."""
 
     def begin(self) -> None:
         """Begin to keep things, in a process that takes over. Nothing has been written before."""

@@ -272,8 +272,10 @@ class SqliteStorage:
         self._writer.suspend()
 
     def resume(self) -> None:
-        """Go on writing. No id is used before the database says that it is in use."""
-        self._directory.take_over()
+        """Go on writing. No id is used before the database says that it is in use, or that cannot be written."""
+        # Its only reader is the message of a second server.
+        with suppress(OSError):
+            self._directory.take_over()
         self._writer.resume()
 
     def begin(self) -> None:
@@ -361,7 +363,7 @@ class SqliteStorage:
     def _begin_run(self, connection: sqlite3.Connection) -> tuple[State, Stored, Callable[[], None]]:
         """Read everything; the last value reserves ids. Before that is on the disk, no id is used."""
         was = schema.read_state(connection)
-        continuous = bool(was.epoch) and self._directory.fits(was.run, was.reservations, was.clean)
+        continuous = bool(was.epoch) and self._directory.fits(was.run, was.reservations)
         epoch = was.epoch if continuous else secrets.token_hex(8)
         floor_id = was.floor_id if was.clean else was.floor_reserved_id
         rooms, records = schema.read_rooms(connection, was.clean)
