@@ -460,7 +460,7 @@ class Presence:
                 return self._give_up(session)
             if replay.needs_storage:
                 job = partial(self._read_after, room.key, replay.last_id)
-                return Pending(job, partial(self._send_stored, session, replay))
+                return Pending(job, partial(self._send_stored, session, replay, room.log.first_id))
             self._send_part(session, replay, replay.next_part())
         return self._replay(session)
 
@@ -481,13 +481,13 @@ class Presence:
             return None
 
     def _send_stored(
-        self, session: Session, replay: Replay, messages: Sequence[PastMessage] | None
+        self, session: Session, replay: Replay, log_began: int, messages: Sequence[PastMessage] | None
     ) -> Result[object]:
         # The client can have been removed from the room meanwhile.
         if session.replays and session.replays.get(replay.room) is replay:
             if messages is None or replay.is_lost:
                 return self._give_up(session)
-            self._send_part(session, replay, replay.stored_part(messages))
+            self._send_part(session, replay, replay.stored_part(messages, log_began))
         return self._replay(session)
 
     def _give_up(self, session: Session) -> Result[object]:

@@ -345,6 +345,24 @@ def test_what_the_log_loses_meanwhile_comes_from_the_storage():
     assert reader.ids == list(range(51, 341))
 
 
+def test_what_is_said_and_leaves_the_log_while_the_storage_is_read_is_read_as_well():
+    _, scene = said_before_a_restart(100, history_messages=10)
+    session, _ = scene.login("ann")
+    reader = Reader(scene)
+    reader.go_on()
+    assert isinstance(reader.result, More)
+    reader.go_on()
+    assert isinstance(reader.result, Pending)
+    read = reader.result.job()
+    # In one piece, so that the log has lost a part of an event and no whole one.
+    assert scene.chat.handle(session, Say([f"pasted {n}" for n in range(64)])) is DONE
+    assert scene.chat.lobby.log.first_id > 101
+    reader.result = reader.result.finish(read)
+    reader.finish()
+    assert reader.result is DONE
+    assert reader.ids == list(range(91, 165))
+
+
 def test_a_client_that_has_lost_arrivals_cannot_follow_even_with_a_storage():
     _, scene = said_before_a_restart(100, history_messages=100)
     session, _ = scene.login("ann")
