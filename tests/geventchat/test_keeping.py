@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -93,10 +93,14 @@ class Keeper(MemoryStorage):
         self.most_read = max(self.most_read, len(found))
         return found
 
-    def first_between(self, room: str, after: int, before: int, limit: int) -> int:
+    def first_between(self, wanted: Mapping[str, tuple[int, int, int]]) -> dict[str, int]:
         if self.broken:
             raise StorageUnavailable
-        return next((one.id for one in self.before(room, before, limit) if one.id > after), 0)
+        found = {
+            room: [one.id for one in self.before(room, before, limit) if one.id > after]
+            for room, (after, before, limit) in wanted.items()
+        }
+        return {room: ids[0] for room, ids in found.items() if ids}
 
 
 def keeping(keeper: Keeper, **limits: int) -> Scene:
@@ -273,6 +277,24 @@ def test_after_a_restart_what_was_missed_is_read_from_the_storage():
     run(scene.chat.handle(reader, EnterRoom("lobby", after=5)))
     heard = [said for missed in subscriber.take() if isinstance(missed, Missed) for said in missed.events]
     assert [said.first_id for said in heard if isinstance(said, Said)] == [6, 7, 8, 9]
+
+
+def test_the_search_for_what_was_missed_costs_a_lookup_for_each_room_that_is_searched():
+    keeper = Keeper()
+    rooms = ("lobby", "dev", "new")
+    scene = keeping(keeper)
+    session, _ = scene.connect()
+    run(scene.chat.handle(session, Login("ann", tuple(EnterRoom(room) for room in rooms))))
+    for room in rooms[:2]:
+        assert scene.chat.handle(session, Say(["text"], room)) is DONE
+    scene = again(keeper)
+    session, _ = scene.connect()
+    run(scene.chat.handle(session, Login("bob", tuple(EnterRoom(room, after=0) for room in rooms))))
+    assert session.cost_bytes == 2 * LOOKUP_BYTES
+    assert scene.chat.handle(session, LeaveRoom("dev")) is DONE
+    for after, cost in ((0, 3), (1, 3)):
+        run(scene.chat.handle(session, EnterRoom("dev", after=after)))
+        assert session.cost_bytes == cost * LOOKUP_BYTES
 
 
 def test_at_most_the_latest_are_replayed_also_from_the_storage():

@@ -102,10 +102,12 @@ def test_before_and_after_exclude_the_id_and_are_limited_to_the_nearest(world: W
 def test_the_first_of_the_last_messages_between_two_ids_is_found(world: World):
     storage = with_lobby(world)
     say(storage, 1, *map(str, range(1, 11)))
-    assert storage.first_between("lobby", 2, 9, 100) == 3
-    assert storage.first_between("lobby", 2, 9, 4) == 5
-    assert [storage.first_between("lobby", *ids, 5) for ids in ((8, 9), (10, 50), (0, 1))] == [0, 0, 0]
-    assert storage.first_between("nowhere", 0, 9, 5) == 0
+    storage.save(RoomRecord("dev", "dev"))
+    say(storage, 100, "a", "b", room="dev")
+    assert storage.first_between({"lobby": (2, 9, 100), "dev": (100, 200, 5)}) == {"lobby": 3, "dev": 101}
+    assert storage.first_between({"lobby": (2, 9, 4), "nowhere": (0, 9, 5)}) == {"lobby": 5}
+    for ids in ((8, 9), (10, 50), (0, 1)):
+        assert storage.first_between({"lobby": (*ids, 5)}) == {}
 
 
 @keeping_messages

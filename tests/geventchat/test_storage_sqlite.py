@@ -534,6 +534,25 @@ def test_the_chat_is_slowed_down_while_too_much_waits_and_never_waits_itself(dis
     assert disk.logged(STOPPED) == []
 
 
+def test_a_search_in_many_rooms_waits_for_the_disk_once(disk: Disk, monkeypatch: pytest.MonkeyPatch):
+    storage = disk.open()
+    rooms = [f"room{number}" for number in range(50)]
+    for room in rooms:
+        storage.save(RoomRecord(room, room))
+        say(storage, 1, "old", room=room)
+    catch_up, waits = storage._writer.catch_up, []
+
+    def busy() -> None:
+        # Somebody talks all the time.
+        waits.append(len(waits))
+        say(storage, 2 + len(waits), "new", room=rooms[0])
+        catch_up()
+
+    monkeypatch.setattr(storage._writer, "catch_up", busy)
+    assert storage.first_between(dict.fromkeys(rooms, (0, 2, 5))) == dict.fromkeys(rooms, 1)
+    assert waits == [0]
+
+
 def test_a_room_without_reserved_ids_is_not_ready_until_more_are_reserved(disk: Disk):
     storage = disk.open()
     storage.save(LOBBY)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -145,9 +145,9 @@ class MemoryStorage:
         """No messages are kept."""
         return []
 
-    def first_between(self, room: str, after: int, before: int, limit: int) -> int:
+    def first_between(self, wanted: Mapping[str, tuple[int, int, int]]) -> dict[str, int]:
         """No messages are kept."""
-        return 0
+        return {}
 
     def mailbox(self, account: str, after: int, limit: int) -> list[KeptMessage]:
         """The first messages that wait for an account and have larger numbers than this, oldest first."""

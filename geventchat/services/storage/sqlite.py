@@ -14,7 +14,7 @@ from __future__ import annotations
 import secrets
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -231,13 +231,18 @@ class SqliteStorage:
             for id, name, text, time_ms, deleted in sorted(rows)
         ]
 
-    def first_between(self, room: str, after: int, before: int, limit: int) -> int:
-        """The id of the first of the last messages with ids between these two; 0 if there are none."""
-        number = self._number_of(room)
-        if number is None:
-            return 0
-        [[first]] = self._read(("first",), _FIRST_BETWEEN, (number, after, before, limit))
-        return int(first or 0)
+    def first_between(self, wanted: Mapping[str, tuple[int, int, int]]) -> dict[str, int]:
+        """Of each room the id of the first of the last messages with ids between two, at most so many."""
+        # Once for all of them: each time can take a commit.
+        self._catch_up()
+        found: dict[str, int] = {}
+        for room, (after, before, limit) in wanted.items():
+            number = self._writer.number_of(room)
+            if number is not None:
+                [[first]] = self._read(("first",), _FIRST_BETWEEN, (number, after, before, limit))
+                if first is not None:
+                    found[room] = int(first)
+        return found
 
     def mailbox(self, account: str, after: int, limit: int) -> list[KeptMessage]:
         """The first messages that wait for an account and have larger numbers than this, oldest first."""
