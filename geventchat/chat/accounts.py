@@ -1,7 +1,8 @@
 """The accounts: reserved names, and what is known of each beyond one connection. Pure; verifies no passwords.
 
 An account that has not been used for `unused_account_s` is deleted when the server starts: its name is free then, and a new
-account of that name inherits nothing. The names of operators are kept.
+account of that name inherits nothing. The names of operators are kept. The time up to the start counts only as far as the
+storage knows of something: otherwise a start with a clock that is a year ahead would delete every account.
 
 Invariants of Accounts:
 - `_records` holds every account, by the key of its name, and at most `accounts` of them that have been added by clients.
@@ -12,6 +13,7 @@ Invariants of Accounts:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 
@@ -66,10 +68,15 @@ class Accounts:
             if record.key not in self._records:
                 self._hold(record)
 
-    def load(self, stored: Iterable[AccountRecord], operators: Collection[str]) -> set[str]:
-        """Have the accounts that the storage has kept; returns the keys of those that have not been used for too long."""
+    def load(
+        self, stored: Iterable[AccountRecord], operators: Collection[str], latest_ms: float = math.inf
+    ) -> set[str]:
+        """Have the accounts that the storage has kept; returns the keys of those that have not been used for too long.
+
+        `latest_ms` is the latest time that the storage knows.
+        """
         gone: set[str] = set()
-        oldest_ms = self._now_ms() - 1000 * self._limits.unused_account_s
+        oldest_ms = min(self._now_ms(), latest_ms) - 1000 * self._limits.unused_account_s
         for record in stored:
             if record.last_login_ms < oldest_ms and record.key not in operators:
                 self._storage.forget(record)
@@ -116,7 +123,9 @@ class Accounts:
         """Note a login to the account from this address."""
         record = self._records[key]
         origins = remember(record.origins, origin) if origin else record.origins
-        self.change(replace(record, last_login_ms=self._now_ms(), origins=origins))
+        # A clock that is behind must not make a used account look unused.
+        last_ms = max(record.last_login_ms, self._now_ms())
+        self.change(replace(record, last_login_ms=last_ms, origins=origins))
 
     def ignored_by(self, key: str) -> tuple[str, ...]:
         """The keys of the accounts that this one ignores."""

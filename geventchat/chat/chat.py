@@ -142,7 +142,7 @@ class Chat:
         stored = storage.load()
         self.epoch = stored.epoch
         self._owners = Owners(limits)
-        self.rooms = Rooms(time, new_gate, limits, storage, self._owners, observer)
+        self.rooms = Rooms(time, tools.monotonic, new_gate, limits, storage, self._owners, observer)
         self._storage = storage
         self._in_thread = in_thread
         self._message_keys = MessageKeys(limits)
@@ -158,7 +158,7 @@ class Chat:
         self._time = time
         self._limits = limits
         self._accounts = Accounts(storage, look_alikes, limits, self._now_ms)
-        self.rooms.load(stored, gone=self._accounts.load(stored.accounts, operators))
+        self.rooms.load(stored, gone=self._accounts.load(stored.accounts, operators, stored.latest_ms))
         self._credentials = Credentials(
             tools,
             self._accounts,

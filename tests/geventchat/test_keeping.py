@@ -103,11 +103,11 @@ class Keeper(MemoryStorage):
         return {room: ids[0] for room, ids in found.items() if ids}
 
 
-def keeping(keeper: Keeper, **limits: int) -> Scene:
+def keeping(keeper: Keeper, **limits: Any) -> Scene:
     return Scene(storage=keeper, **limits)
 
 
-def again(keeper: Keeper, **limits: int) -> Scene:
+def again(keeper: Keeper, **limits: Any) -> Scene:
     """The same storage after a restart."""
     last = {key: max((one.id for one in keeper.messages.get(key, ())), default=0) for key in keeper.rooms}
     rooms = tuple(replace(record, last_id=last[key]) for key, record in keeper.rooms.items())
@@ -167,6 +167,21 @@ def test_rooms_go_on_after_a_restart_and_an_empty_one_expires_when_it_would_have
     ]
     scene.now_s += 1
     assert len(scene.chat.rooms) == 1
+
+
+def test_a_start_counts_no_time_after_the_latest_that_the_storage_knows():
+    keeper = Keeper()
+    scene = keeping(keeper)
+    session, _ = scene.login("ann")
+    assert scene.chat.handle(session, EnterRoom("dev")) is DONE
+    assert scene.chat.handle(session, LeaveRoom()) is DONE
+    keeper.stored = replace(keeper.stored, latest_ms=1000 * NOW_S + 100_000)
+    # A year has passed, or the clock is wrong.
+    scene = again(keeper, time=lambda: NOW_S + 365 * 86_400)
+    scene.now_s += 499
+    assert scene.chat.rooms.find("dev") is not None
+    scene.now_s += 1
+    assert scene.chat.rooms.find("dev") is None
 
 
 def test_the_ids_of_new_rooms_are_above_the_floor_that_was_kept():

@@ -247,8 +247,7 @@ class SqliteStorage:
     def mailbox(self, account: str, after: int, limit: int) -> list[KeptMessage]:
         """The first messages that wait for an account and have larger numbers than this, oldest first."""
         self._catch_up()
-        oldest_ms = int((self._clock.time() - self._limits.mail_s) * 1000)
-        rows = self._read(_MAIL, _MAILBOX, (account, oldest_ms, after, limit))
+        rows = self._read(_MAIL, _MAILBOX, (account, self._writer.oldest_ms(), after, limit))
         return [KeptMessage(number, account, DirectMessage(*message)) for number, *message in sorted(rows)]
 
     def keep(self, account: str, sender: str, message: DirectMessage) -> KeptMessage | None:
@@ -375,13 +374,10 @@ class SqliteStorage:
         mail, mail_of_senders = schema.read_mail(connection)
         [(room_acts,)] = connection.execute("SELECT count(*) FROM audit WHERE room <> ''")
         removed = [number for (number,) in connection.execute("SELECT room FROM removed")]
-        stored = Stored(
-            epoch,
-            floor_id,
-            tuple(records),
-            tuple(schema.read_accounts(connection)),
-            tuple(schema.read_restrictions(connection)),
-        )
+        accounts = tuple(schema.read_accounts(connection))
+        latest_ms = schema.latest_ms(connection, records, accounts)
+        restrictions = tuple(schema.read_restrictions(connection))
+        stored = Stored(epoch, floor_id, tuple(records), accounts, restrictions, latest_ms)
 
         def write_run() -> None:
             run = self._directory.begin_run(was.reservations)
@@ -411,6 +407,7 @@ class SqliteStorage:
                 mail=mail,
                 mail_of_senders=mail_of_senders,
                 room_acts=room_acts,
+                latest_ms=latest_ms,
             ),
             stored,
             write_run,

@@ -32,7 +32,7 @@ from geventchat.chat.events import DirectMessage, Said
 from geventchat.chat.names import key_of
 from geventchat.chat.records import AccountRecord, Act, KeptMessage, Record, Restriction, RoomRecord
 from geventchat.chat.storage import StorageUnavailable
-from geventchat.clock import Clock
+from geventchat.clock import Clock, SteadyTime
 from geventchat.exhaustive import assert_never
 from geventchat.log import LogEvent
 from geventchat.services.storage import schema
@@ -123,6 +123,8 @@ class State:
     mail: dict[str, int]
     mail_of_senders: dict[str, int]
     room_acts: int
+    # The latest time in the database.
+    latest_ms: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +268,7 @@ class Writer(Worker[Item]):
         self._connection: sqlite3.Connection | None = connection
         self._limits = limits
         self._clock = clock
+        self._steady_time = SteadyTime(clock, state.latest_ms / 1000)
         self._report = report
         self._on_progress = on_progress
         # `_queued_bytes` is changed only by the event loop, the others only by the thread.
@@ -388,6 +391,10 @@ class Writer(Worker[Item]):
         """The number of a room in the database; None if it has none yet."""
         room = self._rooms.get(key)
         return room.number if room is not None and room.in_database else None
+
+    def oldest_ms(self) -> int:
+        """When the oldest mail was sent that is still delivered."""
+        return int((self._steady_time() - self._limits.mail_s) * 1000)
 
     def keep(self, account: str, sender: str, message: DirectMessage) -> KeptMessage | None:
         """Put a message into a mailbox, and wait until it is there; None if the mailbox is full."""
@@ -779,7 +786,7 @@ class Writer(Worker[Item]):
         self, connection: sqlite3.Connection, account: str, sender: str, message: DirectMessage
     ) -> KeptMessage | None:
         limits = self._limits
-        [(kept, from_sender)] = connection.execute(_COUNT_MAIL, (sender, account, self._oldest_ms()))
+        [(kept, from_sender)] = connection.execute(_COUNT_MAIL, (sender, account, self.oldest_ms()))
         size = _mail_size(message)
         if (
             kept >= limits.mail_per_account
@@ -816,7 +823,7 @@ class Writer(Worker[Item]):
             self._change_mail(kept.account, sender, added, added * _mail_size(message))
         if self._clock.monotonic() >= self._expire_at:
             expired = "number IN (SELECT number FROM mail WHERE time_ms < ? LIMIT ?)"
-            removed = self._remove_mail(connection, expired, (self._oldest_ms(), _MOST_REMOVED))
+            removed = self._remove_mail(connection, expired, (self.oldest_ms(), _MOST_REMOVED))
             self._expire_at = self._clock.monotonic() + (_EXPIRY_S if removed < _MOST_REMOVED else 0)
 
     def _remove_mail(self, connection: sqlite3.Connection, where: str, values: tuple[Any, ...]) -> int:
@@ -827,9 +834,6 @@ class Writer(Worker[Item]):
         for _, account, sender, size in found:
             self._change_mail(account, sender, -1, -size)
         return len(found)
-
-    def _oldest_ms(self) -> int:
-        return int((self._clock.time() - self._limits.mail_s) * 1000)
 
     # --- Limits ---
 
