@@ -25,8 +25,10 @@ from geventchat.chat.passwords import Secret, stored_token
 from geventchat.chat.records import AccountRecord
 from geventchat.chat.storage import Storage
 
-# How old the note of the last use can be. More precision would be a write for each departure, and each visit.
-_USE_NOTED_MS = 86_400_000
+# How old the note of the last use can be, and which part of the time after which an account is deleted. More precision would
+# be a write for each departure, and each visit.
+_USE_NOTED_S = 86_400
+_USE_NOTED_SHARE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,11 @@ class Accounts:
         return len(self._records)
 
     @property
+    def _unused_s(self) -> float:
+        """How long an account is kept that is not used."""
+        return self._limits.unused_account_s or math.inf
+
+    @property
     def is_full(self) -> bool:
         """True when no more accounts are allowed."""
         return len(self._records) >= self._limits.accounts
@@ -76,7 +83,7 @@ class Accounts:
         `latest_ms` is the latest time that the storage knows.
         """
         gone: set[str] = set()
-        oldest_ms = min(self._now_ms(), latest_ms) - 1000 * self._limits.unused_account_s
+        oldest_ms = min(self._now_ms(), latest_ms) - 1000 * self._unused_s
         for record in stored:
             if record.last_login_ms < oldest_ms and record.key not in operators:
                 self._storage.forget(record)
@@ -145,7 +152,8 @@ class Accounts:
     def used(self, key: str) -> None:
         """Note that the account was in use until now."""
         record = self._records.get(key)
-        if record is not None and self._now_ms() - record.last_login_ms > _USE_NOTED_MS:
+        noted_s = min(_USE_NOTED_S, _USE_NOTED_SHARE * self._unused_s)
+        if record is not None and self._now_ms() - record.last_login_ms > 1000 * noted_s:
             self.change(replace(record, last_login_ms=self._now_ms()))
 
     def _hold(self, record: AccountRecord) -> None:
