@@ -977,7 +977,7 @@ class Limits(_Checked):
         365 * 86_400.0,
         SECONDS,
         Group.TIMES,
-        "accounts that were not used for this long are deleted when the server starts; 0: never",
+        "accounts that were not used for this long are deleted when the server starts, but not at an upgrade; 0: never",
         reload=Reload.RESTART,
     )
     history_messages: int = setting(

@@ -1,8 +1,9 @@
 """The accounts: reserved names, and what is known of each beyond one connection. Pure; verifies no passwords.
 
 An account that has not been used for `unused_account_s` is deleted when the server starts: its name is free then, and a new
-account of that name inherits nothing. The names of operators are kept. The time up to the start counts only as far as the
-storage knows of something: otherwise a start with a clock that is a year ahead would delete every account.
+account of that name inherits nothing. The accounts of operators are kept. A server that takes over from another deletes none.
+The time up to the start counts only as far as the storage knows of something: otherwise a start with a clock that is a year
+ahead would delete every account.
 
 Invariants of Accounts:
 - `_records` holds every account, by the key of its name, and at most `accounts` of them that have been added by clients.
@@ -76,16 +77,16 @@ class Accounts:
                 self._hold(record)
 
     def load(
-        self, stored: Iterable[AccountRecord], operators: Collection[str], latest_ms: float = math.inf
+        self, stored: Iterable[AccountRecord], kept: Collection[str], latest_ms: float = math.inf
     ) -> set[str]:
         """Have the accounts that the storage has kept; returns the keys of those that have not been used for too long.
 
-        `latest_ms` is the latest time that the storage knows.
+        The accounts with the keys in `kept` are never among these. `latest_ms` is the latest time that the storage knows.
         """
         gone: set[str] = set()
         oldest_ms = min(self._now_ms(), latest_ms) - 1000 * self._unused_s
         for record in stored:
-            if record.last_login_ms < oldest_ms and record.key not in operators:
+            if record.last_login_ms < oldest_ms and record.key not in kept:
                 self._storage.forget(record)
                 gone.add(record.key)
             else:

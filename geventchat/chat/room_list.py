@@ -1,7 +1,9 @@
 """All rooms: which exist, which are listed, and for how long. Pure; takes the time from functions.
 
 A room that has been empty for too long no longer counts. It is deleted when it is looked for, or with a few others when
-rooms are next looked at: thousands can be due at the same moment. One whose owner has an account is kept much longer.
+rooms are next looked at: thousands can be due at the same moment. One whose owner has an account is kept much longer. When no
+more rooms are allowed, and more than half of them are such rooms, a new one takes the place of one of these: of the account
+that has the most of them, the one that has been empty longest.
 
 How long a room has been empty is measured by the monotonic clock. If it went by the time of day, a clock that is set ahead by
 mistake would delete every empty room with its history.
@@ -16,6 +18,7 @@ Invariants:
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from heapq import nlargest
 from itertools import accumulate
@@ -36,7 +39,8 @@ from geventchat.chat.storage import Storage
 LOBBY = Name("lobby", "lobby")
 # How many rooms that are due are deleted at a time.
 _DELETED_AT_ONCE = 20
-# How long the public rooms with the most people are the same: with ten thousand rooms, finding them takes milliseconds.
+# How long the public rooms with the most people are the same, and the order in which rooms make way: with ten thousand
+# rooms, finding either takes milliseconds.
 _SELECTED_FOR_S = 1.0
 
 
@@ -76,6 +80,9 @@ class Rooms:
         self._owners = owners or Owners(limits)
         self._rooms = {LOBBY.key: self.lobby}
         self._selection: _Selection | None = None
+        # The keys of the rooms that make way for others, in order, and since when this is their order.
+        self._dispensable: Iterator[str] = iter(())
+        self._dispensable_s = -math.inf
         self._owners.when_full(self._make_way)
         self._empty_since: dict[Room, float] = {}
         self._unused_since: dict[Room, float] = {}
@@ -110,14 +117,17 @@ class Rooms:
         return room
 
     def can_create(self) -> bool:
-        """True when one more room is allowed."""
+        """True when one more room is allowed, perhaps in place of an empty one."""
         self._expire()
-        return len(self._rooms) < self._limits.rooms
+        most = self._limits.rooms
+        return len(self._rooms) < most or len(self._unused_since) > most // 2
 
     def create(self, name: Name) -> Room | None:
         """Create the room of this name, for someone who enters it at once; None if no more rooms are allowed."""
         if not self.can_create():
             return None
+        if len(self._rooms) >= self._limits.rooms:
+            self._delete(self._next_dispensable())
         room = self._rooms[name.key] = self._new_room(name, self._last_deleted_id)
         self._select_again()
         self.changed(room)
@@ -239,6 +249,8 @@ class Rooms:
             "_owners",
             "ban_total",
             "_selection",
+            "_dispensable",
+            "_dispensable_s",
         }
     )
 
@@ -297,6 +309,17 @@ class Rooms:
         for room in rooms:
             if self._is_due(room):
                 self._delete(room)
+
+    def _next_dispensable(self) -> Room:
+        """Of the account that has the most empty rooms, the one that has been empty longest. At least one account has one."""
+        now = self._time()
+        while True:
+            if abs(now - self._dispensable_s) < _SELECTED_FOR_S:
+                for key in self._dispensable:
+                    room = self._rooms.get(key)
+                    if room in self._unused_since:
+                        return room
+            self._dispensable, self._dispensable_s = iter(_making_way(self._unused_since)), now
 
     def _delete(self, room: Room) -> None:
         record = self._record(room)
@@ -358,6 +381,18 @@ def logs_of(ahead: Iterable[State]) -> dict[str, RoomLog]:
         log = logs[one["room"]] = RoomLog()
         log.take_ahead(one["log"])
     return logs
+
+
+def _making_way(rooms: Collection[Room]) -> list[str]:
+    """The keys of these rooms, the longest empty of which comes first, in the order in which they make way."""
+    left = Counter(room.owner for room in rooms)
+    ranked: list[tuple[int, str]] = []
+    for room in rooms:
+        # How many its owner has left when it is this one's turn.
+        ranked.append((left[room.owner], room.key))
+        left[room.owner] -= 1
+    ranked.sort(key=itemgetter(0), reverse=True)
+    return [key for _, key in ranked]
 
 
 def most_visited(rooms: Sequence[Room], most: int, most_bytes: float = math.inf) -> list[Room]:

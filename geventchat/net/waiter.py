@@ -156,8 +156,12 @@ class Waiter:
         self._login_due = state["login_due"]
 
     def resume(self) -> None:
-        """Wait in the current greenlet from now on, until the deadlines that there are."""
+        """Wait in the current greenlet from now on, until the deadlines that there are.
+
+        The connection ends if it has been interrupted before.
+        """
         self._greenlet = getcurrent()
+        self._check()
 
     def start(self, idle_s: float, login_s: float) -> None:
         """Wait in the current greenlet from now on, with `login_s` to log in. 0 means no limit, for both."""

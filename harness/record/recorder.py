@@ -4,7 +4,7 @@
   of every line is certain, and a play of the transcript, turn by turn, has the same order.
 - What the server sends is passed on at once. It belongs to the action that is being handled, or, when the server had been
   quiet, to a `wait`.
-- The transcript is written whenever all clients have left, and at the end.
+- The transcript is written whenever all clients have left, and at the end, also if that is an error.
 """
 
 from __future__ import annotations
@@ -78,10 +78,15 @@ async def _record(
         announce(
             f"recording: connect with `nc {host} {port}`; Ctrl-C ends the recording of {connect[0]}:{connect[1]}"
         )
-        await recorder.run(listener, stop)
-    if recorder.write():
-        announce(f"written: {out}; passwords after LOGIN and the like are replaced, other secrets are not")
-    else:
+        try:
+            await recorder.run(listener, stop)
+        finally:
+            written = recorder.write()
+            if written:
+                announce(
+                    f"written: {out}; passwords after LOGIN and the like are replaced, other secrets are not"
+                )
+    if not written:
         announce("nothing written: no client connected")
 
 
@@ -209,7 +214,10 @@ class Recorder:
 
     async def _accept(self, listener: socket.socket) -> None:
         while True:
-            client, _ = await self._loop.sock_accept(listener)
+            try:
+                client, _ = await self._loop.sock_accept(listener)
+            except OSError as error:
+                raise UsageError(f"cannot accept a client: {error.strerror}") from error
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection = _Connection(len(self._connections) + 1, client)
             self._connections.append(connection)
@@ -267,8 +275,11 @@ class Recorder:
             reset = isinstance(error, ConnectionResetError)
             self._end(connection, Ending.RESET if reset else Ending.REFUSED)
             return
-        except OSError as error:
-            raise UsageError(f"cannot connect to {host}:{port}: {error.strerror}") from error
+        except BaseException as error:  # also when the recording ends meanwhile
+            self._forget_connect()
+            if isinstance(error, OSError):
+                raise UsageError(f"cannot connect to {host}:{port}: {error.strerror}") from error
+            raise
         connection.server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.tasks = [
             self._start(self._read_client(connection)),
@@ -387,6 +398,14 @@ class Recorder:
         turn = LoggedTurn(action, time.time())
         self._log.append(turn)
         return turn
+
+    def _forget_connect(self) -> None:
+        """The server does not know of the connection that was logged last: what it sent meanwhile it sent by itself."""
+        turn = self._log[-1]
+        if turn.had_no_effect:
+            self._log.pop()
+        else:
+            turn.action = Waited(time.monotonic() - self._last_action)
 
     async def _until_quiet(self) -> None:
         turn = self._turn

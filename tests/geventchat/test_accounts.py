@@ -35,6 +35,7 @@ from geventchat.chat.events import (
     TokenIssued,
     Welcome,
 )
+from geventchat.chat.names import Name
 from geventchat.chat.passwords import DamagedHash, HasherFull, HashingFailed, Secret
 from geventchat.chat.records import AccountRecord, RoomRecord
 from geventchat.chat.results import DONE, Busy, Pending
@@ -130,6 +131,21 @@ def test_a_name_that_becomes_an_operators_or_reserved_is_registered_by_no_client
     # Nor is bob an operator without an account.
     assert bob.refused(Kick("carol")) is Rejection.NOT_PERMITTED
     carol.succeeds(Register(Secret(PASSWORD)))
+
+
+@pytest.mark.parametrize("names", [{"operators": ["bob"]}, {"reserved_names": ["Bob"]}, {}], ids=str)
+def test_a_name_that_looks_like_one_that_has_become_anothers_is_registered_by_no_client(scene, names):
+    imitator = scene.login("b\u043eb")
+    waiting = begun(imitator, Register(Secret(PASSWORD)))
+    if names:
+        scene.chat.change_names(**{"operators": [], "reserved_names": [], **names})
+    else:
+        scene.chat.set_password(Name("bob", "bob"), "plain:x")
+    assert imitator.refused(Register(Secret(PASSWORD))) is Rejection.NAME_RESERVED
+    waiting.finish(waiting.job())
+    assert imitator.take() == [Rejected(Rejection.NAME_RESERVED)]
+    imitator.do(Quit())
+    assert scene.connect().refused(Login("b\u043eb")) is Rejection.NAME_INVALID
 
 
 def test_no_more_accounts_are_made_than_the_limit_allows():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -92,7 +94,10 @@ def recording(server: tuple[str, int], out: Path) -> Iterator[tuple[int, subproc
     """`harness record`: its port and its process."""
     command = [sys.executable, "-m", "harness", "record", "--connect", f"{server[0]}:{server[1]}"]
     with subprocess.Popen(
-        [*command, "--listen", "0", "-o", str(out)], stdout=subprocess.PIPE, text=True
+        [*command, "--listen", "0", "-o", str(out)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     ) as proxy:
         try:
             assert proxy.stdout is not None
@@ -307,6 +312,38 @@ def test_a_port_that_is_in_use_is_a_usage_error(tmp_path: Path, capsys: pytest.C
         ]
         assert main(command) == 2
     assert f"harness: cannot listen on 127.0.0.1:{port}: Address already in use" in capsys.readouterr().err
+
+
+def test_an_error_ends_the_recording_but_what_was_recorded_is_written(tmp_path: Path) -> None:
+    out = tmp_path / "session.chat"
+    with Stage(Command([sys.executable, "-S", str(SERVER), "{port}"])) as stage:
+        address = stage.address(None)
+        with recording(address, out) as (port, proxy):
+            with socket.create_connection(("127.0.0.1", port)) as alice:
+                alice.sendall(b"LOGIN alice\n")
+                assert alice.recv(100) == b"OK\n"
+                opened = os.listdir(f"/proc/{proxy.pid}/fd")
+                free = next(number for number in range(len(opened) + 1) if str(number) not in opened)
+                _, most = resource.prlimit(proxy.pid, resource.RLIMIT_NOFILE)
+                resource.prlimit(proxy.pid, resource.RLIMIT_NOFILE, (free, most))
+                with socket.create_connection(("127.0.0.1", port)):
+                    assert proxy.stdout is not None
+                    output = proxy.stdout.read()
+            assert proxy.wait(HANG_S) == 2
+        assert f"written: {out}" in output
+        assert output.endswith("harness: cannot accept a client: Too many open files\n")
+        assert without_waits(out)[-2:] == ["alice> LOGIN alice", "alice< OK"]
+        assert play(load(out), Address(*address)).outcome is Outcome.PASSED
+
+
+def test_a_client_for_whom_there_is_no_way_to_the_server_is_not_recorded(tmp_path: Path) -> None:
+    out = tmp_path / "session.chat"
+    with recording(("255.255.255.255", 9), out) as (port, proxy):  # TCP has no broadcast
+        with socket.create_connection(("127.0.0.1", port)):
+            assert proxy.stdout is not None
+            assert proxy.stdout.read().startswith("harness: cannot connect to 255.255.255.255:9: ")
+        assert proxy.wait(HANG_S) == 2
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_without_clients_nothing_is_written(tmp_path: Path) -> None:
@@ -551,6 +588,21 @@ def test_a_token_becomes_a_capture_that_is_sent_again() -> None:
         "alice> LOGIN alice 1-secret" + 39 * "x",
         'alice> {"token": "2-secret' + 39 * "x" + '"}',
         "alice> MSG like gct_" + 42 * "A" + "E",
+    ]
+
+
+def test_a_token_that_contains_the_time_is_captured_as_a_whole() -> None:
+    token = b"sess_1700000001_" + 24 * b"a"
+    session = log_of(
+        Connected(1),
+        received(Sent(1, b"TOKEN\n"), c1=b"1700000001 " + token + b" 1700000002\n"),
+        Sent(1, b"LOGIN alice " + token + b"\n"),
+    )
+    assert written(session) == [
+        "alice> TOKEN",
+        "alice<~ ${_:int} ${token1} ${_:int}",
+        "",
+        "alice>~ LOGIN alice ${token1}",
     ]
 
 
