@@ -143,7 +143,7 @@ class Chat:
         stored = storage.load()
         self.epoch = stored.epoch
         self._owners = Owners(limits)
-        self.rooms = Rooms(time, new_gate, limits, storage, self._owners, observer)
+        self.rooms = Rooms(time, tools.monotonic, new_gate, limits, storage, self._owners, observer)
         self._storage = storage
         self._in_thread = in_thread
         self._message_keys = MessageKeys(limits)
@@ -162,7 +162,7 @@ class Chat:
         self._accounts = Accounts(storage, look_alikes, limits, self._now_ms)
         # No account of another process is deleted: its state has the roles of all of them, and clients who use theirs.
         kept = {record.key for record in stored.accounts} if takes_over else operators
-        self.rooms.load(stored, gone=self._accounts.load(stored.accounts, kept))
+        self.rooms.load(stored, gone=self._accounts.load(stored.accounts, kept, stored.latest_ms))
         self._credentials = Credentials(
             tools,
             self._accounts,

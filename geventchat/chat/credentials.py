@@ -43,7 +43,7 @@ from geventchat.exhaustive import assert_never
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """The tools outside the chat that passwords and tokens need."""
+    """The tools outside the chat, most of which passwords and tokens need."""
 
     hasher: PasswordHasher
     # Seconds that never go back.
