@@ -168,6 +168,36 @@ def test_what_was_typed_last_is_there_after_a_reload_in_its_room_only(
     assert alice.page.run("byId('message').value") == ""
 
 
+def test_what_was_typed_last_is_there_after_the_user_has_logged_out(server: ChatServer, open_page: OpenPage):
+    page = open_page(server, "writer-who-leaves")
+    write(page, "half a")
+    page.page.click("#me")
+    page.page.click("#log-out")
+    page.page.wait("!byId('login').hidden")
+    page.page.reload()
+    page.log_in("writer-who-leaves")
+    assert page.page.run("byId('message').value") == "half a"
+
+
+def test_what_was_typed_to_somebody_is_there_after_a_reload_and_in_another_tab(
+    server: ChatServer, open_page: OpenPage
+):
+    page = open_page(server, "shy")
+    page.page.run("open(directWith('Nobody-Yet'))")
+    write(page, "half a")
+    page.page.reload()
+    page.page.wait("connection.replayed && byId('room-name').textContent === '@ Nobody-Yet'")
+    assert page.page.run("byId('message').value") == "half a"
+    # Another tab has only what the browser keeps for all of them.
+    page.page.run("addEventListener('pagehide', () => sessionStorage.clear())")
+    page.page.reload()
+    page.log_in("shy")
+    write(page, "elsewhere")
+    page.page.wait("kept.read(ofMe('drafts'), {})['#lobby'] === 'elsewhere'")
+    page.page.run("open(directWith('Nobody-Yet'))")
+    assert page.page.run("byId('message').value") == "half a"
+
+
 def test_what_is_too_long_or_too_much_at_once_is_not_sent_and_stays(server: ChatServer, open_page: OpenPage):
     alice = open_page(server, "alice")
     for text, wrong in [

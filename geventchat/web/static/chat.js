@@ -430,7 +430,6 @@ class Conversation {
     this.readId = null;
     // The item before which the user has read everything, when the conversation was opened.
     this.fresh = null;
-    this.draft = "";
     this.forget();
     this.lastId = null;
   }
@@ -513,7 +512,6 @@ function conversationOf(isRoom, name) {
   let found = conversations.get(key);
   if (!found) {
     found = new Conversation(isRoom, name);
-    found.draft = kept.read(ofMe("drafts"), {})[key] ?? "";
     conversations.set(key, found);
     changed("lists");
   }
@@ -544,6 +542,7 @@ function recallConversations() {
   }
   for (const [name, items] of Object.entries(keptInTab.read(ofMe("directs"), {}))) directWith(name).items = items;
   unsent = kept.read(ofMe("unsent"), []);
+  drafts = kept.read(ofMe("drafts"), {});
   for (const entry of unsent) conversationOf(entry.isRoom, entry.to);
   const opened = keptInTab.read(ofMe("opened"), "#lobby");
   current = conversations.get(opened) ?? conversations.values().next().value ?? roomNamed("lobby");
@@ -563,7 +562,7 @@ function keepReadNow() {
 }
 
 function keepDirects() {
-  const directs = [...conversations.values()].filter((one) => !one.isRoom && one.items.length);
+  const directs = [...conversations.values()].filter((one) => !one.isRoom && (one.items.length || drafts[one.key]));
   const entries = directs.map((one) => [one.name, one.items.slice(-MOST_KEPT_DIRECT).map(({ row, ...item }) => item)]);
   keptInTab.write(ofMe("directs"), Object.fromEntries(entries));
 }
@@ -733,6 +732,8 @@ let typingSentAt = 0;
 
 // Messages that the server has not confirmed, in the order in which they were written.
 let unsent = [];
+// By the keys of their conversations, also of those that are not in the lists: what was typed and not sent.
+let drafts = {};
 
 function keepUnsent() {
   kept.write(ofMe("unsent"), unsent.filter((entry) => !entry.failure).map(({ sent, ...entry }) => entry));
@@ -943,7 +944,8 @@ function showField() {
 function edited() {
   showField();
   const field = byId("message");
-  current.draft = field.value;
+  if (field.value) drafts[current.key] = field.value;
+  else delete drafts[current.key];
   keepDraftsSoon();
   if (current.isRoom && connection.online && field.value.trim() && !field.value.startsWith("/") && Date.now() - typingSentAt > TYPING_EVERY_MS) {
     typingSentAt = Date.now();
@@ -953,9 +955,7 @@ function edited() {
 }
 
 function keepDrafts() {
-  if (!me.name) return;
-  const drafts = [...conversations.values()].filter((one) => one.draft).map((one) => [one.key, one.draft]);
-  kept.write(ofMe("drafts"), Object.fromEntries(drafts));
+  if (me.name) kept.write(ofMe("drafts"), drafts);
 }
 
 const keepDraftsSoon = later(keepDrafts, 250);
@@ -1424,7 +1424,7 @@ function open(conversation) {
   view.conversation = null;
   keptInTab.write(ofMe("opened"), conversation.key);
   const field = byId("message");
-  field.value = conversation.draft;
+  field.value = drafts[conversation.key] ?? "";
   for (const part of ["lists", "room", "people", "pending", "log", "typing"]) changed(part);
   showField();
   showHint("");
