@@ -179,6 +179,47 @@ def test_a_command_that_is_wrong_or_refused_says_so_and_stays_to_be_corrected(
     assert alice.page.run("byId('hint').textContent") == "That is for rooms."
 
 
+def test_a_command_that_opens_another_conversation_leaves_the_draft_there_and_none_behind(
+    server: ChatServer, open_page: OpenPage
+):
+    alice = open_page(server, "alice")
+    bot = server.bot("robot-of-drafts")
+    enter(alice, "open-already")
+    field = "[`${current.isRoom ? '#' : '@'} ${current.name}`, byId('message').value]"
+
+    def write(conversation: list[object], text: str) -> None:
+        alice.page.run(f"open(conversationOf(...{json.dumps(conversation)})); byId('message').value = ''")
+        alice.page.run("byId('message').focus()")
+        alice.page.type(text)
+
+    direct, room, lobby = [False, "robot-of-drafts"], [True, "open-already"], [True, "lobby"]
+    write(direct, "half to the robot")
+    write(room, "half to the room")
+    write(lobby, "/msg robot-of-drafts hello")
+    alice.page.press("Enter")
+    bot.until("hello")
+    assert alice.page.run(field) == ["@ robot-of-drafts", "half to the robot"]
+    alice.page.run("open(roomNamed('lobby'))")
+    assert alice.page.run(field) == ["# lobby", ""]
+    write(lobby, "/join open-already")
+    alice.page.press("Enter")
+    alice.page.wait("byId('room-name').textContent === '# open-already'")
+    assert alice.page.run(field) == ["# open-already", "half to the room"]
+    write(lobby, "half to the lobby")
+    write(direct, "/leave")
+    alice.page.press("Enter")
+    alice.page.wait("!conversations.has('@robot-of-drafts') && byId('room-name').textContent === '# lobby'")
+    assert alice.page.run(field) == ["# lobby", "half to the lobby"]
+    alice.page.run("open(directWith('robot-of-drafts'))")
+    assert alice.page.run(field) == ["@ robot-of-drafts", ""]
+    alice.page.reload()
+    alice.page.wait("connection.replayed")
+    assert alice.page.run("kept.read(ofMe('drafts'), {})") == {
+        "#lobby": "half to the lobby",
+        "#open-already": "half to the room",
+    }
+
+
 def test_the_finder_is_used_with_arrows_and_finds_people(server: ChatServer, open_page: OpenPage):
     alice = open_page(server, "alice")
     bot = server.bot("robot-of-finding", rooms={"lobby": None, "find-a": None, "find-b": None})

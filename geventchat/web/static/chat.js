@@ -905,9 +905,9 @@ function asCode(line) {
 }
 
 function submit() {
-  const field = byId("message");
-  const text = field.value;
+  const text = byId("message").value;
   if (!text.trim()) return;
+  const from = current;
   if (/^\/(?!\/)/u.test(text.trim()) && !text.includes("\n")) {
     const wrong = run(text.trim());
     showHint(wrong);
@@ -927,9 +927,10 @@ function submit() {
     current.fresh = null;
     view.toEnd();
   }
-  field.value = "";
   typingSentAt = 0;
-  edited();
+  // A command can have opened another conversation, or left this one.
+  keepDraft(from, "");
+  showDraft();
 }
 
 const lineBytes = (text) => bytesOf(JSON.stringify({ ...messageOf({ isRoom: current.isRoom, to: current.name, text, key: randomKey() }), ref: randomKey() }));
@@ -941,12 +942,21 @@ function showField() {
   byId("composer").classList.toggle("empty", !field.value.trim());
 }
 
+function showDraft() {
+  byId("message").value = drafts[current.key] ?? "";
+  showField();
+}
+
+function keepDraft(conversation, text) {
+  if (text) drafts[conversation.key] = text;
+  else delete drafts[conversation.key];
+  keepDraftsSoon();
+}
+
 function edited() {
   showField();
   const field = byId("message");
-  if (field.value) drafts[current.key] = field.value;
-  else delete drafts[current.key];
-  keepDraftsSoon();
+  keepDraft(current, field.value);
   if (current.isRoom && connection.online && field.value.trim() && !field.value.startsWith("/") && Date.now() - typingSentAt > TYPING_EVERY_MS) {
     typingSentAt = Date.now();
     // A person who cannot speak learns that from the answer.
@@ -1423,12 +1433,10 @@ function open(conversation) {
   if (!conversation.fresh || !conversation.unread) conversation.fresh = null;
   view.conversation = null;
   keptInTab.write(ofMe("opened"), conversation.key);
-  const field = byId("message");
-  field.value = drafts[conversation.key] ?? "";
   for (const part of ["lists", "room", "people", "pending", "log", "typing"]) changed(part);
-  showField();
+  showDraft();
   showHint("");
-  if (matchMedia("(pointer: fine)").matches) field.focus();
+  if (matchMedia("(pointer: fine)").matches) byId("message").focus();
 }
 
 function showApp() {
