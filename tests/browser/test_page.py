@@ -431,14 +431,6 @@ def test_a_refused_message_says_why_and_can_be_tried_again(server: ChatServer, o
     assert alice.page.run("document.querySelectorAll('#pending .row').length") == 0
 
 
-def test_a_frozen_connection_is_given_up(server: ChatServer, open_page: OpenPage):
-    alice = open_page(server, "alice")
-    alice.page.run(
-        "window.first = connection.socket; connection.heardAt = Date.now() - LOST_MS - 1; watchConnection()"
-    )
-    alice.page.wait("connection.replayed && connection.socket !== window.first")
-
-
 def test_direct_messages_survive_a_reload_and_are_not_stored_one_by_one(
     server: ChatServer, open_page: OpenPage
 ):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
-from tests.browser.chat import ChatServer, OpenPage, chat
+from tests.browser.chat import STOP_THE_CLOCK, ChatServer, OpenPage, chat
 from tests.certificates import made_certificate
 from tests.geventchat.processes import called
 
@@ -55,11 +55,44 @@ def test_a_page_says_that_it_is_offline_and_comes_back_with_the_network_or_when_
     alice.page.wait("connection.replayed && byId('banner').hidden")
 
 
-def test_a_quiet_connection_is_tested(server: ChatServer, open_page: OpenPage):
+def test_a_connection_on_which_nothing_was_sent_for_a_while_is_tested_also_while_others_talk(
+    server: ChatServer, open_page: OpenPage
+):
     alice = open_page(server, "alice")
-    alice.page.run("window.pongs = 0; EVENTS.pong = () => { window.pongs += 1; }")
-    alice.page.run("connection.heardAt = Date.now() - QUIET_MS - 1; watchConnection()")
-    alice.page.wait("window.pongs")
+    alice.page.run(
+        STOP_THE_CLOCK
+        + """window.pings = 0; window.transmitted = transmit;
+        transmit = (one) => { window.pings += one.type === 'ping'; window.transmitted(one); }"""
+    )
+    for count in (1, 2):
+        alice.page.run("window.now += QUIET_MS + 1")
+        server.person(f"talker-{count}").say(f"number {count}")
+        alice.wait_for(f"number {count}")
+        alice.page.run("watchConnection()")
+        assert alice.page.run("pings") == count
+
+
+def test_a_quiet_connection_is_kept_where_it_is_looked_at_once_in_a_minute(
+    server: ChatServer, open_page: OpenPage
+):
+    alice = open_page(server, "alice")
+    alice.page.run(
+        f"{STOP_THE_CLOCK} window.first = connection.socket; window.pongs = 0; EVENTS.pong = () => {{ window.pongs += 1; }}"
+    )
+    # Browsers run the timers of a hidden tab no more often.
+    for count in (1, 2, 3):
+        alice.page.run("window.now += 60000; watchConnection()")
+        assert alice.page.run("connection.socket === first && connection.online")
+        alice.page.wait(f"pongs === {count}")
+
+
+def test_a_frozen_connection_is_given_up(server: ChatServer, open_page: OpenPage):
+    alice = open_page(server, "alice")
+    alice.page.run(f"{STOP_THE_CLOCK} window.first = connection.socket; first.send = () => {{}}")
+    alice.page.run(
+        "window.now += QUIET_MS + 1; watchConnection(); window.now += LOST_MS + 1; watchConnection()"
+    )
+    alice.page.wait("connection.replayed && connection.socket !== first")
 
 
 def test_a_name_that_the_lost_connection_still_holds_is_asked_for_until_it_is_free(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from tests.browser.chat import ChatPage, ChatServer, OpenPage
+from tests.browser.chat import STOP_THE_CLOCK, ChatPage, ChatServer, OpenPage
 
 
 def enter(page: ChatPage, room: str) -> None:
@@ -21,8 +21,6 @@ def write(page: ChatPage, text: str) -> None:
 
 # Of a phone, a tablet and a desk.
 WIDTHS = (320, 768, 1440)
-# On a busy machine seconds pass between two steps of a test.
-STOP_THE_CLOCK = "window.now = Date.now(); Date.now = () => window.now;"
 
 
 def test_what_names_somebody_is_a_mention_and_what_only_contains_the_name_is_not(

@@ -183,8 +183,9 @@ function setName(name) {
 
 // --- The connection --------------------------------------------------------------------------------------------------
 
-const QUIET_MS = 25000;
-const LOST_MS = 40000;
+// The server counts only what it receives as activity.
+const QUIET_MS = 20000;
+const LOST_MS = 20000;
 const FIRST_PAUSE_MS = 500;
 const LAST_PAUSE_MS = 30000;
 // A connection that was lost can hold the name until the server notices.
@@ -204,7 +205,9 @@ const connection = {
   // The first welcome of this page has arrived.
   welcomed: false,
   epoch: "",
-  heardAt: 0,
+  sentAt: 0,
+  // Since when the server owes the page something; 0 if it does not.
+  waitingSince: 0,
   pause: FIRST_PAUSE_MS,
   retry: 0,
   lostAt: 0,
@@ -220,15 +223,15 @@ function connect() {
   address.search = address.hash = "";
   const socket = new WebSocket(address);
   connection.socket = socket;
-  connection.heardAt = Date.now();
+  connection.waitingSince = Date.now();
   showState();
   socket.addEventListener("open", () => {
-    connection.heardAt = Date.now();
+    connection.waitingSince = Date.now();
     join();
   });
   socket.addEventListener("message", (message) => {
     if (connection.socket !== socket) return;
-    connection.heardAt = Date.now();
+    connection.waitingSince = 0;
     receive(message.data);
   });
   socket.addEventListener("close", (close) => {
@@ -237,7 +240,10 @@ function connect() {
 }
 
 function transmit(fields) {
-  if (connection.socket?.readyState === WebSocket.OPEN) connection.socket.send(JSON.stringify(fields));
+  if (connection.socket?.readyState !== WebSocket.OPEN) return;
+  connection.socket.send(JSON.stringify(fields));
+  connection.sentAt = Date.now();
+  connection.waitingSince ||= connection.sentAt;
 }
 
 /* Send a request. The promise gets its answer, or the error. */
@@ -311,14 +317,14 @@ function start() {
 }
 
 function watchConnection() {
-  const silent = Date.now() - connection.heardAt;
-  if (!connection.socket) return;
-  if (silent > LOST_MS) {
+  const { socket, waitingSince, sentAt } = connection;
+  if (!socket) return;
+  // In a hidden tab this runs once in a minute: that nothing was heard for so long means nothing if nothing was asked.
+  if (waitingSince && Date.now() - waitingSince > LOST_MS) {
     // A socket without a network takes minutes to close.
-    const socket = connection.socket;
     lost(0);
     socket.close();
-  } else if (silent > QUIET_MS && connection.online) {
+  } else if (Date.now() - sentAt > QUIET_MS) {
     transmit({ type: "ping" });
   }
 }
