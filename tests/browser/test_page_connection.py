@@ -176,6 +176,25 @@ def test_a_text_that_is_too_long_for_this_server_is_not_sent_again_and_again(ope
         alice.wait_for("short")
 
 
+def test_only_the_message_that_was_too_long_for_this_server_is_called_that(open_page: OpenPage):
+    with chat("--max-line", "1024") as server:
+        alice = open_page(server, "alice")
+        bob = server.person("bob")
+        alice.say("/msg nobody-here hello?")
+        alice.page.wait("document.querySelector('.failure')?.innerText.includes('User not found')")
+        # The answers are lost with the connection.
+        alice.page.run("open(roomNamed('lobby')); window.heard = receive; receive = () => {}")
+        for text in ("short", "x" * 1500, "the last"):
+            alice.say(text)
+        alice.page.wait("!connection.online && Boolean(receive = heard)")
+        bob.until("the last")
+        failures = "unsent.map((one) => [one.text.length, one.failure])"
+        alice.page.wait("unsent.length === 2")
+        assert alice.page.run(failures) == [[6, "User not found"], [1500, "Too long for this server"]]
+        alice.page.wait("connection.replayed")
+        assert alice.texts() == ["short", "the last"]
+
+
 def test_what_was_written_without_a_connection_is_sent_in_its_order(server: ChatServer, open_page: OpenPage):
     alice = open_page(server, "alice")
     bob = server.person("bob-of-order")

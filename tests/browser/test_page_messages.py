@@ -201,6 +201,7 @@ def test_what_is_too_long_or_too_much_at_once_is_not_sent_and_stays(server: Chat
     for text, wrong in [
         ("é" * 2500, "Too long by "),
         ("line\n" * 101, "101 lines are too many at once: 100 at most."),
+        ("/msg nobody-here " + "x" * 4096, "Too long by "),
     ]:
         write(alice, text)
         alice.page.press("Enter")

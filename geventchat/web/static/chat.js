@@ -253,7 +253,7 @@ function request(fields, ref = randomKey()) {
       reject({ code: "offline", message: "You are offline" });
       return;
     }
-    waiting.set(ref, { resolve, reject });
+    waiting.set(ref, { resolve, reject, bytes: lineBytes({ ...fields, ref }) });
     transmit({ ...fields, ref });
   });
 }
@@ -279,9 +279,12 @@ function lost(code) {
   connection.socket = null;
   connection.online = connection.replayed = false;
   if (!connection.lostAt) connection.lostAt = Date.now();
-  for (const { reject } of waiting.values()) reject({ code: "offline", message: "The connection was lost" });
+  // If a request was too long, the longest of those without an answer was.
+  const longest = code === TOO_BIG ? Math.max(...[...waiting.values()].map((one) => one.bytes)) : Infinity;
+  for (const { reject, bytes } of waiting.values()) {
+    reject(bytes < longest ? { code: "offline", message: "The connection was lost" } : { code: "line-too-long", message: "Too long for this server" });
+  }
   waiting.clear();
-  if (code === TOO_BIG && unsent.length) refuse(unsent[0], "Too long for this server");
   if ([REPLACED, KICKED, BANNED].includes(code)) {
     connection.wanted = false;
     const reasons = { [REPLACED]: "You have logged in elsewhere.", [KICKED]: "You were removed from the chat.", [BANNED]: "You are banned." };
@@ -746,12 +749,20 @@ function keepUnsent() {
   changed("pending");
 }
 
-function say(conversation, text) {
-  const entry = { key: randomKey(), isRoom: conversation.isRoom, to: conversation.name, text, after: conversation.lastId, time: Date.now() };
-  unsent.push(entry);
+/* Say texts in a conversation, all of them or none; returns what is wrong with them. */
+function say(conversation, texts) {
+  if (texts.length > MOST_LINES) return `${texts.length} lines are too many at once: ${MOST_LINES} at most.`;
+  const { isRoom, name, lastId } = conversation;
+  const entries = texts.map((text) => ({ key: randomKey(), isRoom, to: name, text, after: lastId, time: Date.now() }));
+  const bytes = Math.max(...entries.map((entry) => lineBytes({ ...messageOf(entry), ref: entry.key })));
+  if (bytes > MOST_LINE_BYTES) return `Too long by ${bytes - MOST_LINE_BYTES} bytes.`;
+  unsent.push(...entries);
   keepUnsent();
-  if (connection.replayed) send(entry);
+  if (connection.replayed) entries.forEach(send);
+  return "";
 }
+
+const lineBytes = (fields) => bytesOf(JSON.stringify(fields));
 
 const messageOf = (entry) =>
   entry.isRoom ? { type: "chat", room: entry.to, message: entry.text, key: entry.key } : { type: "dm", to: entry.to, message: entry.text, key: entry.key };
@@ -835,8 +846,9 @@ const COMMANDS = [
   ["topic", "TEXT…", (room, topic) => changeTopic(room, topic)],
   ["msg", "NAME TEXT…", (room, name, text) => {
     const direct = directWith(name);
-    if (text) say(direct, text);
-    open(direct);
+    const wrong = text ? say(direct, [text]) : "";
+    if (!wrong) open(direct);
+    return wrong;
   }],
   ["ignore", "NAME", (room, name) => ignore(name, true)],
   ["unignore", "NAME", (room, name) => ignore(name, false)],
@@ -889,8 +901,8 @@ function run(line) {
   if (words.length < needed && name !== "key") return `/${name} ${usage}`;
   if (!current.isRoom && !["join", "leave", "msg", "ignore", "unignore", "help"].includes(name)) return "That is for rooms.";
   const values = wanted.map((one, index) => (one.endsWith("…") ? words.slice(index).join(" ") : words[index] ?? ""));
-  action(current, ...values);
-  return "";
+  const wrong = action(current, ...values);
+  return typeof wrong === "string" ? wrong : "";
 }
 
 /* The messages that a text is: one for each line. Lines of code keep their white space between backticks. */
@@ -914,32 +926,16 @@ function submit() {
   const text = byId("message").value;
   if (!text.trim()) return;
   const from = current;
-  if (/^\/(?!\/)/u.test(text.trim()) && !text.includes("\n")) {
-    const wrong = run(text.trim());
-    showHint(wrong);
-    if (wrong) return;
-  } else {
-    const messages = messagesOf(text.replace(/^(\s*)\/\//u, "$1/"));
-    const long = messages.find((one) => lineBytes(one) > MOST_LINE_BYTES);
-    if (long) {
-      showHint(`Too long by ${lineBytes(long) - MOST_LINE_BYTES} bytes.`);
-      return;
-    }
-    if (messages.length > MOST_LINES) {
-      showHint(`${messages.length} lines are too many at once: ${MOST_LINES} at most.`);
-      return;
-    }
-    messages.forEach((one) => say(current, one));
-    current.fresh = null;
-    view.toEnd();
-  }
+  const isCommand = /^\/(?!\/)/u.test(text.trim()) && !text.includes("\n");
+  const wrong = isCommand ? run(text.trim()) : say(current, messagesOf(text.replace(/^(\s*)\/\//u, "$1/")));
+  showHint(wrong);
+  if (wrong) return;
+  if (!isCommand) view.toEnd();
   typingSentAt = 0;
   // A command can have opened another conversation, or left this one.
   keepDraft(from, "");
   showDraft();
 }
-
-const lineBytes = (text) => bytesOf(JSON.stringify({ ...messageOf({ isRoom: current.isRoom, to: current.name, text, key: randomKey() }), ref: randomKey() }));
 
 function showField() {
   const field = byId("message");
