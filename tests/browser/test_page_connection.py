@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from pathlib import Path
 
@@ -193,6 +194,37 @@ def test_only_the_message_that_was_too_long_for_this_server_is_called_that(open_
         assert alice.page.run(failures) == [[6, "User not found"], [1500, "Too long for this server"]]
         alice.page.wait("connection.replayed")
         assert alice.texts() == ["short", "the last"]
+
+
+def test_a_page_comes_back_to_more_rooms_than_fit_in_one_line_of_this_server(open_page: OpenPage):
+    rooms = [f"room-{number:02}" for number in range(40)]
+    with chat("--max-line", "512") as server:
+        alice = open_page(server, "alice")
+        alice.page.run(f"(async () => {{ for (const room of {rooms}) await enter(room); }})()")
+        server.bot("robot", rooms={rooms[-1]: None}).ask(type="chat", room=rooms[-1], message="before")
+        alice.wait_for("before")
+        alice.lose_connection()
+        bot = server.bot("robot-of-then", rooms={rooms[0]: None, rooms[-1]: None})
+        for room in (rooms[0], rooms[-1]):
+            bot.ask(type="chat", room=room, message="meanwhile")
+        alice.page.run("connection.pause = 1; start()")
+        said = "items.filter((one) => one.text).map((one) => one.text)"
+        texts = f"['{rooms[0]}', '{rooms[-1]}'].map((room) => roomNamed(room).{said})"
+        alice.page.wait("connection.replayed")
+        assert alice.page.run(texts) == [["meanwhile"], ["before", "meanwhile"]]
+        assert alice.page.run("[...conversations.values()].every((one) => one.present)")
+        # This one begins with other ids.
+        server.stop()
+        alice.page.wait("!connection.online")
+        server.start()
+        bot = server.bot("robot-of-now", rooms={rooms[-1]: None})
+        bot.ask(type="chat", room=rooms[-1], message="after")
+        alice.page.reload()
+        alice.page.wait("connection.replayed")
+        assert alice.page.run("[...conversations.values()].every((one) => one.present)")
+        assert alice.page.run(texts) == [[], ["after"]]
+        # The log of the browser has the refused connections, and that the page asked why.
+        alice.page.errors = [error for error in alice.page.errors if not re.search("ERR_| 426 ", error)]
 
 
 def test_what_was_written_without_a_connection_is_sent_in_its_order(server: ChatServer, open_page: OpenPage):

@@ -211,6 +211,8 @@ const connection = {
   pause: FIRST_PAUSE_MS,
   retry: 0,
   lostAt: 0,
+  // The rooms are too many for one line of this server.
+  oneByOne: false,
 };
 // By their refs: the requests without an answer.
 const waiting = new Map();
@@ -333,22 +335,23 @@ function watchConnection() {
 }
 
 async function join() {
+  const wanted = [...conversations.values()].filter((one) => one.isRoom && one.wanted);
   // A room can have the name `__proto__`.
   const rooms = Object.create(null);
-  for (const conversation of conversations.values()) {
-    if (conversation.isRoom && conversation.wanted) rooms[conversation.name] = { after: conversation.lastId, key: conversation.roomKey };
-  }
+  if (!connection.oneByOne) for (const room of wanted) rooms[room.name] = room.seen();
   const fields = { type: "join", v: 2, username: me.name, epoch: connection.epoch, rooms };
   if (me.token) fields.token = me.token;
   else if (me.password) fields.password = me.password;
   try {
     welcome(await request(fields));
   } catch (error) {
-    if (error.code !== "offline") refuseLogin(error);
+    if (error.code === "line-too-long") connection.oneByOne = true;
+    else if (error.code !== "offline") refuseLogin(error);
     return;
   }
   // A new connection hears everybody.
   for (const name of me.ignored) request({ type: "ignore", username: name }).catch(() => null);
+  if (connection.oneByOne) for (const room of wanted) transmit({ type: "enter", room: room.name, ...room.seen() });
   try {
     // Its answer comes behind everything that was missed.
     await request({ type: "ping" });
@@ -365,19 +368,11 @@ function welcome(object) {
   connection.online = true;
   connection.pause = FIRST_PAUSE_MS;
   connection.lostAt = 0;
-  const sameEpoch = connection.epoch === object.epoch;
   connection.epoch = object.epoch;
   setName(object.username);
   me.hasAccount = Boolean(me.token || me.password) && !me.registering;
   for (const conversation of conversations.values()) conversation.present = !conversation.isRoom;
-  for (const [name, state] of Object.entries(object.rooms)) {
-    const conversation = roomNamed(name);
-    if (!sameEpoch) {
-      conversation.forget();
-      conversation.readId = null;
-    }
-    conversation.enter(name, state);
-  }
+  for (const [name, state] of Object.entries(object.rooms)) roomNamed(name).enter(name, state);
   if (!connection.welcomed) {
     connection.welcomed = true;
     if (object.greeting) tell(object.greeting);
@@ -441,6 +436,8 @@ class Conversation {
     this.fresh = null;
     this.forget();
     this.lastId = null;
+    // Of these ids.
+    this.epoch = connection.epoch;
   }
 
   /* Drop the items; they can be asked for again. */
@@ -455,7 +452,17 @@ class Conversation {
     if (view.conversation === this) view.conversation = null;
   }
 
+  /* What the server needs to know for entering the room again. */
+  seen() {
+    return { after: this.epoch === connection.epoch ? this.lastId : this.lastId && 0, key: this.roomKey };
+  }
+
   enter(name, state) {
+    if (this.epoch !== connection.epoch) {
+      this.forget();
+      this.readId = null;
+      this.epoch = connection.epoch;
+    }
     this.name = name;
     this.wanted = this.present = true;
     this.topic = state.topic;
@@ -467,8 +474,7 @@ class Conversation {
       this.lastId = state.replay_from - 1;
       this.more = this.firstId > 1;
     }
-    changed("room", this);
-    changed("people", this);
+    for (const part of ["room", "people", "log"]) changed(part, this);
   }
 
   push(item) {
@@ -814,7 +820,7 @@ async function enter(name, roomKey = "") {
     return null;
   }
   try {
-    const answer = await request({ type: "enter", room: name, key: roomKey, after: known?.lastId ?? null });
+    const answer = await request({ type: "enter", room: name, key: roomKey, after: known?.seen().after ?? null });
     const room = roomNamed(answer.room);
     room.roomKey = roomKey;
     room.enter(answer.room, answer);
