@@ -293,6 +293,35 @@ def test_what_comes_while_another_window_is_in_front_is_unread_until_the_page_is
     alice.page.wait("document.title === 'lobby – geventchat'")
 
 
+def test_only_the_first_message_of_the_last_absence_is_called_new(server: ChatServer, open_page: OpenPage):
+    alice = open_page(server, "alice")
+    enter(alice, "absences")
+    bot = server.bot("robot-of-absences", rooms={"absences": None})
+    new = "[...document.querySelectorAll('.fresh')].map((one) => one.parentElement.querySelector('.text').textContent)"
+
+    def while_away(*texts: str) -> None:
+        alice.page.run("document.hasFocus = () => false")
+        for text in texts:
+            bot.ask(type="chat", room="absences", message=text)
+            alice.wait_for(text)
+        alice.page.run("delete document.hasFocus; window.dispatchEvent(new Event('focus'))")
+        alice.page.wait("current.unread === 0")
+
+    while_away("one", "two")
+    assert alice.page.run(new) == ["one"]
+    while_away("three")
+    assert alice.page.run(new) == ["three"]
+    alice.say("an answer")
+    alice.wait_for("an answer")
+    assert alice.page.run(new) == []
+    while_away("four")
+    assert alice.page.run(new) == ["four"]
+    # The user has read these.
+    bot.ask(type="chat", room="absences", message="five")
+    alice.wait_for("five")
+    assert alice.page.run(new) == ["four"]
+
+
 def test_arrivals_and_departures_are_shown_and_counted(server: ChatServer, open_page: OpenPage):
     alice = open_page(server, "alice")
     enter(alice, "hall")

@@ -432,7 +432,7 @@ class Conversation {
     this.mentions = 0;
     // Everything up to this id has been read; null if nothing is known.
     this.readId = null;
-    // The item before which the user has read everything, when the conversation was opened.
+    // The first item that was unread when the user came back.
     this.fresh = null;
     this.forget();
     this.lastId = null;
@@ -594,6 +594,13 @@ function markRead(conversation) {
   keepRead();
 }
 
+/* Show "New" before this item, and before no other. */
+function markFresh(conversation, item) {
+  const before = conversation.fresh;
+  conversation.fresh = item;
+  view.refresh(conversation, before);
+}
+
 // --- Events ----------------------------------------------------------------------------------------------------------
 
 const EVENTS = {
@@ -719,7 +726,7 @@ function arrived(conversation, item) {
     if (connection.replayed) byId("spoken").textContent = `${item.name}: ${item.text}`;
     return;
   }
-  conversation.fresh ??= item;
+  if (!conversation.unread || !conversation.fresh) markFresh(conversation, item);
   conversation.unread += 1;
   if (mentioned) conversation.mentions += 1;
   changed("lists");
@@ -936,7 +943,10 @@ function submit() {
   const wrong = isCommand ? run(text.trim()) : say(current, messagesOf(text.replace(/^(\s*)\/\//u, "$1/")));
   showHint(wrong);
   if (wrong) return;
-  if (!isCommand) view.toEnd();
+  if (!isCommand) {
+    markFresh(current, null);
+    view.toEnd();
+  }
   typingSentAt = 0;
   // A command can have opened another conversation, or left this one.
   keepDraft(from, "");
@@ -1065,11 +1075,11 @@ const view = {
     this.fill();
   },
 
-  /* Begin with the end of the conversation, or with what is fresh in it. */
+  /* Begin with the end of the conversation, or with what is unread in it. */
   begin() {
     this.conversation = current;
     byId("rows").replaceChildren();
-    const fresh = current.fresh ? current.items.indexOf(current.fresh) : -1;
+    const fresh = current.unread ? current.items.indexOf(current.fresh) : -1;
     const behind = fresh >= 0 && current.items.length - fresh > 20;
     this.isAtEnd = !behind;
     this.from = this.to = behind ? Math.max(0, fresh - 10) : Math.max(0, current.items.length - SOME_ROWS);
@@ -1127,7 +1137,7 @@ const view = {
   },
 
   refresh(conversation, item) {
-    if (conversation !== this.conversation || !item.row) return;
+    if (conversation !== this.conversation || !item?.row?.isConnected) return;
     const old = item.row;
     old.replaceWith(rowOf(conversation, conversation.items.indexOf(item)));
   },
@@ -1159,7 +1169,7 @@ const view = {
   toEnd() {
     this.isAtEnd = true;
     if (this.conversation && this.to < this.conversation.items.length) this.conversation = null;
-    current.fresh = null;
+    markRead(current);
     changed("log");
   },
 
@@ -1438,7 +1448,6 @@ function open(conversation) {
   }
   if (current) current.fresh = null;
   current = conversation;
-  if (!conversation.fresh || !conversation.unread) conversation.fresh = null;
   view.conversation = null;
   keptInTab.write(ofMe("opened"), conversation.key);
   for (const part of ["lists", "room", "people", "pending", "log", "typing"]) changed(part);
