@@ -293,6 +293,20 @@ def test_what_comes_while_another_window_is_in_front_is_unread_until_the_page_is
     alice.page.wait("document.title === 'lobby – geventchat'")
 
 
+def test_the_title_of_a_hidden_tab_says_what_is_unread(server: ChatServer, open_page: OpenPage):
+    alice = open_page(server, "alice")
+    bot = server.bot("robot-of-titles", rooms={"lobby": None})
+    # As browsers do with a hidden tab.
+    alice.page.run("document.hasFocus = () => false; requestAnimationFrame = () => 0")
+    assert alice.page.run("document.title") == "lobby – geventchat"
+    bot.ask(type="chat", message="to everyone")
+    alice.page.wait("current.unread === 1")
+    assert alice.page.run("document.title") == "• lobby – geventchat"
+    bot.ask(type="dm", to="alice", message="to you")
+    alice.page.wait("conversations.get('@robot-of-titles')?.unread === 1")
+    assert alice.page.run("document.title") == "(1) lobby – geventchat"
+
+
 def test_only_the_first_message_of_the_last_absence_is_called_new(server: ChatServer, open_page: OpenPage):
     alice = open_page(server, "alice")
     enter(alice, "absences")

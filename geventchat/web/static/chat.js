@@ -1030,6 +1030,8 @@ function changed(part, conversation = current) {
   if (conversation !== current) return;
   if (!stale.size) requestAnimationFrame(showChanges);
   stale.add(part);
+  // A hidden tab has no frames, and only its title is seen.
+  if (part === "lists") showTitle();
 }
 
 function showChanges() {
@@ -1307,9 +1309,14 @@ function showLists() {
   if (listed !== current) current.element.scrollIntoView({ block: "nearest" });
   listed = current;
   byId("directs-head").hidden = !directs.length;
-  const unread = all.reduce((sum, one) => sum + one.unread, 0);
-  const mentions = all.reduce((sum, one) => sum + one.mentions, 0);
   byId("elsewhere").hidden = !all.some((one) => one !== current && one.unread);
+}
+
+function showTitle() {
+  if (!current) return;
+  const all = [...conversations.values()];
+  const mentions = all.reduce((sum, one) => sum + one.mentions, 0);
+  const unread = all.some((one) => one.unread);
   document.title = `${mentions ? `(${mentions}) ` : unread ? "• " : ""}${current.name} – geventchat`;
 }
 
