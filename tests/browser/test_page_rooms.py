@@ -273,6 +273,32 @@ def test_what_is_unread_is_still_unread_after_a_reload_and_is_opened_where_it_be
     assert alice.page.run("knownRoom('news').unread") == 0
 
 
+def test_direct_messages_that_are_unread_are_still_unread_after_a_reload(
+    server: ChatServer, open_page: OpenPage
+):
+    alice = open_page(server, "alice")
+    bot = server.bot("robot-of-letters")
+    count = "conversations.get('@robot-of-letters')?.unread"
+    for text in ("one", "two", "three"):
+        bot.ask(type="dm", to="alice", message=text)
+        if text == "one":
+            alice.page.wait(f"{count} === 1")
+            alice.page.run("open(directWith('robot-of-letters'))")
+            alice.page.wait(f"{count} === 0")
+            alice.page.run("open(roomNamed('lobby'))")
+    alice.page.wait(f"{count} === 2")
+    alice.page.reload()
+    alice.page.wait("document.querySelector('#directs .mentioned .badge')?.textContent === '2'")
+    assert alice.page.run("document.title") == "(2) lobby – geventchat"
+    alice.page.run("open(directWith('robot-of-letters'))")
+    alice.wait_for("three")
+    assert alice.page.run("document.querySelector('.fresh').parentElement.innerText.includes('two')")
+    alice.page.wait(f"{count} === 0")
+    alice.page.reload()
+    alice.page.wait("connection.replayed")
+    assert alice.page.run(count) == 0
+
+
 def test_ids_that_were_read_in_another_epoch_count_for_nothing(server: ChatServer, open_page: OpenPage):
     alice = open_page(server, "alice")
     alice.page.run("kept.write(ofMe('read'), { epoch: 'before', ids: { '#elsewhere': 17 } }); keepReadNow()")

@@ -555,7 +555,12 @@ function recallConversations() {
     room.lastId = read.ids[room.key] ?? null;
     room.roomKey = Object.hasOwn(keys, name) ? keys[name] : "";
   }
-  for (const [name, items] of Object.entries(keptInTab.read(ofMe("directs"), {}))) directWith(name).items = items;
+  for (const [name, items] of Object.entries(keptInTab.read(ofMe("directs"), {}))) {
+    const direct = directWith(name);
+    direct.items = items;
+    direct.fresh = items.find((item) => item.unread) ?? null;
+    direct.unread = direct.mentions = direct.fresh?.unread ?? 0;
+  }
   unsent = kept.read(ofMe("unsent"), []);
   drafts = kept.read(ofMe("drafts"), {});
   for (const entry of unsent) conversationOf(entry.isRoom, entry.to);
@@ -578,7 +583,12 @@ function keepReadNow() {
 
 function keepDirects() {
   const directs = [...conversations.values()].filter((one) => !one.isRoom && (one.items.length || drafts[one.key]));
-  const entries = directs.map((one) => [one.name, one.items.slice(-MOST_KEPT_DIRECT).map(({ row, ...item }) => item)]);
+  const entries = directs.map((one) => {
+    const items = one.items.slice(-MOST_KEPT_DIRECT);
+    const fresh = Math.max(0, items.indexOf(one.fresh));
+    // How many are unread is kept with the first of them.
+    return [one.name, items.map(({ row, ...item }, index) => ({ ...item, unread: index === fresh ? one.unread : 0 }))];
+  });
   keptInTab.write(ofMe("directs"), Object.fromEntries(entries));
 }
 
@@ -590,6 +600,7 @@ function markRead(conversation) {
   if (conversation.unread) {
     conversation.unread = conversation.mentions = 0;
     changed("lists");
+    keepDirectsSoon();
   }
   keepRead();
 }
