@@ -410,8 +410,9 @@ def test_notifications_are_asked_for_only_when_the_user_wants_them(server: ChatS
     bot.ask(type="chat", message="no name here")
     bot.ask(type="chat", message="alice, now")
     bot.ask(type="dm", to="alice", message="and here")
-    alice.page.wait("window.shown.length === 2")
+    alice.page.wait("window.shown.length === 3")
     assert alice.page.run("window.shown") == [
+        ["geventchat", "Mentions and direct messages are shown like this."],
         ["robot-of-news in lobby", "alice, now"],
         ["robot-of-news", "and here"],
     ]

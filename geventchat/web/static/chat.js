@@ -747,12 +747,22 @@ function arrived(conversation, item) {
 function notify(conversation, item) {
   if (!kept.read("notify", false) || !("Notification" in window) || Notification.permission !== "granted" || document.hasFocus()) return;
   const title = conversation.isRoom ? `${item.name} in ${conversation.name}` : item.name;
-  const notification = new Notification(title, { body: item.text, tag: conversation.key, icon: "icon.png" });
-  notification.addEventListener("click", () => {
+  const notification = newNotification(title, { body: item.text, tag: conversation.key });
+  notification?.addEventListener("click", () => {
     window.focus();
     open(conversation);
     notification.close();
   });
+}
+
+/* Show a notification. Without one, notifications are off: some browsers, as on Android, allow them and have none for pages. */
+function newNotification(title, options) {
+  try {
+    return new Notification(title, { ...options, icon: "icon.png" });
+  } catch {
+    kept.write("notify", false);
+    return null;
+  }
 }
 
 // --- What is sent ----------------------------------------------------------------------------------------------------
@@ -1668,6 +1678,9 @@ async function setNotify() {
       box.checked = false;
     } else if ((await Notification.requestPermission()) !== "granted") {
       note("The browser does not allow notifications of this page.", true);
+      box.checked = false;
+    } else if (!newNotification("geventchat", { body: "Mentions and direct messages are shown like this." })) {
+      note("This browser shows no notifications of pages.", true);
       box.checked = false;
     }
   }
