@@ -206,7 +206,7 @@ const connection = {
   welcomed: false,
   epoch: "",
   sentAt: 0,
-  // Since when the server owes the page something; 0 if it does not.
+  // Since when an answer of the server is pending; 0 if none is.
   waitingSince: 0,
   pause: FIRST_PAUSE_MS,
   retry: 0,
