@@ -44,6 +44,9 @@ QUIET_S = 0.05
 MAX_TURN_S = 2.0
 """A server that is never quiet gets the next action after this time."""
 
+READ_WITHIN_S = 10.0
+"""A server that does not read what one client has sent gets the next action after this time."""
+
 LEAVES_WITHIN_S = 0.2
 """How long a client that sends no more is watched, to see whether it is gone or only sends no more: the kernel of a dying
 process ends its connection before it gives up the socket."""
@@ -231,6 +234,7 @@ class Recorder:
             self._turn = self._log_turn(action)
             await self._hand_on(connection, action)
             self._last_action = time.monotonic()
+            await self._until_read(connection)
             await self._until_quiet()
             if all(one.ended for one in self._connections):
                 # What cannot be written now is written, or reported, at the end.
@@ -306,7 +310,7 @@ class Recorder:
     async def _is_gone(self, connection: _Connection) -> bool:
         """An end of stream looks the same whether the client still reads or is gone, but its kernel knows."""
         limit = self._clock.limit(LEAVES_WITHIN_S)
-        probe = self._probe(connection)
+        probe = self._probe(connection.client)
         while probe is not None and (peer := probe.peer_state()) is not None:
             if not peer.owned or peer.state is TcpState.CLOSE:
                 return True
@@ -315,10 +319,10 @@ class Recorder:
             await asyncio.sleep(_LOOK_S)
         return True
 
-    def _probe(self, connection: _Connection) -> PeerProbe | None:
-        client = connection.client
+    def _probe(self, sock: socket.socket) -> PeerProbe | None:
+        """Observes the other side of a connection."""
         try:
-            return PeerProbe(self._diagnostics, client.getsockname(), client.getpeername())
+            return PeerProbe(self._diagnostics, sock.getsockname(), sock.getpeername())
         except OSError:
             return None  # it has been reset
 
@@ -345,7 +349,7 @@ class Recorder:
 
     async def _note_what_is_read(self, connection: _Connection, delivered_bytes: int) -> None:
         """Note when the client has read this much. It can disappear at any time, and then this is unknown."""
-        probe, wait_s = self._probe(connection), _LOOK_S
+        probe, wait_s = self._probe(connection.client), _LOOK_S
         while probe is not None and delivered_bytes == connection.delivered_bytes and not connection.ended:
             peer = probe.peer_state()
             if peer is None:  # not on this machine
@@ -406,6 +410,15 @@ class Recorder:
             self._log.pop()
         else:
             turn.action = Waited(time.monotonic() - self._last_action)
+
+    async def _until_read(self, connection: _Connection) -> None:
+        """Wait until the server has read what its client has sent, if it is on this machine: a busy one is not quiet."""
+        probe = self._probe(connection.server) if connection.server is not None else None
+        limit = self._clock.limit(READ_WITHIN_S)
+        while (
+            probe is not None and not limit.over and (peer := probe.peer_state()) is not None and peer.unread
+        ):
+            await asyncio.sleep(_LOOK_S)
 
     async def _until_quiet(self) -> None:
         turn = self._turn

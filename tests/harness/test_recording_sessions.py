@@ -338,6 +338,24 @@ def test_an_error_ends_the_recording_but_what_was_recorded_is_written(tmp_path: 
         assert play(load(out), Address(*address)).outcome is Outcome.PASSED
 
 
+@needs_nc
+def test_a_server_that_has_not_read_yet_is_not_quiet(tmp_path: Path, terminals: list[Terminal]) -> None:
+    out = tmp_path / "session.chat"
+    with Stage(Command([sys.executable, "-S", str(SERVER), "{port}"])) as stage:
+        with recording(stage.address(None), out) as (port, proxy):
+            terminals.append(alice := Terminal(port))
+            alice.types("LOGIN alice\n")
+            alice.shows("OK\n")
+            server = stage.server.process.pid
+            os.kill(server, signal.SIGSTOP)
+            threading.Timer(0.5, os.kill, (server, signal.SIGCONT)).start()
+            alice.types("PING\n")
+            alice.shows("PONG\n")
+            ended(proxy, signal.SIGINT)
+        steps = [line for line in out.read_text().splitlines() if line]
+        assert steps[-2:] == ["alice> PING", "alice< PONG"], steps
+
+
 def test_a_recording_ends_also_where_something_comes_at_that_moment(tmp_path: Path) -> None:
     async def end(iterations: int) -> None:
         recorder = Recorder(("127.0.0.1", 1), tmp_path / "session.chat", None)
