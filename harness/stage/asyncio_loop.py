@@ -1,6 +1,7 @@
 """Virtual time for asyncio servers in this process: a selector loop that never waits, and whose timers fire on command.
 
 - Every wait for time in asyncio goes through `time` and `call_at` of its loop. Both are virtual here.
+- Timers fire in the order of their instants, which are whole microseconds, and in the order in which they were set within one.
 - The loop is at rest after two iterations in a row in which nothing was called soon and the selector returned nothing.
 - The loop counts the jobs that it hands to executors. It cannot see other threads at work, or processes.
 - It collects the server's unhandled exceptions: of callbacks, and of tasks that were never awaited.
@@ -47,6 +48,7 @@ Ready = list[tuple[selectors.SelectorKey, int]]
 """The result of a selector: which descriptors are ready, and for which events."""
 
 _QUIET_ITERATIONS = 2
+_HALF_A_MICROSECOND_S = 0.5 / US
 _MOST_ERRORS = 1000
 _NEVER_RETRIEVED = "exception of a task that was never retrieved"
 _ROUNDS_OF_CANCELLING = 3
@@ -82,6 +84,26 @@ class _Selector(selectors.DefaultSelector):
         return self._loop.selected(super().select(self._loop.may_wait_s()))
 
 
+class _Instant(float):
+    """When a timer is due. Of two that are equal, the one that was made first comes first.
+
+    asyncio keeps its timers in a heap by this number alone. On a real clock no two are equal.
+    """
+
+    __slots__ = ("_ticket",)
+    _ticket: int
+
+    def __new__(cls, seconds: float, ticket: int) -> _Instant:
+        made = super().__new__(cls, seconds)
+        made._ticket = ticket
+        return made
+
+    def __lt__(self, other: float) -> bool:
+        if isinstance(other, _Instant) and self == other:
+            return self._ticket < other._ticket
+        return super().__lt__(other)
+
+
 class AsyncioLoop(asyncio.SelectorEventLoop):
     """A loop that runs one iteration at a time, and on which no time passes unless `fire_next` or `move_to` is called."""
 
@@ -100,6 +122,7 @@ class AsyncioLoop(asyncio.SelectorEventLoop):
         """The future that this program runs until it is complete."""
         self.ending = False
         """Whether the remaining tasks are being cancelled."""
+        self._tickets = 0
         self._patience_s = 0.0
         self._activity_before = 0
         self._jobs: set[asyncio.Future[Any]] = set()
@@ -110,6 +133,8 @@ class AsyncioLoop(asyncio.SelectorEventLoop):
         self._interruption: BaseException | None = None
         self.sockets = ForeignConnections()
         super().__init__(_Selector(self))
+        # Private: how far in the future a timer counts as due. The clock's own is lost in large floats, after half a year.
+        self._clock_resolution = _HALF_A_MICROSECOND_S
 
     # Called by asyncio and by servers. (mypy: a variadic callback can only be spelled since Python 3.11.)
 
@@ -128,7 +153,8 @@ class AsyncioLoop(asyncio.SelectorEventLoop):
         at_us = self._due_us(when)
         if at_us is not None:
             # Whole microseconds: with floats 1 + 1 + 30 + 27.999 + 0.001 would miss 60.
-            when = _seconds(at_us)
+            self._tickets += 1
+            when = _Instant(_seconds(at_us), self._tickets)
         handle = super().call_at(when, callback, *args, context=context)
         if at_us is None:
             pass  # for ever

@@ -290,6 +290,39 @@ def test_an_exception_that_ends_a_thread_of_the_server_fails_the_run(name: str) 
     assert play(expected, target).passed
 
 
+@pytest.mark.parametrize("delay_s", [0, 0.01])
+@pytest.mark.parametrize("name", ACTING)
+def test_timers_that_are_due_at_the_same_instant_fire_in_the_order_in_which_they_were_set(
+    name: str, delay_s: float
+) -> None:
+    """On a real clock the second is always due later than the first."""
+
+    def act(line: bytes, write: Callable[[bytes], None], from_thread: object) -> None:
+        later = gevent.spawn_later if name == "gevent" else asyncio.get_running_loop().call_later
+        for number in range(int(line)):
+            later(delay_s, write, b"%d\n" % number)
+
+    in_order = "".join(f"ann< {number}\n" for number in range(20))
+    verdict = play(parse(f"ann> 20\nwait 10ms\n{in_order}"), ACTING[name](act))
+    assert verdict.passed, plain(verdict_report(verdict))
+    assert verdict.grade is Grade.EXACT
+
+
+@pytest.mark.parametrize("name", ACTING)
+def test_timers_fire_at_their_instant_after_years(name: str) -> None:
+    """Seconds as floats are coarser by then than a microsecond's thousandth."""
+
+    def act(line: bytes, write: Callable[[bytes], None], from_thread: object) -> None:
+        later = gevent.spawn_later if name == "gevent" else asyncio.get_running_loop().call_later
+        later(60, write, line)
+
+    script = parse(
+        "ann connects\nwait 500000h\nann> hi\nwait 59.999s\nann receives nothing\nwait 1ms\nann< hi\n"
+    )
+    verdict = play(script, ACTING[name](act))
+    assert verdict.passed, plain(verdict_report(verdict))
+
+
 @pytest.mark.parametrize("name", ACTING)
 def test_a_server_that_exits_does_not_end_the_run(name: str) -> None:
     """A test run that ends with status 0 would look as if everything had passed."""
