@@ -146,8 +146,10 @@ class AsyncioLoop(asyncio.SelectorEventLoop):
         return super().call_soon(callback, *args, context=context)
 
     def call_soon_threadsafe(self, callback: Any, *args: Any, context: Any = None) -> asyncio.Handle:  # type: ignore[override]
+        handle = super().call_soon_threadsafe(callback, *args, context=context)
+        # Not before: the loop could become idle in between, with this activity counted and the handle not yet there.
         self.activity += 1
-        return super().call_soon_threadsafe(callback, *args, context=context)
+        return handle
 
     def call_at(self, when: float, callback: Any, *args: Any, context: Any = None) -> asyncio.TimerHandle:  # type: ignore[override]
         at_us = self._due_us(when)
@@ -464,6 +466,7 @@ class AsyncioTime(VirtualTime):
         self._woken = False
         self._processes = ForeignProcesses()
         self._activity_when_idle = 0
+        self._activity_at_rest = 0
 
     def reader(self, fileno: int) -> Reader:
         self._loop.sockets.watch_client(fileno)
@@ -564,7 +567,12 @@ class AsyncioTime(VirtualTime):
         return A_PROCESS if self._processes.any() else self._loop.sockets.any()
 
     def _called_from_outside(self) -> bool:
-        return self._loop.activity != self._activity_when_idle
+        now, before = self._loop.activity, self._activity_at_rest
+        if now != self._activity_when_idle:
+            return True
+        # A thread that is at rest now could have worked, and written to a socket itself, after that was last looked at.
+        self._activity_at_rest = now
+        return now != before and self._threads.exist()
 
     def _threads_work(self) -> bool:
         # A thread of an executor has returned its result a moment before it is idle, and has taken a job a moment before

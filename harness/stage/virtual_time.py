@@ -225,10 +225,14 @@ class ForeignThreads:
             del self._before[ident]
         return [ident for ident in idents if ident not in self._before]
 
+    def exist(self) -> bool:
+        """Whether there is any, also one that is accounted for."""
+        return bool(self._of_servers(sys._current_frames()))
+
     def any_could_run(self) -> bool:
         """Whether there is any, and a thread of this process besides this one could run: on a busy machine it can hold a job
         that its frame does not show yet."""
-        if not self._of_servers(sys._current_frames()):
+        if not self.exist():
             return False
         time.sleep(0)  # lets go of the interpreter, and so wakes a thread that waits for it
         return any(map(is_runnable, other_threads()))
@@ -473,7 +477,8 @@ class VirtualTime(EventLoop):
 
     @abstractmethod
     def _called_from_outside(self) -> bool:
-        """Whether a thread, which can have ended since, has given the loop something to do after it was last idle."""
+        """Whether a thread, which can have ended since, could have done something after the loop was last idle that was not
+        looked at. Asked when no thread is at work."""
 
     @abstractmethod
     def _until_next_event(self) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import gc
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -228,6 +229,36 @@ def test_a_job_that_a_thread_takes_while_its_frame_is_looked_at_is_seen(stage: S
             assert not stage.loop.settle()
         finally:
             ends.set()
+
+
+class _AnswersFromAPool:
+    """Answers a connection past the loop, in a job that only the pool knows."""
+
+    def __init__(self, spec: ServerSpec) -> None:
+        self._pool = ThreadPoolExecutor(1)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.addresses = {"": self._listener.getsockname()}
+        asyncio.get_running_loop().add_reader(self._listener, self._accept)
+
+    def _accept(self) -> None:
+        self._pool.submit(self._answer, self._listener.accept()[0])
+
+    def _answer(self, sock: socket.socket) -> None:
+        with sock:
+            time.sleep(0.02)
+            sock.sendall(b"12:00\n")
+
+    def close(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._listener)
+        self._listener.close()
+        self._pool.shutdown()
+
+
+def test_what_a_job_sends_past_the_loop_while_the_harness_waits_for_it_has_arrived() -> None:
+    verdict = play(
+        parse("alice connects\nalice< 12:00\nalice is closed\n"), InProcessAsyncio(_AnswersFromAPool)
+    )
+    assert verdict.passed, plain(report(verdict))
 
 
 @pytest.mark.parametrize("way", ["PROCESS", "SLOW-PROCESS", "CHILD"])
