@@ -18,7 +18,7 @@ import struct
 import sys
 import termios
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 
@@ -298,21 +298,21 @@ class Ends(NamedTuple):
 
 
 def ends_of(fileno: int) -> Ends | None:
-    """The ends of this socket; None where it is none, or cannot be connected to anything."""
+    """The ends of this socket; None where it is none, or is not for connections, as one for datagrams."""
     try:
         found = RealSocket(fileno=fileno)
     except OSError:
         return None
     try:
-        if found.family not in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX):
+        if (
+            found.family not in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
+            or found.type not in _CONNECTED
+        ):
             return None
         listens = bool(found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
         near, far = found.getsockname(), None
-        try:
+        with suppress(OSError):
             far = found.getpeername()
-        except OSError:
-            if found.type != socket.SOCK_STREAM:
-                return None
         if not isinstance(near, tuple):
             return Ends(listens, near, far or "", True, far is not None, _is_of_another(found, far))
         state = _tcp_state(found)
@@ -324,6 +324,7 @@ def ends_of(fileno: int) -> Ends | None:
         found.detach()
 
 
+_CONNECTED = (socket.SOCK_STREAM, socket.SOCK_SEQPACKET)
 _NOTHING_COMES = (
     TcpState.CLOSE_WAIT,
     TcpState.LAST_ACK,
@@ -334,8 +335,13 @@ _NOTHING_COMES = (
 
 
 def _tcp_state(sock: Any) -> int | None:
-    """The state of this TCP socket; None where the system does not tell."""
-    return None if _TCP_INFO is None else int(sock.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, 1)[0])
+    """The state of this TCP socket; None where the system does not tell, or the protocol is another one, such as SCTP."""
+    if _TCP_INFO is None:
+        return None
+    try:
+        return int(sock.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, 1)[0])
+    except OSError:
+        return None
 
 
 def _is_of_another(sock: Any, far: object) -> bool | None:

@@ -688,6 +688,48 @@ def test_a_socket_that_is_connected_long_after_it_was_made_leads_out() -> None:
         assert watched.any() == f"a connection to port {elsewhere.getsockname()[1]}"
 
 
+@pytest.mark.parametrize("name", LOOPS)
+def test_a_connected_datagram_socket_does_not_disturb_the_fence(name: str) -> None:
+    """Such as that of statistics."""
+
+    class Statistics(StreamServer):  # type: ignore[misc]
+        def __init__(self, spec: ServerSpec) -> None:
+            super().__init__(("127.0.0.1", 0), self.talk)
+            self.statistics = gevent.socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            self.statistics.connect(statsd.getsockname())
+
+        def talk(self, sock: Any, address: object) -> None:
+            for line in sock.makefile("rb"):
+                self.statistics.send(b"lines:1|c")
+                sock.sendall(line)
+
+        def stop(self, timeout: float | None = None) -> None:
+            super().stop(timeout)
+            self.statistics.close()
+
+    @contextlib.asynccontextmanager
+    async def on_asyncio(spec: ServerSpec) -> AsyncIterator[asyncio.Server]:
+        async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with contextlib.closing(writer):
+                while line := await reader.readline():
+                    statistics.sendto(b"lines:1|c")
+                    writer.write(line)
+
+        statistics, _ = await asyncio.get_running_loop().create_datagram_endpoint(
+            asyncio.DatagramProtocol, remote_addr=statsd.getsockname()
+        )
+        with contextlib.closing(statistics):
+            async with await asyncio.start_server(talk, "127.0.0.1", 0) as server:
+                yield server
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as statsd:
+        statsd.bind(("127.0.0.1", 0))
+        target = InProcess(Statistics) if name == "gevent" else InProcessAsyncio(on_asyncio)
+        verdict = play(parse("ann> hello\nann< hello\n"), target)
+        assert verdict.passed, plain(verdict_report(verdict))
+        assert verdict.grade is Grade.EXACT
+
+
 def test_a_connection_that_is_being_made_leads_out_and_a_socket_without_one_does_not() -> None:
     with contextlib.ExitStack() as stack:
         full = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
