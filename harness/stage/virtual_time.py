@@ -433,7 +433,7 @@ class VirtualTime(EventLoop):
         return self._given_up.get(connection) != look.half_way
 
     def _advance_until(self, done: Callable[[], bool]) -> None:
-        """Run the loop until this is true, and advance time as far as that needs."""
+        """Run the loop until this is true, and advance time as far as that needs, which can take `within_s` of real time."""
         limit = self.limits.limit(self._within_s)
         while True:
             unseen = not self.settle()
@@ -447,10 +447,11 @@ class VirtualTime(EventLoop):
                 self._settle()
             if done():
                 return
+            if limit.over:
+                waits_for = self.unseen if unseen else "something that does not come"
+                raise NeverIdle("", self._within_s, f"waits for {waits_for}, while starting or stopping")
             if self._time.next_due_us is not None:
                 self._time.fire_next()
-            elif limit.over:
-                raise NeverIdle("", self._within_s, f"waits for {self.unseen}, while starting or stopping")
 
     def _never_idle(self) -> NeverIdle:
         stuck = self._jobs_under_way()

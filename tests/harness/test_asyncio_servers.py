@@ -482,6 +482,21 @@ async def _stubborn(spec: ServerSpec) -> asyncio.Server:
     return await asyncio.start_server(aio.echo, "127.0.0.1", 0)
 
 
+async def _stubborn_and_ticking(spec: ServerSpec) -> asyncio.Server:
+    async def go_on() -> None:
+        while True:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(1)
+
+    asyncio.ensure_future(go_on())  # noqa: RUF006  # nothing can end it, so nothing keeps it
+    return await asyncio.start_server(aio.echo, "127.0.0.1", 0)
+
+
+async def _ticks_instead_of_starting(spec: ServerSpec) -> None:
+    while True:
+        await asyncio.sleep(1)
+
+
 async def _listens_nowhere(spec: ServerSpec) -> None:
     pass
 
@@ -510,6 +525,8 @@ def _blocks() -> None:
         (_listens_nowhere, "None has started but listens nowhere"),
         (_stubborn, "waits for something that cannot come, while starting or stopping"),
         (_never_starts, "waits for something that cannot come, while starting or stopping"),
+        (_stubborn_and_ticking, "waits for something that does not come, while starting or stopping"),
+        (_ticks_instead_of_starting, "waits for something that does not come, while starting or stopping"),
         (_DoesNotStop, r"_DoesNotStop does not stop: RuntimeError\('no way to stop'\)"),
         (_blocks, r"did not return to its event loop within 0\.3 s"),
         (lambda: None, "does not start: it ended before it listened"),

@@ -400,6 +400,17 @@ def test_a_server_that_exits_while_it_starts_or_stops_is_a_broken_target(name: s
     assert "sys.exit(0)" in verdict.reason  # the traceback
 
 
+@pytest.mark.parametrize("when", ["made", "started", "stopped"])
+def test_a_server_that_ticks_for_ever_while_it_starts_or_stops_is_a_broken_target(when: str) -> None:
+    def ticks() -> None:
+        while True:
+            gevent.sleep(1)
+
+    verdict = play(parse("within: 300ms\n\nann connects\n"), acting_when("gevent", when, ticks))
+    assert verdict.outcome is Outcome.TARGET_ERROR
+    assert "waits for something that does not come, while starting or stopping" in verdict.reason
+
+
 def test_a_server_that_kills_the_greenlet_in_which_it_stops_is_a_broken_target() -> None:
     target = acting_when("gevent", "stopped", lambda: gevent.getcurrent().kill())
     verdict = play(parse("ann connects\n"), target)
