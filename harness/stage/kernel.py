@@ -17,7 +17,7 @@ import stat
 import struct
 import sys
 import termios
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
@@ -54,6 +54,10 @@ _WITH_TCP_INFO = 1 << (_INET_DIAG_INFO - 1)
 _ATTRIBUTES_AT = 88
 _BYTES_RECEIVED_AT = 128
 """The offset of tcpi_bytes_received in the kernel's struct tcp_info, to which fields are only ever appended."""
+
+_NOT_SENT_AT, _SENT_AT = 144, 200
+"""The same for tcpi_notsent_bytes, and for tcpi_bytes_sent and tcpi_bytes_retrans behind it."""
+_TCP_INFO_BYTES = 216
 
 _UDIAG_SHOW_PEER = 4
 _UNIX_DIAG_PEER = 2
@@ -292,9 +296,14 @@ class Ends(NamedTuple):
         """Whether it neither listens nor has, or waits for, a far end: both can still come."""
         return not self.listens and self.far == "" and self.of_another is None
 
-    def meets(self, other: Ends) -> bool:
-        """Whether these two are the ends of one connection."""
-        return (self.near, self.far, self.here) == (other.far, other.near, other.here)
+    @property
+    def both(self) -> tuple[object, object, bool]:
+        return self.near, self.far, self.here
+
+    @property
+    def both_from_there(self) -> tuple[object, object, bool]:
+        """What the far end has as `both`."""
+        return self.far, self.near, self.here
 
 
 def ends_of(fileno: int) -> Ends | None:
@@ -344,6 +353,24 @@ def _tcp_state(sock: Any) -> int | None:
         return None
 
 
+def written_and_arrived(fileno: int) -> tuple[int, int]:
+    """How many bytes were ever written to this TCP socket, and how many have arrived at it, where an end of stream counts as
+    one; zero where the system does not tell."""
+    sock = RealSocket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno)
+    try:
+        info = sock.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _TCP_INFO_BYTES)
+    except (OSError, TypeError):
+        return 0, 0
+    finally:
+        sock.detach()
+    if len(info) < _TCP_INFO_BYTES:
+        return 0, 0
+    sent, sent_again = struct.unpack_from("=QQ", info, _SENT_AT)
+    (not_sent,) = struct.unpack_from("=I", info, _NOT_SENT_AT)
+    (arrived,) = struct.unpack_from("=Q", info, _BYTES_RECEIVED_AT)
+    return sent - sent_again + not_sent, arrived
+
+
 def _is_of_another(sock: Any, far: object) -> bool | None:
     """Whether another process has connected this Unix socket, or listened for it; None where none has."""
     if far is None:
@@ -359,7 +386,9 @@ def is_held_here(ends: Ends) -> bool:
         descriptors = [int(one) for one in os.listdir("/proc/self/fd")]
     except OSError:
         return False
-    return any((other := ends_of(one)) is not None and other.meets(ends) for one in descriptors)
+    return any(
+        (other := ends_of(one)) is not None and other.both == ends.both_from_there for one in descriptors
+    )
 
 
 def is_pipe_of_another(fileno: int) -> bool:
@@ -389,6 +418,15 @@ def unacknowledged(fileno: int) -> int:
 def unread(fileno: int) -> int:
     """How many bytes wait to be read from this socket."""
     return _count(fileno, termios.FIONREAD)
+
+
+def are_drained(sockets: Collection[int]) -> bool:
+    """Whether everything that was written to these sockets is acknowledged, and everything that has arrived is read."""
+    try:
+        # In this order: what is acknowledged has arrived.
+        return not (any(map(unacknowledged, sockets)) or any(map(unread, sockets)))
+    except OSError:
+        return False  # one of them is none any more
 
 
 def _count(fileno: int, request: int) -> int:

@@ -3,8 +3,9 @@
 - Time moves only in `VirtualTime.advance`, `VirtualTime.wait_until` and `VirtualTime._advance_until`, one due timer after
   another, with everything settled in between.
 - Settled means: the loop is idle, no job that it handed to a thread is unfinished, and no byte is in flight or unread
-  between a client and the server. Threads and processes that the server starts itself are not seen by any loop, nor what
-  another process is about to send to it; `settle` says so, and time then moves only when nothing has come for a moment.
+  between a client and the server, or between two TCP sockets of the server. Threads and processes that the server starts
+  itself are not seen by any loop, nor what another process is about to send to it; `settle` says so, and time then moves
+  only when nothing has come for a moment.
 - A loop must be a `SteeredLoop` for this; `gevent_loop` and `asyncio_loop` each have one.
 
 Knows no loop, no scripts and no targets.
@@ -28,7 +29,16 @@ from typing import Generic, Protocol, TypeVar
 from harness.stage.connection import Connection, ConnectionState, End
 from harness.stage.event_loop import EventLoop
 from harness.stage.fence import NeverIdle, hides_traceback
-from harness.stage.kernel import Ends, TcpState, ends_of, is_held_here, is_pipe_of_another
+from harness.stage.kernel import (
+    Ends,
+    TcpState,
+    are_drained,
+    ends_of,
+    is_held_here,
+    is_pipe_of_another,
+    unread,
+    written_and_arrived,
+)
 from harness.stage.limits import Limit
 from harness.stage.threads import (
     has_children,
@@ -66,6 +76,7 @@ _GIVE_UP_ON_KERNEL_S = 1.0
 class SteeredLoop(Protocol):
     """A loop whose time moves only when its caller moves it."""
 
+    sockets: ForeignConnections
     elapsed_us: int
     jumped_us: int
     """How far the time of day was set forward or back."""
@@ -274,7 +285,7 @@ def errors_of_threads(note: Callable[[BaseException], None]) -> Iterator[None]:
 
 class ForeignConnections:
     """Knows which of the descriptors that a loop watches lead out of this process: nothing tells when something will come
-    from there."""
+    from there. Of TCP connections that the server has with itself, it knows what is on its way."""
 
     def __init__(self) -> None:
         self._new: set[int] = set()
@@ -284,6 +295,8 @@ class ForeignConnections:
         self._clients: set[object] = set()
         """The ports of the stage's own clients, also of those that have closed."""
         self._out: dict[int, Ends | None] = {}
+        self._inside: set[int] = set()
+        """Sockets that can be ends of TCP connections of the server with itself."""
 
     def watch(self, fileno: int) -> None:
         """Note that the loop watches this descriptor, which can be a new one under an old number."""
@@ -302,13 +315,34 @@ class ForeignConnections:
                 del self._out[fileno]
                 self._new.add(fileno)
         if self._new:
-            found = {fileno: ends_of(fileno) for fileno in self._new}
-            self._new = {fileno for fileno, ends in found.items() if ends and ends.is_unconnected}
-            self._listening.update(ends.near for ends in found.values() if ends and ends.listens)
-            self._out.update(
-                (fileno, ends) for fileno, ends in found.items() if self._leads_out(fileno, ends)
-            )
+            self._sort_new()
         return next(map(self._in_words, self._out.values()), "")
+
+    def looks_inside(self) -> list[_Look]:
+        """What is on its way, and what lies unread, on each connection of the server with itself."""
+        if self._new:
+            self._sort_new()
+        if not self._inside or are_drained(self._inside):
+            return []
+        found = {fileno: ends for fileno in self._inside if (ends := ends_of(fileno)) and ends.far}
+        self._inside = {fileno for fileno, ends in found.items() if not self._is_clients(ends)}
+        by_ends = {found[fileno].both: fileno for fileno in self._inside}
+        pairs = ((fileno, by_ends.get(found[fileno].both_from_there)) for fileno in sorted(self._inside))
+        return [_look_inside(one, other) for one, other in pairs if other is not None and one < other]
+
+    def _sort_new(self) -> None:
+        found = {fileno: ends_of(fileno) for fileno in self._new}
+        self._new = {fileno for fileno, ends in found.items() if ends and ends.is_unconnected}
+        self._listening.update(ends.near for ends in found.values() if ends and ends.listens)
+        for fileno, ends in found.items():
+            if self._leads_out(fileno, ends):
+                self._out[fileno] = ends
+            elif ends is not None and isinstance(ends.far, int) and not self._is_clients(ends):
+                self._inside.add(fileno)
+
+    def _is_clients(self, ends: Ends) -> bool:
+        """Whether this is an end of a connection of one of the stage's own clients."""
+        return ends.near in self._clients or ends.far in self._clients
 
     def _leads_out(self, fileno: int, ends: Ends | None) -> bool:
         if ends is None:
@@ -415,11 +449,15 @@ class VirtualTime(EventLoop):
                     self._until_next_event()
                     continue
                 seen = [(connection, _look(connection)) for connection in self._connections]
-                if any(self._is_moving(connection, look, patience) for connection, look in seen):
+                inside = self._time.sockets.looks_inside()
+                if any(look.in_flight for look in inside) or any(
+                    self._is_moving(connection, look, patience) for connection, look in seen
+                ):
                     self._tick()
                     continue
                 # Input that the server has not read although its loop was idle twice is left unread on purpose.
-                left = [(look.unread_there, look.unread_here) for _, look in seen]
+                looks = (*inside, *(look for _, look in seen))
+                left = [(look.unread_there, look.unread_here) for look in looks]
                 if left == left_before or not any(map(any, left)):
                     return
                 left_before = left
@@ -502,6 +540,19 @@ class _Look:
     half_way: _HalfWay | None
     unread_there: int
     unread_here: int
+
+
+def _look_inside(one: int, other: int) -> _Look:
+    """Look at both ends of a TCP connection of the server with itself.
+
+    First at what was written and what has arrived, then at what is unread: what was read makes room for what is on its way.
+    """
+    (written, arrived), (written_there, arrived_there) = map(written_and_arrived, (one, other))
+    unread_here, unread_there = unread(one), unread(other)
+    in_flight = (written > arrived_there and not unread_there) or (
+        written_there > arrived and not unread_here
+    )
+    return _Look(in_flight, None, unread_there, unread_here)
 
 
 def _look(connection: Connection) -> _Look:
