@@ -313,10 +313,7 @@ def ends_of(fileno: int) -> Ends | None:
     except OSError:
         return None
     try:
-        if (
-            found.family not in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
-            or found.type not in _CONNECTED
-        ):
+        if found.family not in _KNOWN_FAMILIES or found.type not in _CONNECTED:
             return None
         listens = bool(found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
         near, far = found.getsockname(), None
@@ -333,6 +330,7 @@ def ends_of(fileno: int) -> Ends | None:
         found.detach()
 
 
+_KNOWN_FAMILIES = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
 _CONNECTED = (socket.SOCK_STREAM, socket.SOCK_SEQPACKET)
 _NOTHING_COMES = (
     TcpState.CLOSE_WAIT,
@@ -391,16 +389,38 @@ def is_held_here(ends: Ends) -> bool:
     )
 
 
-def is_pipe_of_another(fileno: int) -> bool:
-    """Whether this is a pipe whose other end this process does not have."""
+def source_of(fileno: int) -> str:
+    """From where something can come to this descriptor, which is no connection, in words; empty where it is this process, or
+    the descriptor is a socket for datagrams."""
+    link = f"/proc/self/fd/{fileno}"
     try:
-        if not stat.S_ISFIFO(os.fstat(fileno).st_mode):
-            return False
-        name = os.readlink(f"/proc/self/fd/{fileno}")
-        others = [one for one in os.listdir("/proc/self/fd") if one != str(fileno)]
+        mode, name = os.fstat(fileno).st_mode, os.readlink(link)
+        if stat.S_ISSOCK(mode):
+            return _source_of_socket(fileno)
+        others = (one for one in os.listdir("/proc/self/fd") if one != str(fileno))
     except OSError:
-        return False
-    return not any(_link(f"/proc/self/fd/{one}") == name for one in others)
+        return ""
+    if stat.S_ISFIFO(mode):
+        has_both_ends = any(_link(f"/proc/self/fd/{one}") == name for one in others)
+        return "" if has_both_ends else "a pipe to another process"
+    kind = name.removeprefix("anon_inode:").strip("[]")
+    if kind in _SIGNALLED_HERE:
+        return ""
+    return f"the device {kind}" if kind.startswith("/") else f"a descriptor of the kind {kind}"
+
+
+_SIGNALLED_HERE = ("eventfd", "eventpoll")
+
+
+def _source_of_socket(fileno: int) -> str:
+    found = RealSocket(fileno=fileno)
+    try:
+        family = found.family
+        return (
+            "" if family in _KNOWN_FAMILIES else f"a socket of the family {getattr(family, 'name', family)}"
+        )
+    finally:
+        found.detach()
 
 
 def _link(path: str) -> str:

@@ -35,7 +35,7 @@ from harness.stage.kernel import (
     are_drained,
     ends_of,
     is_held_here,
-    is_pipe_of_another,
+    source_of,
     unread,
     written_and_arrived,
 )
@@ -294,7 +294,8 @@ class ForeignConnections:
         """The ports and paths at which the loop listens."""
         self._clients: set[object] = set()
         """The ports of the stage's own clients, also of those that have closed."""
-        self._out: dict[int, Ends | None] = {}
+        self._out: dict[int, Ends | str] = {}
+        """Those that lead out: the ends of connections, and where others lead, in words."""
         self._inside: set[int] = set()
         """Sockets that can be ends of TCP connections of the server with itself."""
 
@@ -311,7 +312,7 @@ class ForeignConnections:
     def any(self) -> str:
         """One of them, in words; empty where there is none."""
         for fileno, ends in [*self._out.items()]:
-            if ends_of(fileno) != ends or (ends is None and not is_pipe_of_another(fileno)):
+            if (ends_of(fileno) or source_of(fileno)) != ends:
                 del self._out[fileno]
                 self._new.add(fileno)
         if self._new:
@@ -335,18 +336,19 @@ class ForeignConnections:
         self._new = {fileno for fileno, ends in found.items() if ends and ends.is_unconnected}
         self._listening.update(ends.near for ends in found.values() if ends and ends.listens)
         for fileno, ends in found.items():
-            if self._leads_out(fileno, ends):
+            if ends is None:
+                if source := source_of(fileno):
+                    self._out[fileno] = source
+            elif self._leads_out(ends):
                 self._out[fileno] = ends
-            elif ends is not None and isinstance(ends.far, int) and not self._is_clients(ends):
+            elif isinstance(ends.far, int) and not self._is_clients(ends):
                 self._inside.add(fileno)
 
     def _is_clients(self, ends: Ends) -> bool:
         """Whether this is an end of a connection of one of the stage's own clients."""
         return ends.near in self._clients or ends.far in self._clients
 
-    def _leads_out(self, fileno: int, ends: Ends | None) -> bool:
-        if ends is None:
-            return is_pipe_of_another(fileno)
+    def _leads_out(self, ends: Ends) -> bool:
         if not ends.is_open:
             return False
         if ends.far is None:
@@ -357,9 +359,9 @@ class ForeignConnections:
             return ends.far not in self._clients and not is_held_here(ends)
         return not (ends.here and ends.far in self._listening)
 
-    def _in_words(self, ends: Ends | None) -> str:
-        if ends is None:
-            return "a pipe to another process"
+    def _in_words(self, ends: Ends | str) -> str:
+        if isinstance(ends, str):
+            return ends
         if ends.far is None:
             return "a connection that is being made"
         if ends.near in self._listening:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -776,6 +777,37 @@ def test_a_pipe_to_another_process_counts_until_it_is_closed() -> None:
             assert watched.any() == ""
         finally:
             program.kill()
+
+
+def test_a_descriptor_that_something_outside_makes_ready_leads_out_and_one_of_this_process_does_not() -> None:
+    with contextlib.ExitStack() as stack:
+
+        def held(fileno: int) -> int:
+            stack.callback(os.close, fileno)
+            return fileno
+
+        terminal, inside = map(held, os.openpty())
+        ends_of_process = held(os.pidfd_open(os.getpid()))
+        netlink = stack.enter_context(socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM))
+        for outside, words in (
+            (terminal, "the device /dev/ptmx"),
+            (inside, f"the device {os.ttyname(inside)}"),
+            (ends_of_process, "a descriptor of the kind pidfd"),
+            (netlink.fileno(), "a socket of the family AF_NETLINK"),
+        ):
+            watched = ForeignConnections()
+            watched.watch(outside)
+            assert watched.any() == watched.any() == words
+        watched = ForeignConnections()
+        for own in (
+            *map(held, os.pipe()),
+            *(stack.enter_context(one).fileno() for one in socket.socketpair()),
+            stack.enter_context(select.epoll()).fileno(),
+            held(os.eventfd(0)),
+            stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)).fileno(),
+        ):
+            watched.watch(own)
+            assert watched.any() == ""
 
 
 def test_a_thread_is_seen_that_has_the_number_of_one_that_has_ended() -> None:
