@@ -221,7 +221,13 @@ class AsyncioLoop(asyncio.SelectorEventLoop):
         return super().run_until_complete(self.main)
 
     def close(self) -> None:
-        """Nothing to do for a program: clients still read on this loop. The stage closes it, with `end`."""
+        """Let a program run this loop again, as if it were a new one: clients still read on it. The stage closes it, with
+        `end`."""
+        # Private: `asyncio.run` shuts them down for good before it closes its loop.
+        self._asyncgens_shutdown_called = False
+        if getattr(self, "_executor_shutdown_called", False):
+            self._executor_shutdown_called = False
+            self._default_executor = None
 
     # Errors in the server's code
 

@@ -3,13 +3,16 @@
 - Only one of the two threads runs at any time: the program's runs during an iteration of its loop, and waits in the
   selector between two iterations.
 - Everything that makes an event loop in that thread gets the loop of the stage. A program that asks for another kind of
-  loop is refused, because its time cannot be virtual.
+  loop, or runs another one, is refused, because its time cannot be virtual.
+- The handlers of signals that it sets in that thread, where Python allows none, are never called: the signals of this process
+  are for the test run.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import signal as signals
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -92,7 +95,7 @@ class ProgramThread:
         self._go.acquire()
         try:
             if not self._abandoned:
-                with self._making_loops():
+                with self._replacing():
                     asyncio.set_event_loop(self._loop)
                     self._main()
         except (_Abandoned, asyncio.CancelledError, KeyboardInterrupt):
@@ -116,12 +119,14 @@ class ProgramThread:
             if self._abandoned:
                 raise _Abandoned
 
-    # Event loops
+    # Event loops and signals
 
     @contextmanager
-    def _making_loops(self) -> Iterator[None]:
-        """While inside, everything that makes an event loop in this thread gets the one of the stage."""
+    def _replacing(self) -> Iterator[None]:
+        """While inside, everything that makes an event loop in this thread gets the one of the stage, and no signal is the
+        program's."""
         make, set_loop = asyncio.new_event_loop, asyncio.set_event_loop
+        run, set_handler = asyncio.BaseEventLoop.run_forever, signals.signal
 
         def new_event_loop() -> Any:
             return self._instead_of(_policy_name(), make)
@@ -131,11 +136,25 @@ class ProgramThread:
                 self._instead_of(_name(type(loop)), lambda: loop)
             set_loop(loop)
 
+        def run_forever(loop: asyncio.BaseEventLoop) -> None:
+            if loop is not self._loop and threading.current_thread() is self._thread:
+                raise UnsupportedLoop(
+                    f"runs its own loop, {_name(type(loop))}, whose time cannot be virtual; play it with --server, or"
+                    " let it call asyncio.run or asyncio.new_event_loop"
+                )
+            run(loop)
+
+        def signal(number: Any, handler: Any) -> Any:
+            ours = threading.current_thread() is self._thread
+            return signals.getsignal(number) if ours else set_handler(number, handler)
+
         with ExitStack() as stack:
             modules: tuple[Any, ...] = (asyncio, asyncio.events)
             for module in modules:
                 _replace(stack, module, new_event_loop)
                 _replace(stack, module, set_event_loop)
+            _replace(stack, asyncio.BaseEventLoop, run_forever)
+            _replace(stack, signals, signal)
             if sys.version_info >= (3, 11):
                 create = asyncio.Runner.__init__
 

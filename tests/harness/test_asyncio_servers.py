@@ -439,6 +439,53 @@ def test_every_form_of_server_is_played_in_virtual_time(factory: Callable[..., A
     assert verdict.grade is Grade.EXACT
 
 
+def _runs_twice() -> None:
+    """Such as a program that migrates its database first."""
+
+    async def serve() -> None:
+        await asyncio.to_thread(int)
+        async with await asyncio.start_server(aio.echo, "localhost", 0) as server:
+            await server.serve_forever()
+
+    asyncio.run(asyncio.wait_for(asyncio.to_thread(int), 1))
+    asyncio.run(serve())
+
+
+def _sets_signal_handlers() -> None:
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        asyncio.run(aio.main_coroutine())
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize("program", [_runs_twice, _sets_signal_handlers])
+def test_a_program_can_do_what_it_does_alone(program: Callable[[], None]) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    for _ in range(2):
+        verdict = played(IDLE, program)
+        assert verdict.passed, verdict.failures or verdict.reason
+        assert verdict.grade is Grade.EXACT
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize("sets", [True, False])
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
+def test_a_program_that_runs_a_loop_that_it_has_made_itself_is_refused(sets: bool) -> None:
+    def program() -> None:
+        loop = asyncio.SelectorEventLoop()
+        with contextlib.closing(loop):
+            if sets:
+                asyncio.set_event_loop(loop)
+            loop.run_until_complete(aio.main_coroutine())
+
+    with (
+        pytest.raises(TargetError, match=r"runs its own loop, asyncio\.\S+, whose time cannot be virtual"),
+        Stage(InProcessAsyncio(program)),
+    ):
+        pass
+
+
 def test_the_program_has_ended_when_the_stage_has() -> None:
     ended = []
 
