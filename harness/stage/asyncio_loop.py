@@ -223,7 +223,7 @@ class AsyncioLoop(asyncio.SelectorEventLoop):
     def close(self) -> None:
         """Let a program run this loop again, as if it were a new one: clients still read on it. The stage closes it, with
         `end`."""
-        # Private: `asyncio.run` shuts them down for good before it closes its loop.
+        # Private: before `asyncio.run` closes its loop, it shuts down the executor and the asynchronous generators for good.
         self._asyncgens_shutdown_called = False
         if getattr(self, "_executor_shutdown_called", False):
             self._executor_shutdown_called = False
