@@ -463,8 +463,12 @@ class World:
             assert not delivery._spliced
         assert all(s.can_wait or s.closed for audience in audiences for s in audience.waiting)
         assert all(audience.batch.size for audience in audiences if audience.waiting)
+        for audience in audiences:
+            assert audience.is_full == (audience.batch.size >= delivery.outgoing_bytes)
+            assert audience.can_delay == (audience.is_full or audience.slow_readers > 0)
         for room in self.chat.rooms:
             assert all(delivery._audiences[a.encoding, a.rooms] is a for a in room._audiences)
+            assert set(room._delaying) == {audience for audience in room._audiences if audience.can_delay}
         assert set(delivery._behind) == {s for s in subscribers if s._lag is not None}
         assert not delivery._abandoned
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import combinations
 from typing import Any
 
 import gevent
@@ -16,7 +17,9 @@ import pytest
 from geventchat.chat.chat import Chat
 from geventchat.chat.commands import EnterRoom, Login, Say
 from geventchat.chat.events import Invited
+from geventchat.chat.names import Name
 from geventchat.chat.results import DONE
+from geventchat.chat.rooms import Room
 from geventchat.chat.sessions import Session
 from geventchat.clock import SystemClock
 from geventchat.dialects import DIALECTS
@@ -432,6 +435,118 @@ def test_a_departure_from_a_full_room_waits_without_holding_up_another_room():
         assert taken(cid) == "INFO p3 disconnected\n"
 
     in_world(body)
+
+
+class ManyRooms:
+    """Clients in many rooms, each in all but another two, so that no two have one audience; and someone at each gate."""
+
+    ROOMS = 20
+    CLIENTS = 60
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        keys = [f"r{number}" for number in range(self.ROOMS)]
+        self.rooms = [room for key in keys if (room := world.chat.rooms.create(Name(key, key))) is not None]
+        self.sockets = [SimulatedSocket(10_000 + number) for number in range(self.CLIENTS)]
+        self.subscribers = [
+            Subscriber(socket, world.encodings["line"], world.delivery, lambda reason, error: None)
+            for socket in self.sockets
+        ]
+        for subscriber, missing in zip(self.subscribers, combinations(self.rooms, 2), strict=False):
+            subscriber.hear(frozenset(self.rooms).difference(missing))
+        self.waiting: list[Room] = []
+        self.passed: list[Room] = []
+
+    def say(self) -> None:
+        for room in self.rooms:
+            room.say(Name("ann", "ann"), [LINE], None, 0)
+
+    def stop_reading(self, sockets: list[SimulatedSocket]) -> None:
+        """Have these clients fall behind, until all speakers have to wait for them."""
+        for socket in sockets:
+            socket.free_bytes = 0
+        for _ in range(10):
+            self.say()
+            self.world.flush()
+        assert sum(one.reads_slowly for one in self.subscribers) == len(sockets)
+
+    def wait_at_the_gates(self) -> None:
+        self.waiting = [room for room in self.rooms if not room.gate.is_open()]
+        assert len(self.waiting) >= self.ROOMS - 2
+        for room in self.waiting:
+            gevent.spawn(self._wait, room)
+        self.world.flush()
+        assert not self.passed
+
+    def until_passed(self, watcher: Any) -> None:
+        self.world.time.hub.wait(watcher)
+
+    def asked_during(self, action: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> int:
+        """How often an audience is asked for its delay until everything is sent."""
+        asked = 0
+        delay_s = Audience.delay_s
+
+        def counted(audience: Audience) -> float:
+            nonlocal asked
+            asked += 1
+            return delay_s(audience)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Audience, "delay_s", counted)
+            action()
+            self.world.flush()
+        return asked
+
+    def leave(self) -> None:
+        for subscriber in self.subscribers:
+            subscriber.close()
+            subscriber.hear(None)
+        self.world.advance(120)
+        assert sorted(map(id, self.passed)) == sorted(map(id, self.waiting))
+
+    def _wait(self, room: Room) -> None:
+        with room.gate.passage(self, "an address"):
+            self.passed.append(room)
+
+
+def test_an_audience_that_delays_nobody_is_not_asked_for_its_delay(monkeypatch: pytest.MonkeyPatch):
+    def body(world: World) -> None:
+        many = ManyRooms(world)
+        many.stop_reading(many.sockets[:1])
+        many.wait_at_the_gates()
+        assert many.asked_during(many.say, monkeypatch) <= 5 * ManyRooms.ROOMS
+        many.leave()
+
+    in_world(body, SLOW)
+
+
+@pytest.mark.parametrize("end", ["catch up", "leave"])
+def test_readers_that_no_longer_delay_speakers_have_each_gate_check_its_delay_once(
+    monkeypatch: pytest.MonkeyPatch, end: str
+):
+    def body(world: World) -> None:
+        many = ManyRooms(world)
+        many.stop_reading(many.sockets)
+        many.wait_at_the_gates()
+
+        def catch_up() -> None:
+            for socket in many.sockets[1:]:
+                socket.free_bytes = 10**9
+                world.time.hub.loop.run_callback(world.writers[socket.fileno()].fire)
+
+        def leave() -> None:
+            for subscriber in many.subscribers[1:]:
+                subscriber.close()
+                subscriber.hear(None)
+
+        asked = many.asked_during(catch_up if end == "catch up" else leave, monkeypatch)
+        assert asked <= 5 * ManyRooms.ROOMS * ManyRooms.CLIENTS
+        assert all(
+            subscriber.audience is None or not subscriber.reads_slowly for subscriber in many.subscribers[1:]
+        )
+        many.leave()
+
+    in_world(body, SLOW)
 
 
 # --- Memory ----------------------------------------------------------------------------------------------------------
