@@ -744,8 +744,10 @@ class Connection:
             self._sniffer = None
         elif self._sniffer is not None:
             self._sniffer.take_state(state["sniffer"])
-        self._units = [_unpacked(unit) for unit in state["units"]]
         self._took_effect = state["took_effect"]
+        # In place of the line that has taken effect, which is not handed over.
+        begun: list[Unit] = [b""] if self._took_effect else []
+        self._units = begun + [_unpacked(unit) for unit in state["units"]]
         self._began = state["began"]
         self._logging_in = state["logging_in"]
         self._marked_at = state["marked_at"]
@@ -768,8 +770,9 @@ class Connection:
         self._waiter.resume()
         self._holds_input = bool(self._units)
         if self._took_effect:
-            self._took_effect = False
             self._finish(_GO_ON, self._context.chat.go_on(self._session))
+            self._took_effect = False
+            self._units = self._units[1:]
             if self._logging_in:
                 self._charge_answers(self._context.clock.monotonic())
                 self._logging_in = False

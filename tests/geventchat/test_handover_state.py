@@ -626,6 +626,37 @@ def test_version_2_of_json_moves_with_its_rooms_keys_and_what_it_has_missed(worl
     assert welcome["epoch"] == world.server.context.chat.epoch
 
 
+@pytest.mark.parametrize("moves", [1, 2])
+@pytest.mark.parametrize("at_once", [True, False], ids=["lines with the login", "lines later"])
+def test_no_line_is_lost_behind_a_login_that_moves_while_it_is_answered(moves: int, at_once: bool):
+    with world_of(lines_per_s=100, burst_lines=10) as world:
+        alice = world.login("alice")
+        for _ in range(20):
+            alice.send(f"MSG {'x' * 1000}\n" * 5)
+            assert alice.ask("PING") == "PONG"
+        robot = world.connect("json")
+        chat = "".join([f'{{"type": "chat", "message": "{number}"}}\n' for number in range(30)])
+        join = '{"type": "join", "v": 2, "username": "robot", "rooms": {"lobby": 0}}\n'
+        robot.send(join + chat if at_once else join)
+        assert json.loads(robot.hear())["type"] == "welcome"
+        for _ in range(moves):
+            while not (world.connection("robot").session.replays and world.connection("robot")._took_effect):
+                gevent.sleep(0)
+            world.replace()
+        while json.loads(robot.hear()).get("id") != 100:
+            pass
+        if not at_once:
+            robot.send(chat)
+        heard = [alice.hear()]
+        while not any(line.startswith("MSG ") for line in heard):
+            heard.append(alice.hear())
+        # The others still wait for the rate of the client.
+        world.replace()
+        while len(heard) < 30:
+            heard.append(alice.hear())
+        assert [line for line in heard if line.startswith("MSG ")] == [f"MSG robot {n}" for n in range(30)]
+
+
 def test_a_history_moves_ahead_of_the_rest(world: World):
     with world_of(history_messages=6) as world:
         alice = world.login("alice")
