@@ -816,6 +816,25 @@ def test_who_cannot_be_handed_over_leaves_as_usual(world: World, monkeypatch: py
     bob.close()
 
 
+@pytest.mark.parametrize("end", ["stop", "kick"])
+def test_nothing_is_answered_behind_the_last_notice_of_a_client_that_is_not_served_again_yet(end: str):
+    with world_of(lines_per_s=20, burst_lines=5) as world:
+        bob = world.login("bob")
+        bob.send("PING\n" * 10)
+        assert bob.hear() == "PONG"
+        world.replace()
+        # Its lines have moved with it, and have not been handled.
+        assert world.connection("bob")._units
+        # They need not wait for a rate any longer.
+        world.connection("bob")._costs._line_bucket._full_at = 0.0
+        if end == "stop":
+            world.connection("bob").shut_down()
+        else:
+            world.server.kick("bob")
+        heard = [line for line in iter(bob.hear, "") if line != "PONG"]
+        assert heard == ["INFO server-shutdown" if end == "stop" else "INFO kicked"]
+
+
 def test_deadlines_and_rates_go_on(world: World):
     with world_of(login_s=0.3, address_burst_connections=3, address_connections_per_s=0.001) as world:
         client, _, _ = (world.connect() for _ in range(3))
