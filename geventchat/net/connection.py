@@ -310,9 +310,6 @@ class Connection:
     def _begin(self) -> CloseReason:
         self._began = True
         self._waiter.start(self._service.idle_s, self._context.limits.login_s)
-        if self._waiter.ended is not None:
-            # The server has begun to stop since it was accepted.
-            raise ConnectionEnded(self._waiter.ended)
         self._context.chat.greet(self._session)
         # It has not asked for that.
         self._answers_charged = self._subscriber.answered_bytes
@@ -595,7 +592,7 @@ class Connection:
             case Who():
                 return len(chat) / _PEOPLE_IN_TURN
             case ListRooms():
-                return len(chat.rooms) / _ROOMS_IN_TURN
+                return chat.rooms.total / _ROOMS_IN_TURN
         return _BANS_SHARE
 
     def _log_in(self, command: Login) -> bool:
