@@ -632,6 +632,17 @@ def test_half_a_line_that_arrived_while_the_process_stood_still_is_not_activity(
         assert alice.state is State.FIN
 
 
+def test_a_telnet_that_only_asks_for_timing_marks_is_idle():
+    with simulate(config(idle_s=60)) as simulation:
+        (alice,) = log_in(simulation, "alice")
+        for _ in range(6):
+            assert alice.state is State.OPEN
+            alice.send(b"\xff\xfd\x06")
+            simulation.advance(10)
+        assert alice.received.endswith(6 * b"\xff\xfb\x06" + b"INFO idle-timeout\n")
+        assert alice.state is State.FIN
+
+
 def test_a_client_that_never_pauses_and_never_finishes_a_line_is_idle():
     with simulate(config(idle_s=60, lines_per_s=0)) as simulation:
         client = simulation.connect()
