@@ -579,6 +579,7 @@ class Connection:
         if type(command) is Login and self._session.name is None:
             return self._log_in(command)
         if type(command) in _QUESTIONS and self._session.name is not None:
+            self._costs.wait_for_question(self._waiter)
             self._context.answer_turns.take(self._waiter, self._share_of(command))
             self._waiter.note_activity()
         return self._finish(command, self._context.chat.handle(self._session, command))

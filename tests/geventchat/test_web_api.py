@@ -383,6 +383,24 @@ def test_foreign_pages_get_nothing():
         assert error(ask(server, LOBBY, method="PUT", body=b"{}")) == (405, "method-not-allowed")
 
 
+def test_connections_that_read_one_page_each_get_no_more_than_the_bytes_of_their_address():
+    with web(address_bytes_per_s=1_000, address_burst_bytes=100_000, bytes_per_s=0) as server:
+        token = registered(server, "ci")
+        for _ in range(20):
+            post(server, token, message="x" * 1_000)
+        bots = [server.connect("web", host="127.0.0.2") for _ in range(30)]
+        for bot in bots:
+            bot.send(request(LOBBY, f"Authorization: Bearer {token}\n"))
+            server.run_until_idle()
+        page = max(len(bot.received) for bot in bots)
+        answered = sum(1 for bot in bots if bot.received)
+        assert page > 20_000
+        # One more than there is room for leaves a debt.
+        assert 3 <= answered <= 100_000 / page + 1
+        server.advance(2 * page / 1_000 + 200)
+        assert sum(1 for bot in bots if bot.received) > answered
+
+
 def test_answers_are_charged():
     with web(lines_per_s=0) as server:
         token = registered(server, "ci")
