@@ -315,8 +315,10 @@ class Process:
             return self._failed_to_upgrade(why)
         finally:
             self._upgrading = False
-            if successor is not None and self._successor is None:
-                successor.end()
+            if self._successor is None:
+                chat.hold(False)
+                if successor is not None:
+                    successor.end()
         self._leave(successor, begun, at_once)
 
     def _failed_to_upgrade(self, why: str) -> Answer:
@@ -334,6 +336,8 @@ class Process:
         deadline = self._clock.monotonic() + _MOMENT_S
         # Write what waits for the disk now, while the clients are still served.
         in_thread(self._server.storage.settle)
+        # Otherwise a client that begins one step after another that cannot be interrupted would prevent the upgrade.
+        self._server.context.chat.hold(True)
         while self._reloading or self.backing_up or not self._server.state.can_be_handed_over:
             if self._clock.monotonic() > deadline:
                 raise HandoverFailed("somebody's command takes too long; try again")

@@ -577,6 +577,20 @@ def test_an_upgrade_yields_to_a_reload_and_goes_on_without_its_client(tmp_path: 
             assert b"progress" in asking.recv(1000)
 
 
+def test_clients_that_write_to_people_who_are_away_do_not_prevent_an_upgrade(tmp_path: Path):
+    data = ("--data", str(tmp_path / "data"), "--rate", "0")
+    with world_of(tmp_path, *data) as world:
+        for name in ("away", "ann", "ben"):
+            client = world.connect(name=name)
+            assert client.ask("REGISTER correct horse") == "OK"
+            if name == "away":
+                client.send("QUIT\n")
+                continue
+            # More than is kept in the time that an upgrade waits.
+            client.send("DM away hi\n" * 10_000)
+        assert "done" in world.ask("upgrade")
+
+
 # A program that sends signals while nobody is served.
 SIGNALLING = """
 import os, signal
