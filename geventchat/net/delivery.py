@@ -186,9 +186,10 @@ class Audience:
         self.outgoing = memoryview(b"")
         self.in_sync: dict[Subscriber, Callable[[bytes], int]] = {}
         self.backlogged: dict[Subscriber, None] = {}
-        # Members that are behind and keep reading. While this is not 0, speakers get no more than the floor rate.
+        # Members that are behind and keep reading. While this is not 0, speakers get no more than the floor rate, for each of
+        # the rooms.
         self.slow_readers = 0
-        self.floor = delivery.floor_bucket()
+        self.floor = delivery.floor_bucket(len(rooms))
         # When the batch before this one was sent.
         self.batch_ended_at = 0.0
         # This batch is full, or holds more than arrivals and departures.
@@ -526,7 +527,9 @@ class Subscriber:
             self.enqueue(piece, alone=True)
         if self._answers_flushed != self.answered_bytes:
             self._answers_flushed, self._answers_end = self.answered_bytes, self._queued
-        if not self._backlog:
+        if self._backlog:
+            self.check_lag()
+        else:
             self.unsent_answer_bytes = 0
         if audience is not None and ended and not self._backlog:
             audience.in_sync[self] = self._send
@@ -563,7 +566,17 @@ class Subscriber:
             self._backlog.append(_own_or_shared(data))
         self.backlog_bytes += len(data)
         self._queued += len(data)
-        if self._lag is None and self.backlog_bytes > self._delivery.behind_bytes and self.subscribed:
+
+    @property
+    def _others_bytes(self) -> int:
+        """How many of the bytes that wait are not this client's own answers."""
+        # Of the answers, at most what comes before the end of the last one still waits.
+        answers = min(self.unsent_answer_bytes, max(0, self._answers_end - self._sent))
+        return self.backlog_bytes - answers
+
+    def check_lag(self) -> None:
+        """Note if this client has fallen behind what others say."""
+        if self._lag is None and self._others_bytes > self._delivery.behind_bytes and self.subscribed:
             self._lag = _Lag(self._delivery.clock.monotonic())
             self._delivery.fell_behind(self)
             self._count_slow(True)
@@ -699,7 +712,7 @@ class Subscriber:
     def _progressed(self) -> None:
         if self._sent >= self._answers_end and self._answers_flushed == self.answered_bytes:
             self.unsent_answer_bytes = 0
-        if self._lag is not None and self.backlog_bytes <= self._delivery.behind_bytes:
+        if self._lag is not None and self._others_bytes <= self._delivery.behind_bytes:
             self._end_lag()
 
     def _end_lag(self) -> None:
@@ -814,7 +827,8 @@ class Delivery:
         self.clock = clock
         self.limits = limits
         self.reserve = MemoryReserve()
-        self._floor = Rate(0, 0)
+        # The floor rates, by the number of rooms.
+        self._floors: dict[int, Rate] = {}
         self.limits_changed()
         self._poll_timer: Any = hub.loop.timer(0)
         self._flush_timer: Any = None
@@ -839,8 +853,8 @@ class Delivery:
         self.outgoing_bytes = min(limits.outgoing_bytes, self.behind_bytes)
         rate = limits.floor_bytes_per_s
         self.floor_burst = min(rate * _FLOOR_BURST_S, self.outgoing_bytes) if rate else self.outgoing_bytes
-        # A reader can get a batch and direct messages at the same moment, and both have to be charged.
-        self._floor.change(rate, rate * _FLOOR_BURST_S, self.outgoing_bytes)
+        for rooms, floor in self._floors.items():
+            self._change_floor(rooms, floor)
 
     @property
     def behind(self) -> int:
@@ -875,9 +889,21 @@ class Delivery:
         for audience in self._audiences.values():
             audience.publish(event)
 
-    def floor_bucket(self) -> TokenBucket:
-        """A token bucket for what is sent to clients that are behind."""
-        return TokenBucket(self._floor)
+    def floor_bucket(self, rooms: int) -> TokenBucket:
+        """A token bucket for what is sent to clients in this many rooms that are behind.
+
+        Each room adds the floor rate: otherwise the speakers of fifty rooms would share what one client can slow them down to.
+        """
+        rate = self._floors.get(rooms)
+        if rate is None:
+            rate = self._floors[rooms] = Rate(0, 0)
+            self._change_floor(rooms, rate)
+        return TokenBucket(rate)
+
+    def _change_floor(self, rooms: int, rate: Rate) -> None:
+        per_s = self.limits.floor_bytes_per_s
+        # A reader can get a batch and direct messages at the same moment, and both have to be charged.
+        rate.change(per_s * max(1, rooms), per_s * _FLOOR_BURST_S, self.outgoing_bytes)
 
     def batch_started(self, audience: Audience) -> None:
         """Flush this audience, which has published its first event since the last flush."""
@@ -1083,6 +1109,7 @@ class Delivery:
     def _enqueue(self, subscriber: Subscriber, data: Buffer) -> None:
         try:
             subscriber.enqueue(data)
+            subscriber.check_lag()
         except Exception as error:
             self.abandon(subscriber, *self.failure(error))
 

@@ -381,8 +381,8 @@ class World:
     def _wait(
         self, client: Client, result: object, command: commands.Command, requests: tuple[Request, ...]
     ) -> None:
-        client.waiter.start(0, 0)
         try:
+            client.waiter.start(0, 0)
             while isinstance(result, Busy):
                 with result.gate.passage(client.waiter, f"address {client.number % 3}"):
                     result = self.chat.handle(client.session, command)
@@ -557,6 +557,7 @@ def _check_state(s: Subscriber, delivery: Delivery) -> None:
     assert all(backlog), "an empty piece"
     assert s.closed or s._queued - s._sent == s.backlog_bytes
     assert s.unsent_answer_bytes == 0 or not s.all_sent or s.closed
+    assert 0 <= s._others_bytes <= s.backlog_bytes
     assert s._lag is None or (subscribed and s.backlog_bytes > delivery.behind_bytes)
     if s.closed:
         assert not backlog

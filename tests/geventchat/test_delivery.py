@@ -925,6 +925,63 @@ def test_direct_messages_to_a_reader_that_is_behind_get_the_floor_rate_too():
     in_world(body, replace(SLOW, stranger_bytes_per_s=0))
 
 
+def test_a_client_that_does_not_read_its_own_answers_slows_nobody():
+    def body(world: World) -> None:
+        talker, slow = members(world, 2)
+        slow.socket.free_bytes = 0
+        for _ in range(3):
+            slow.subscriber.answer(b"a" * SLOW.queue_bytes)
+            world.flush()
+        quarter = SLOW.queue_bytes // 4
+        while len(slow.expected) + LINE_BYTES <= quarter:
+            assert world.say(talker, LINE)
+            world.flush()
+            assert not slow.subscriber.reads_slowly
+        # What others say counts, also while answers are read.
+        world.free_space(slow, SLOW.queue_bytes)
+        for _ in range(2):
+            assert world.say(talker, LINE)
+            world.flush()
+        assert slow.subscriber.reads_slowly
+        world.free_space(slow, 2 * SLOW.queue_bytes + LINE_BYTES)
+        assert slow.subscriber.backlog_bytes < quarter + 2 * LINE_BYTES
+
+    in_world(body, SLOW)
+
+
+@pytest.mark.parametrize("rooms", [1, 5])
+def test_a_slow_reader_leaves_each_of_its_rooms_the_floor_rate(rooms: int):
+    def body(world: World) -> None:
+        keys = [f"r{number}" for number in range(rooms)]
+        all_rooms = [room for key in keys if (room := world.chat.rooms.create(Name(key, key))) is not None]
+        socket = SimulatedSocket(10_000, free_bytes=0)
+        slow = Subscriber(socket, world.encodings["line"], world.delivery, lambda reason, error: None)
+        slow.hear(frozenset(all_rooms))
+        said = dict.fromkeys(all_rooms, 0)
+
+        def say() -> None:
+            for room in all_rooms:
+                while room.gate.is_open():
+                    room.say(Name("p0", "p0"), [LINE], None, 0)
+                    said[room] += LINE_BYTES
+                    world.flush()
+
+        while not slow.reads_slowly:
+            say()
+        said = dict.fromkeys(all_rooms, 0)
+        began = world.time.now_s
+        while world.time.now_s - began < 5:
+            say()
+            world.advance(0.01)
+        assert slow.reads_slowly
+        together = 5 * rooms * SLOW.floor_bytes_per_s
+        assert 0.8 * together <= sum(said.values()) <= 1.2 * together
+        slow.close()
+        slow.hear(None)
+
+    in_world(body, SLOW)
+
+
 def test_the_room_and_direct_messages_together_get_the_floor_rate():
     def body(world: World) -> None:
         talker, sender, slow = members(world, 3)

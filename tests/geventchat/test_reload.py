@@ -55,7 +55,13 @@ def state(server: Server) -> dict[str, Any]:
     context = server.context
     chat, delivery, log = context.chat, context.delivery, context.log
     quotas = [context.admission.rates, context.admission.network_rates]
-    buckets = [context.line_rate, context.byte_rate, delivery._floor, log.address_rate, log.network_rate]
+    buckets = [
+        context.line_rate,
+        context.byte_rate,
+        *delivery._floors.values(),
+        log.address_rate,
+        log.network_rate,
+    ]
     for rates in quotas:
         buckets += [rates.connects, rates.logins, rates.traffic, rates.accounts, rates.rooms]
     return {
