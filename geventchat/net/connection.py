@@ -201,6 +201,7 @@ class Connection:
         "_framing",
         "_handled",
         "_holds_input",
+        "_leaving",
         "_lingering",
         "_logging_in",
         "_marked_at",
@@ -280,6 +281,8 @@ class Connection:
         # What it has missed is being sent after its login.
         self._logging_in = False
         self._closing = address is None
+        # Why it is closed, once nothing is left but to send what is pending.
+        self._leaving: CloseReason | None = None
         self._on_closed = accepted.on_closed
         self._readable: Any = input_watcher(context.hub.loop, transport)
 
@@ -689,10 +692,15 @@ class Connection:
 
     @property
     def can_be_handed_over(self) -> bool:
-        """True for a client on a plain socket that is not about to leave. There is no way to hand over a TLS session."""
-        return not (self._closing or self._waiter.ended or self._subscriber.closed) and isinstance(
-            self._transport, socket.socket
-        )
+        """True for a client on a plain socket, unless it is about to leave and has been sent everything.
+
+        There is no way to hand over a TLS session.
+        """
+        if self._waiter.ended or self._subscriber.closed or not isinstance(self._transport, socket.socket):
+            return False
+        if self._leaving is not None:
+            return self._address is not None and not self._subscriber.all_sent
+        return not self._closing
 
     def send_away(self) -> None:
         """Have a client that cannot be handed over connect again. Its connection is not served any more."""
@@ -722,6 +730,7 @@ class Connection:
             "took_effect": self._took_effect,
             "began": self._began,
             "logging_in": self._logging_in,
+            "leaving": None if self._leaving is None else self._leaving.name,
             "marked_at": self._marked_at,
             "received_bytes": self._received_bytes,
             "costs": self._costs.to_state(),
@@ -748,6 +757,8 @@ class Connection:
         self._units = begun + [_unpacked(unit) for unit in state["units"]]
         self._began = state["began"]
         self._logging_in = state["logging_in"]
+        self._leaving = None if state["leaving"] is None else CloseReason[state["leaving"]]
+        self._closing = self._leaving is not None
         self._marked_at = state["marked_at"]
         # Some are read again.
         self._received_bytes = state["received_bytes"] - len(self._received)
@@ -760,7 +771,10 @@ class Connection:
 
     def go_on(self) -> None:
         """Serve a client that another process has served before; the body of its greenlet."""
-        self._run(self._go_on_serving)
+        if self._leaving is None:
+            self._run(self._go_on_serving)
+        else:
+            self._end(self._leaving, None)
 
     def _go_on_serving(self) -> CloseReason:
         if not self._began:
@@ -797,16 +811,10 @@ class Connection:
         try:
             self._closing = True
             self._waiter.start_closing()
-            if last_word is not None:
-                self._subscriber.deliver(last_word)
-            self._context.chat.leave(self._session)
-            if hung_up:
-                most_bytes = self._context.limits.burst_bytes
-                reason = reason_of_hangup(self._transport, self._waiter, self._readable, most_bytes)
-            ending = self._framing.close(reason.value)
+            if self._leaving is None:
+                reason = self._take_leave(reason, last_word, hung_up)
             if reason not in _CLOSE_AT_ONCE:
-                if ending and not self._subscriber.closed:
-                    self._subscriber.answer(ending)
+                self._leaving = reason
                 reason = self._send_the_rest(reason)
         except OSError:
             pass  # Already closed by the peer.
@@ -819,6 +827,21 @@ class Connection:
             if not refused:
                 self._context.counts.closed[reason] += 1
                 self._log_disconnected(reason)
+
+    def _take_leave(
+        self, reason: CloseReason, last_word: DisconnectNotice | None, hung_up: bool
+    ) -> CloseReason:
+        """Leave the chat, and say the last that the client is sent; returns why it is closed."""
+        if last_word is not None:
+            self._subscriber.deliver(last_word)
+        self._context.chat.leave(self._session)
+        if hung_up:
+            most_bytes = self._context.limits.burst_bytes
+            reason = reason_of_hangup(self._transport, self._waiter, self._readable, most_bytes)
+        ending = self._framing.close(reason.value)
+        if ending and reason not in _CLOSE_AT_ONCE and not self._subscriber.closed:
+            self._subscriber.answer(ending)
+        return reason
 
     def _send_the_rest(self, reason: CloseReason) -> CloseReason:
         """Send what is pending and FIN, then wait a moment for the peer to close too."""

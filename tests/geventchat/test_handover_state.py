@@ -529,6 +529,33 @@ def test_what_a_client_has_not_read_moves_in_order(world: World):
     assert bob.ask("PING") == "PONG"
 
 
+@pytest.mark.parametrize("last", ["QUIT", "kick"])
+def test_what_a_client_that_leaves_has_not_read_moves(world: World, last: str):
+    bob, alice = world.login("bob"), world.login("alice")
+    texts = [f"{number} {'x' * 1_500}" for number in range(30)]
+    for text in texts:
+        assert bob.ask(f"MSG {text}\nPING") == "PONG"
+        assert alice.hear() == f"MSG bob {text}"
+    alice.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    connection = world.connection("alice")
+    connection._transport.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)
+    alice.send("HISTORY 200\n" + ("QUIT\n" if last == "QUIT" else ""))
+    while not connection.backlog_bytes:
+        gevent.sleep(0)
+    if last == "kick":
+        world.server.kick("alice")
+    while connection._leaving is None:
+        gevent.sleep(0)
+    assert connection.backlog_bytes
+    for _ in range(2):
+        world.replace()
+        gevent.sleep(0)
+    heard = list(iter(alice.hear, ""))
+    assert [line.partition("bob ")[2] for line in heard[: len(texts)]] == texts
+    assert heard[-1] == ("Goodbye!" if last == "QUIT" else "INFO kicked")
+    assert bob.hear() == ("INFO alice disconnected" if last == "QUIT" else "INFO alice kicked")
+
+
 def test_lines_that_wait_for_a_rate_are_handled_once_and_in_order(world: World):
     with world_of(lines_per_s=20, burst_lines=2) as world:
         alice, bob = world.login("alice"), world.login("bob")
