@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Protocol
 
@@ -14,6 +15,24 @@ class Clock(Protocol):
 
     def time(self) -> float:
         """Seconds since 1970, for timestamps."""
+
+
+class SteadyTime:
+    """The time of day, but never later than an earlier reading and the time that has passed since then.
+
+    For what is deleted when it is old: a clock that is set ahead makes nothing old. The first reading is `latest_s` if the
+    clock is later. It can be called from any thread.
+    """
+
+    def __init__(self, clock: Clock, latest_s: float = math.inf) -> None:
+        self._clock = clock
+        self._offset_s = latest_s - clock.monotonic()
+        self()
+
+    def __call__(self) -> float:
+        monotonic_s = self._clock.monotonic()
+        self._offset_s = min(self._offset_s, self._clock.time() - monotonic_s)
+        return self._offset_s + monotonic_s
 
 
 class SystemClock:

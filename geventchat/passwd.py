@@ -1,7 +1,7 @@
 """`geventchat passwd --data DIR NAME`: sets the password of an account, and creates the account if there is none.
 
 For the first password of an operator, and for a person who has forgotten theirs. With --token it makes a token for a bot. The
-server must not be running: `geventchat admin password` asks one that is.
+server must not be running: `geventchat admin password` asks one that is. Nothing else in the directory changes.
 """
 
 from __future__ import annotations
@@ -26,6 +26,11 @@ from geventchat.settings import EXIT_CONFIGURATION, Limits
 
 EXIT_FAILED = 1
 _CLOSE_S = 30.0
+# The server's own limits are not known here, so the storage removes nothing beyond any.
+_NO_LIMIT = 10**12
+_LIMITS = Limits(
+    stored_messages=_NO_LIMIT, stored_bytes=_NO_LIMIT, mail_s=float(_NO_LIMIT), room_acts=_NO_LIMIT
+)
 
 
 class _CannotSet(Exception):
@@ -82,7 +87,7 @@ def _set(directory: Path, name: Name) -> bool:
     """Ask for a password and keep it; True if that made the account."""
     clock = SystemClock()
     # Opened first, so that an error comes before the password is typed.
-    storage = SqliteStorage(directory, Limits(), clock, _log, lambda call: call())
+    storage = SqliteStorage(directory, _LIMITS, clock, _log, lambda call: call())
     try:
         found = [record for record in storage.load().accounts if record.key == name.key]
         hashed = hash_here(ask_for_password(sys.stdin, name.shown))
@@ -100,15 +105,15 @@ def _set(directory: Path, name: Name) -> bool:
 
 def _make_token(directory: Path, name: Name) -> Secret:
     """Make a token, and the account if there is none."""
-    clock, limits = SystemClock(), Limits()
-    storage = SqliteStorage(directory, limits, clock, _log, lambda call: call())
+    clock = SystemClock()
+    storage = SqliteStorage(directory, _LIMITS, clock, _log, lambda call: call())
     try:
         found = [record for record in storage.load().accounts if record.key == name.key]
         now_ms = int(1000 * clock.time())
         record = found[0] if found else _without_password(name, now_ms)
-        if len(record.token_hashes) >= limits.tokens:
+        if len(record.token_hashes) >= _LIMITS.tokens:
             raise _CannotSet(
-                f"{record.name} has {limits.tokens} tokens; log in and revoke them with TOKEN revoke"
+                f"{record.name} has {_LIMITS.tokens} tokens; log in and revoke them with TOKEN revoke"
             )
         token, stored = token_from(secrets.token_bytes(TOKEN_BYTES))
         storage.save(replace(record, token_hashes=(*record.token_hashes, stored), last_login_ms=now_ms))

@@ -34,7 +34,7 @@ from geventchat.chat.events import (
 from geventchat.chat.history import RoomLog
 from geventchat.chat.names import InvalidName, Name, parse_name, parse_room_name
 from geventchat.chat.passwords import Password
-from geventchat.chat.results import Done, More
+from geventchat.chat.results import Done, More, Result
 from geventchat.chat.room_list import logs_of
 from geventchat.chat.rooms import Room
 from geventchat.chat.sessions import NoListener, Session
@@ -135,6 +135,14 @@ def _is_exposed(listen: Listen) -> bool:
         return False
     address = parse_address(listen.host or "")
     return listen.host != "localhost" if address is None else not address.is_loopback
+
+
+def _finish(result: Result[object]) -> None:
+    """Do the rest of something that is done in parts."""
+    while isinstance(result, More):
+        # Others have their turn.
+        gevent.sleep(0)
+        result = result.go_on()
 
 
 class _Answer(NoListener):
@@ -266,6 +274,7 @@ class Server:
             ),
             observer=self._observe,
             greeting=clean(self.config.greeting),
+            takes_over=handed is not None,
         )
         chat.change_ban_list(bans)
         encodings = {
@@ -511,11 +520,7 @@ class Server:
                 service.idle_s = self._idle_s(service.encoding.dialect)
                 service.idle_notice = _IDLE_NOTICES[config.idle_notice]
         self.reload_certificates()
-        result = chat.change_ban_list(bans)
-        while isinstance(result, More):
-            # Others have their turn.
-            gevent.sleep(0)
-            result = result.go_on()
+        _finish(chat.change_ban_list(bans))
 
     @property
     def state(self) -> ServerState:
@@ -539,6 +544,9 @@ class Server:
         self.storage.begin()
         self._listen()
         self.state.go_on(handed.lost)
+        # That process can have had another ban list.
+        chat = self.context.chat
+        gevent.spawn_raw(lambda: _finish(chat.remove_listed()))
         return handed.admin
 
     def administer(

@@ -830,7 +830,7 @@ class Limits(_Checked):
         65_536.0,
         BYTE_RATE,
         Group.ROOM_RATES,
-        "bytes per second that all speakers of a room can send together, however slow its readers are",
+        "bytes per second that all speakers of a room can send together, however slow its readers are; 0: no limit",
     )
     login_s: float = setting(
         "login-timeout",
@@ -977,7 +977,7 @@ class Limits(_Checked):
         365 * 86_400.0,
         SECONDS,
         Group.TIMES,
-        "accounts that were not used for this long are deleted when the server starts",
+        "accounts that were not used for this long are deleted when the server starts, but not at an upgrade; 0: never",
         reload=Reload.RESTART,
     )
     history_messages: int = setting(

@@ -52,7 +52,7 @@ class Worker(Generic[_Item]):
             # It was never started, so there is nothing to finish.
             return True
         self.hurry()
-        self._thread.join(within_s)
+        self._thread.join(min(within_s, threading.TIMEOUT_MAX))
         self._abandoned = True
         return self._complete
 

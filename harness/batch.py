@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import os
 import signal
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
@@ -52,10 +53,48 @@ def scripts_in(paths: Iterable[Path]) -> Iterator[Path]:
     from harness.conformance import suite_folder
 
     for path in map(suite_folder, paths):
-        if path.is_dir():
-            yield from (file for file in sorted(path.rglob("*.chat")) if not _is_library(file))
+        # Path.is_dir raises for some paths that cannot be reached. Loading one of them says why.
+        if os.path.isdir(path):
+            yield from (file for file in sorted(_files_below(path)) if not _is_library(file))
         else:
             yield path
+
+
+_ENVIRONMENT_MARKS = frozenset({"pyvenv.cfg", "conda-meta"})
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """The *.chat files in the folder and its subfolders, each subfolder once, also if links lead to it. Hidden names and
+    environments of Python are left out: what is in them was not written for this project."""
+    from harness.language.problems import ScriptError, ScriptProblem
+
+    def fail(error: OSError) -> None:
+        folder = str(error.filename)
+        message = f"cannot read {folder}: {error.strerror}"
+        raise ScriptError(ScriptProblem(folder, 0, 0, message, "a readable folder"))
+
+    # Links come after the real subfolders, whose names are the better ones.
+    starts, seen = [folder], set[tuple[int, int]]()
+    for start in starts:
+        for where, subfolders, files in os.walk(start, onerror=fail):
+            here, status = Path(where), os.stat(where)
+            known = (status.st_dev, status.st_ino) in seen
+            if known or (here != folder and not _ENVIRONMENT_MARKS.isdisjoint((*subfolders, *files))):
+                subfolders.clear()
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+            starts += [here / name for name in subfolders if os.path.islink(here / name)]
+            yield from (here / name for name in files if _is_script_name(name) and _can_be_read(here / name))
+
+
+def _is_script_name(name: str) -> bool:
+    return name.endswith(".chat") and not name.startswith(".")
+
+
+def _can_be_read(path: Path) -> bool:
+    """Whether reading it would come to an end: not a pipe, nor a device. A link to nothing is reported when it is played."""
+    return os.path.isfile(path) or not os.path.exists(path)
 
 
 def has_a_tag(path: Path, tags: frozenset[str]) -> bool:
@@ -82,6 +121,10 @@ def _is_library(path: Path) -> bool:
 
 
 # --- processes ----------------------------------------------------------------------------------------------
+
+
+class WorkerDied(Exception):
+    """A worker process has ended in the middle of a run."""
 
 
 def run_jobs(
@@ -111,7 +154,8 @@ def workers(
     on a job when it is started.
 
     With several processes, everything that is passed or returned must be picklable. An exception such as that of Ctrl-C
-    ends the processes at once.
+    ends the processes at once, and so does the end of this process, even if it is killed. If one of them dies, WorkerDied is
+    raised.
     """
     if processes < 2:
         from concurrent.futures import Future
@@ -128,6 +172,7 @@ def workers(
     # Below the return, because multiprocessing is slow to import.
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor
+    from concurrent.futures.process import BrokenProcessPool
 
     # Spawned, not forked: a forked process would share the epoll descriptor of a gevent hub with its parent.
     spawn = multiprocessing.get_context("spawn")
@@ -135,10 +180,15 @@ def workers(
     with ProcessPoolExecutor(processes, spawn, _prepare, (work, make_context)) as pool:
         try:
             yield lambda job: cast("Future[Result]", pool.submit(_work_on, job))
-        except BaseException:
+        except BaseException as error:
             for worker in multiprocessing.active_children():
                 if worker not in others:
                     worker.terminate()
+            if isinstance(error, BrokenProcessPool):
+                raise WorkerDied(
+                    "a worker process died: it was killed, or a server in it ended it, as os._exit() does; "
+                    "play with -j 1 to find the script"
+                ) from error
             raise
 
 
@@ -153,7 +203,30 @@ class _Worker:
 def _prepare(work: Callable[..., object], make_context: Callable[[], object]) -> None:
     # Ctrl-C reaches all processes of a terminal; the one that reads it ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _end_with_parent()
     _Worker.work, _Worker.make_context, _Worker.contexts = work, make_context, []
+
+
+def _end_with_parent() -> None:
+    """Watch the process that started this one, and end with it: a worker waits for its next job for ever, and keeps its
+    shared servers."""
+    from multiprocessing import parent_process
+
+    from harness.stage.kernel import original, signals_held
+
+    parent = parent_process()
+    assert parent is not None
+    begun = original("_thread", "allocate_lock")()
+
+    def watch() -> None:
+        begun.release()
+        parent.join()
+        os._exit(ExitCode.INTERRUPTED)
+
+    begun.acquire()
+    with signals_held():  # the thread inherits that: they are for the thread that plays
+        original("_thread", "start_new_thread")(watch, ())
+    begun.acquire()  # or it could seem to be a thread of the first server
 
 
 def _work_on(job: object) -> object:

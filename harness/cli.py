@@ -7,7 +7,7 @@ wrong. Each command imports what it needs, so that `--help` stays quick.
 from __future__ import annotations
 
 import argparse
-import io
+import contextlib
 import os
 import signal
 import sys
@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
-from harness.batch import ExitCode, Progress, exit_code, has_a_tag, run_jobs, scripts_in
+from harness.batch import ExitCode, Progress, WorkerDied, exit_code, has_a_tag, run_jobs, scripts_in
 from harness.options import add_files, add_options, fence_line, given_words, play_options, target_choice
 from harness.report.styled_text import Line, Span, Tone, count, for_stream, listed, terminal_columns, wrapped
 
@@ -42,20 +42,32 @@ class _OutputFailed(Exception):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    if sys.stdout is None:  # closed by the program that started this process
-        sys.stdout = io.StringIO()
-    try:
+    with _outputs():
         try:
-            return _run(argv)
-        finally:
-            _write("", sys.stdout)  # what argparse has printed is still in the buffer
-    except _OutputFailed as failed:
-        print(f"harness: cannot write the output: {failed}", file=sys.stderr, flush=True)
-        _discard(sys.stdout)
-        return ExitCode.ERROR
-    except _OutputClosed:
-        _discard(sys.stdout, sys.stderr)
-        return _OUTPUT_CLOSED
+            try:
+                return _run(argv)
+            finally:
+                _write("", sys.stdout)  # what argparse has printed is still in the buffer
+        except _OutputFailed as failed:
+            with contextlib.suppress(OSError):  # standard error can be what failed
+                print(f"harness: cannot write the output: {failed}", file=sys.stderr, flush=True)
+            _discard(sys.stdout, sys.stderr)
+            return ExitCode.ERROR
+        except _OutputClosed:
+            _discard(sys.stdout, sys.stderr)
+            return _OUTPUT_CLOSED
+
+
+@contextlib.contextmanager
+def _outputs() -> Iterator[None]:
+    """Write to nowhere what has no output, because the program that started this process has closed it."""
+    with contextlib.ExitStack() as afterwards:
+        for name in ("stdout", "stderr"):
+            if getattr(sys, name) is None:
+                nowhere = afterwards.enter_context(open(os.devnull, "w", encoding="utf-8"))
+                afterwards.callback(setattr, sys, name, None)
+                setattr(sys, name, nowhere)
+        yield
 
 
 def _discard(*streams: TextIO) -> None:
@@ -76,7 +88,7 @@ def _run(argv: Sequence[str] | None) -> int:
         return _usage_error(str(error))
     except LineError as error:
         return _usage_error(f"{error.message}; expected: {error.expected}")
-    except UsageError as error:
+    except (UsageError, WorkerDied) as error:
         return _usage_error(str(error))
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
@@ -89,7 +101,10 @@ def _usage_error(message: str) -> ExitCode:
 
 def _write(text: str, stream: TextIO) -> None:
     try:
-        stream.write(text)
+        try:
+            stream.write(text)
+        except UnicodeEncodeError:
+            stream.write(text.encode(stream.encoding, "backslashreplace").decode(stream.encoding))
         stream.flush()
     except BrokenPipeError:
         raise _OutputClosed from None
@@ -116,7 +131,8 @@ def _save(*files: _File) -> str:
     for path, make_text in files:
         if path is not None:
             try:
-                path.write_text(make_text(), encoding="utf-8")
+                # The name of a script need not be UTF-8.
+                path.write_text(make_text(), encoding="utf-8", errors="backslashreplace")
             except OSError as error:
                 problems.append(f"cannot write {path}: {error.strerror}")
     return problems[0] if problems else ""
@@ -242,9 +258,10 @@ def _update(options: argparse.Namespace) -> ExitCode:
 
     paths, choice, how = _chosen_files(options), target_choice(options), play_options(options)
     require_targets(choice, paths)
-    targets, outcomes = Targets(choice), []
+    targets, outcomes, unwritten = Targets(choice), [], False
     for path in paths:
         result = update(path, targets.of(path), how, ends=options.ends)
+        unwritten |= result.unwritten
         outcomes.append(result.outcome)
         if result.diff:
             _print(*_diff_lines(result.diff))
@@ -254,7 +271,7 @@ def _update(options: argparse.Namespace) -> ExitCode:
             _print_verdict(result.verdict)
             if result.refused:
                 _say(f"not rewritten: {result.refused}\n")
-    return exit_code(outcomes)
+    return ExitCode.ERROR if unwritten else exit_code(outcomes)
 
 
 def _diff_lines(diff: str) -> Iterator[Line]:
@@ -382,14 +399,15 @@ def _seeds(seeds: range) -> str:
 
 
 def _generate(options: argparse.Namespace) -> ExitCode:
-    from harness.generate import difference_script, free_path, play_seed, shortened
+    from harness.generate import difference_script, free_path, play_seed, shortened, write_new
     from harness.language.loading import shown
     from harness.playing.verdict import Outcome
     from harness.targets.choice import UsageError
     from harness.targets.named import HOW_TO_NAME_ONE
 
     make_model = _model(options, "header", "move")
-    path = free_path(options.folder, f"{options.model.rpartition(':')[2]}-{options.seed}")
+    stem = f"{options.model.rpartition(':')[2]}-{options.seed}"
+    path = free_path(options.folder, stem)
     seeds = range(options.seed, options.seed + options.runs)
     choice = target_choice(options)
     if not choice.named:
@@ -412,9 +430,10 @@ def _generate(options: argparse.Namespace) -> ExitCode:
         )
     _print_verdict(verdict)
     if verdict.outcome is Outcome.FAILED:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if unwritten := _save((path, lambda: difference_script(verdict))):
-            return _usage_error(unwritten)
+        try:
+            path = write_new(options.folder, stem, difference_script(verdict))
+        except OSError as error:
+            return _usage_error(f"cannot write {path}: {error.strerror}")
         took = f"in {time.monotonic() - began:.2f} s"
         how_long = (
             f"shortened to {shown(path)}"
@@ -469,6 +488,7 @@ def _laws(options: argparse.Namespace) -> ExitCode:
     from harness.stage.connection import SocketTimeout
     from harness.stage.fence import FenceFailed
     from harness.stage.target import TargetError, UnsupportedSpec
+    from harness.stage.transport import HandshakeFailed
     from harness.targets.choice import UsageError
     from harness.targets.named import HOW_TO_NAME_ONE
 
@@ -488,7 +508,7 @@ def _laws(options: argparse.Namespace) -> ExitCode:
     except (TargetError, UnsupportedSpec) as error:
         _say(f"TARGET ERROR {error}")
         return ExitCode.ERROR
-    except (FenceFailed, SocketTimeout, Stopped) as error:
+    except (FenceFailed, HandshakeFailed, SocketTimeout, Stopped) as error:
         _say(f"FAILED {error}")
         return ExitCode.FAILED
     columns = terminal_columns()

@@ -9,8 +9,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
@@ -287,11 +290,23 @@ def difference_script(difference: Verdict) -> str:
 
 def free_path(folder: Path, stem: str) -> Path:
     """A path in this folder that does not exist yet."""
-    path, number = folder / f"{stem}.chat", 1
-    while path.exists():
-        number += 1
-        path = folder / f"{stem}-{number}.chat"
-    return path
+    return next(path for path in _paths(folder, stem) if not os.path.lexists(path))
+
+
+def write_new(folder: Path, stem: str, text: str) -> Path:
+    """Write a file that does not exist yet, and return its path. Another run can have taken `free_path` meanwhile."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = _paths(folder, stem)
+    while True:
+        path = next(paths)
+        with contextlib.suppress(FileExistsError), path.open("x", encoding="utf-8") as file:
+            file.write(text)
+            return path
+
+
+def _paths(folder: Path, stem: str) -> Iterator[Path]:
+    yield folder / f"{stem}.chat"
+    yield from (folder / f"{stem}-{number}.chat" for number in itertools.count(2))
 
 
 # --- for hypothesis -----------------------------------------------------------------------------------------

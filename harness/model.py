@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import traceback
-from types import TracebackType
-
-from harness.targets.choice import UsageError
-
-_FRAMES = 3
-"""How many of the innermost frames of a traceback are shown."""
+from harness.targets.choice import UsageError, described, is_a_mistake
 
 
 class ModelError(UsageError):
@@ -21,16 +15,9 @@ class _ModelCode:
     def __enter__(self) -> None:
         pass
 
-    def __exit__(self, kind: object, error: BaseException | None, trace: TracebackType | None) -> None:
-        if isinstance(error, Exception) and not isinstance(error, UsageError):
-            raise ModelError(_described(error, trace)) from error
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is not None and is_a_mistake(error) and not isinstance(error, UsageError):
+            raise ModelError(f"the model raised {described(error)}") from error
 
 
 model_code = _ModelCode()
-
-
-def _described(error: Exception, trace: TracebackType | None) -> str:
-    # The outermost frame is the one in which the harness calls the model.
-    frames = traceback.format_tb(trace.tb_next if trace is not None else None)[-_FRAMES:]
-    said = "".join(traceback.format_exception_only(error)).strip()
-    return "\n".join([f"the model raised {said}", *(frame.rstrip() for frame in frames)])

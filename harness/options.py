@@ -45,21 +45,28 @@ def _whole(text: str) -> int:
 def _output(text: str) -> Path:
     """A file that the run will write: an error now, not when the run is over."""
     path = Path(text)
-    _require(path, "is a folder" if path.is_dir() else "", folder=path.parent)
+    _require(path, "is a folder" if os.path.isdir(path) else "", folder=path.parent)
     return path
 
 
 def _output_folder(text: str) -> Path:
     """A folder in which the run will write, and which it makes if needed."""
     path = Path(text)
-    _require(path, "", folder=next((one for one in (path, *path.parents) if one.exists()), path))
+    _require(path, "", folder=next((one for one in (path, *path.parents) if os.path.exists(one)), path))
     return path
 
 
 def _require(path: Path, problem: str, folder: Path) -> None:
-    if not problem and not folder.is_dir():
+    written = path
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        written = folder
+    except OSError as error:
+        problem = problem or error.strerror or str(error)
+    if not problem and not os.path.isdir(folder):
         problem = f"{folder} is not a folder"
-    if not problem and not os.access(path if path.exists() else folder, os.W_OK):
+    if not problem and not os.access(written, os.W_OK):
         problem = "permission denied"
     if problem:
         raise argparse.ArgumentTypeError(f"cannot write {path}: {problem}")
@@ -98,6 +105,8 @@ class Option:
     required: bool = False
     is_target: bool = False
     """At most one of these can be given."""
+    of_server: bool = False
+    """It says how a server command is used."""
     pytest: str = ""
     """For an option of the plugin that does not follow from `play`."""
     pytest_has: str = ""
@@ -156,8 +165,9 @@ OPTIONS = (
     Option("--node", "a process of a server that has several; {port:b} becomes the port of node b; once for each node",
            _TARGET, "NAME='CMD'", action="append", is_target=True),
     Option("--ready", "an output line that says where the server listens, in a group (?P<port>…), (?P<path>…) or one named "
-           f"after an endpoint; {_NAMED}", _TARGET, "REGEX", action="append"),
-    Option("--shared", "one server for all scripts, instead of one for each", _TARGET, action="store_true"),
+           f"after an endpoint; {_NAMED}", _TARGET, "REGEX", action="append", of_server=True),
+    Option("--shared", "one server for all scripts, instead of one for each", _TARGET, action="store_true",
+           default=False, of_server=True),
     Option("--features", "features of the server; scripts that need others are skipped", _TARGET, "'ONE TWO'",
            default=""),
     # The targets of compare
@@ -327,29 +337,58 @@ def add_pytest_options(parser: pytest.Parser) -> None:
 
 def from_pytest(config: pytest.Config) -> argparse.Namespace:
     """The options of the plugin, those of playing under the names that they have for `play`: from the command line of pytest,
-    or else from its ini. A target on the command line replaces those of the ini. ArgumentTypeError if a text of the ini is
-    invalid."""
+    or else from its ini. A target on the command line replaces those of the ini; if it is no server command, also what the
+    ini says of one. ArgumentTypeError if a text of the ini is invalid."""
     rows = [row for row in OPTIONS if row.ini_key]
     given = {row.name: config.getoption(row.ini_key) for row in rows}
     target_given = any(given[row.name] is not None for row in rows if row.is_target)
+    other_kind = target_given and given["server"] is None
     for row in rows:
         if given[row.name] is None:
-            found = None if target_given and row.is_target else config.getini(row.ini_key)
+            replaced = (target_given and row.is_target) or (other_kind and row.of_server)
+            found = None if replaced else config.getini(row.ini_key)
             if isinstance(found, str):
                 found = row.type(found) if found else None
             given[row.name] = row.default if found in (None, []) else found
     return argparse.Namespace(**given)
 
 
+PYTEST_MODES = ("update", "audit", "explore", "compare")
+"""The commands that are modes of the pytest plugin. Without one of them it plays."""
+
+
+def misplaced(config: pytest.Config, mode: str) -> str:
+    """What is wrong if the command line of pytest has an option that this mode does not have. In the ini it is not wrong: it
+    is for the modes that have it."""
+    for row in OPTIONS:
+        commands = row.commands.split()
+        if row.ini_key and mode not in commands and config.getoption(row.ini_key) is not None:
+            if mode != "play":
+                return f"{row.pytest_flag} cannot be used with --harness-{mode}"
+            return f"{row.pytest_flag} needs --harness-{next(one for one in PYTEST_MODES if one in commands)}"
+    return ""
+
+
 def names_a_target(options: argparse.Namespace) -> bool:
     """Whether the options name a target; the header of a script can as well."""
-    return any(getattr(options, row.flag.lstrip("-")) is not None for row in OPTIONS if row.is_target)
+    return bool(_named_targets(options))
+
+
+def _named_targets(options: argparse.Namespace) -> list[str]:
+    return [row.flag for row in OPTIONS if row.is_target and getattr(options, row.attribute) is not None]
 
 
 def target_choice(options: argparse.Namespace) -> TargetChoice:
-    """The target that was chosen."""
-    from harness.targets.choice import TargetChoice
+    """The target that was chosen; UsageError if the options for it contradict each other."""
+    from harness.targets.choice import TargetChoice, UsageError
 
+    named = _named_targets(options)
+    if len(named) > 1:
+        raise UsageError(f"use only one of {' and '.join(named)}")
+    if named and named != ["--server"]:
+        for row in OPTIONS:
+            if row.of_server and getattr(options, row.attribute):
+                raise UsageError(f"{row.flag} is for --server, not for {named[0]}")
     return TargetChoice(
         options.server,
         options.connect,

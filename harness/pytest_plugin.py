@@ -19,7 +19,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from fnmatch import fnmatch
@@ -30,9 +30,11 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import pytest
 
 from harness.options import (
+    PYTEST_MODES,
     add_pytest_options,
     from_pytest,
     given_to_pytest,
+    misplaced,
     names_a_target,
     play_options,
     target_choice,
@@ -41,20 +43,25 @@ from harness.report.styled_text import Line, Span, Tone, ansi, count, plain, ter
 
 if TYPE_CHECKING:
     from harness.compare.baseline import Known
+    from harness.compare.report import Table
     from harness.language.adapter import Adapter
     from harness.playing.pipeline import PlayOptions
     from harness.playing.verdict import Outcome, Verdict
     from harness.stage.awaited import AsyncStage
     from harness.stage.stage import Stage
     from harness.stage.target import Target
+    from harness.targets.named import Targets
     from harness.update import UpdateResult
 
 AnyStage = TypeVar("AnyStage", "Stage", "AsyncStage")
 
-_MODES = ("update", "audit", "explore", "compare")
 _HOW_TO_NAME_A_TARGET = (
     "name the server: --harness-server, --harness-connect or --harness-app, the same as an ini key "
     "(harness_server …), `target:` in the header of a transcript, or a fixture harness_target"
+)
+_NOT_AWAITED = (
+    "the test is a coroutine that was not awaited: something calls it as a plain function, as --trace does; "
+    "`breakpoint()` works inside the test"
 )
 _REWRITTEN = "transcript rewritten"
 _WRITERS = "harness_update_writers"
@@ -63,7 +70,14 @@ _CELL = "harness_compare_cell"
 _stage_of_test: pytest.StashKey[Stage | AsyncStage] = pytest.StashKey()
 _returned: pytest.StashKey[bool] = pytest.StashKey()
 """True once the test has returned with nothing unexpected: of one that failed nothing more is asked."""
+_awaited: pytest.StashKey[bool] = pytest.StashKey()
+"""For a test that is a coroutine: whether it was awaited to its end."""
+_mode: pytest.StashKey[str] = pytest.StashKey()
+"""What the run does with transcripts, as the name of a command: `play` or one of PYTEST_MODES."""
 _options: pytest.StashKey[argparse.Namespace] = pytest.StashKey()
+_how_to_play: pytest.StashKey[PlayOptions] = pytest.StashKey()
+_targets: pytest.StashKey[Targets] = pytest.StashKey()
+"""Those that headers name: with --harness-shared, several transcripts share one."""
 _verdict: pytest.StashKey[Verdict] = pytest.StashKey()
 _writers_folder: pytest.StashKey[Path] = pytest.StashKey()
 _compared_targets: pytest.StashKey[dict[str, Target]] = pytest.StashKey()
@@ -80,24 +94,29 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
-        "harness(server, fence, fence_after, unfenced, eol, within, settle, start, time, transport, ignore, reply): the header "
-        "of the `stage` fixture, as in a transcript",
+        "harness(server=…, fence=…, fence_after=…, unfenced=…, eol=…, within=…, settle=…, start=…, time=…, transport=…, "
+        "ignore=…, reply=…): the header of the `stage` fixture, as in a transcript",
     )
     config.pluginmanager.register(_Coroutines())
-    modes = [f"--harness-{mode}" for mode in _MODES if config.getoption(f"harness_{mode}")]
-    if config.getini("harness_repeat") or config.getoption("harness_repeat"):
-        modes.append("--harness-repeat")
+    modes = [mode for mode in PYTEST_MODES if config.getoption(f"harness_{mode}")]
     if len(modes) > 1:
-        raise pytest.UsageError(f"use only one of {' and '.join(modes)}")
+        raise pytest.UsageError(f"use only one of {' and '.join(f'--harness-{mode}' for mode in modes)}")
+    mode = config.stash[_mode] = modes[0] if modes else "play"
+    if problem := misplaced(config, mode):
+        raise pytest.UsageError(problem)
     try:
         config.stash[_options] = from_pytest(config)
     except argparse.ArgumentTypeError as error:
         raise pytest.UsageError(f"harness: {error}") from None
-    if config.getoption("harness_compare"):
+    if mode == "compare":
         _prepare_comparison(config)
-    if config.stash[_options].html is not None and not hasattr(config, "workerinput"):
+    if hasattr(config, "workerinput"):
+        return
+    if config.stash[_options].html is not None and mode in ("play", "compare"):
         config.pluginmanager.register(_Page(config.stash[_options].html))
-    if config.getoption("harness_update") and not hasattr(config, "workerinput"):
+    if mode == "compare":
+        config.pluginmanager.register(_Comparison())
+    if mode == "update":
         config.stash[_writers_folder] = Path(tempfile.mkdtemp(prefix="harness-update-"))
 
 
@@ -150,12 +169,15 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
     return ChatFile.from_parent(parent, path=file_path)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A comparison has one item for each transcript and server."""
-    if not metafunc.config.getoption("harness_compare") or metafunc.function is not _transcript:
+    if metafunc.function is not _transcript or metafunc.config.stash[_mode] != "compare":
         return
     targets = metafunc.config.stash[_compared_targets]
-    metafunc.parametrize("harness_target", list(targets.values()), ids=list(targets))
+    # As a mark, because only then are the parameters of a fixture harness_target replaced.
+    mark = pytest.mark.parametrize("harness_target", list(targets.values()), ids=list(targets))
+    metafunc.definition.add_marker(mark)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -214,7 +236,7 @@ class ChatItem(pytest.Function):
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         if isinstance(excinfo.value, TranscriptFailed):
-            return FailureRepr(excinfo.value, in_one_line=self.config.option.tbstyle == "line")
+            return FailureRepr(excinfo.value, in_one_line=self.config.getoption("tbstyle", "auto") == "line")
         return super().repr_failure(excinfo)
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
@@ -224,36 +246,50 @@ class ChatItem(pytest.Function):
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Report a missing target, and a baseline that does not fit, once, not for each transcript."""
+    """Report once what is wrong for every transcript: a missing target, invalid options, a baseline that does not fit."""
     config = session.config
     if config.option.collectonly or hasattr(config, "workerinput"):
         return
-    if _known_differences in config.stash:
-        _known_in(session)
+    played = [(item, fixture) for item in session.items for fixture in _target_fixtures(item)]
+    if played:
+        _require_valid_options(session)
     if names_a_target(config.stash[_options]):
         return
-    for item in session.items:
-        fixtures = item._fixtureinfo.name2fixturedefs if isinstance(item, pytest.Function) else {}
-        if "harness_target" not in fixtures or fixtures["harness_target"][-1].func.__module__ != __name__:
+    for item, fixture in played:
+        if fixture.func.__module__ != __name__:
             continue
         if not (isinstance(item, ChatItem) and item.names_its_target()):
             raise pytest.UsageError(f"{item.nodeid} has no server; {_HOW_TO_NAME_A_TARGET}")
 
 
+def _target_fixtures(item: pytest.Item) -> Sequence[pytest.FixtureDef[Any]]:
+    """The fixture harness_target that the item uses, if it uses one."""
+    fixtures = item._fixtureinfo.name2fixturedefs if isinstance(item, pytest.Function) else {}
+    return fixtures.get("harness_target", ())[-1:]
+
+
+def _require_valid_options(session: pytest.Session) -> None:
+    from harness.targets.choice import UsageError
+
+    try:
+        target_choice(session.config.stash[_options])
+        _play_options(session.config)
+        if _known_differences in session.config.stash:
+            _known_in(session)
+    except UsageError as error:
+        raise pytest.UsageError(f"harness: {error}") from None
+
+
 def _known_in(session: pytest.Session) -> frozenset[Known]:
-    """The known differences of the transcripts of this run."""
+    """The known differences of the transcripts of this run; UsageError if the baseline does not fit them."""
     from harness.compare.baseline import of_run
     from harness.language.loading import shown
-    from harness.targets.choice import UsageError
 
     stash = session.config.stash
     known = stash[_known_differences]
     if _known_of_run not in stash:
         files = [shown(one.path) for one in session.items if isinstance(one, ChatItem)]
-        try:
-            stash[_known_of_run] = of_run(known, files)
-        except UsageError as error:
-            raise pytest.UsageError(f"harness: {error}") from None
+        stash[_known_of_run] = of_run(known, files)
     return stash[_known_of_run]
 
 
@@ -297,59 +333,86 @@ class FailureRepr:
 
 
 def _transcript(request: pytest.FixtureRequest, harness_target: Target) -> None:
-    from harness.targets.named import NoTarget, Targets
-
-    option, options = request.config.getoption, request.config.stash[_options]
-    how = _play_options(request.config)
-    if isinstance(harness_target, NoTarget):
-        harness_target = Targets(target_choice(options)).of(request.node.path)
-    if option("harness_audit"):
-        _audit(request.node.path, harness_target, how, options)
-    elif option("harness_explore"):
-        _explore(request, harness_target, how, options)
-    elif option("harness_update"):
-        _update(request, harness_target, how)
-    else:
-        _play(request, harness_target, how)
-
-
-def _play_options(config: pytest.Config) -> PlayOptions:
-    """How to play, from the options or else from the ini."""
-    from harness.language.problems import LineError, ScriptError
     from harness.targets.choice import UsageError
 
     try:
-        return play_options(config.stash[_options])
-    except (ScriptError, UsageError) as error:
-        raise pytest.UsageError(f"harness: {error}") from None
-    except LineError as error:
-        raise pytest.UsageError(f"harness: {error.message}; expected: {error.expected}") from None
+        _at(harness_target, request)
+        return
+    except UsageError as error:
+        problem = str(error)
+    pytest.fail(problem, pytrace=False)
+
+
+def _at(target: Target, request: pytest.FixtureRequest) -> None:
+    """Do with the transcript of this item what the options say."""
+    from harness.targets.named import NoTarget
+
+    options = request.config.stash[_options]
+    how = _play_options(request.config)
+    if isinstance(target, NoTarget):
+        target = _targets_of_headers(request.config).of(request.node.path)
+    match request.config.stash[_mode]:
+        case "audit":
+            _audit(request.node.path, target, how, options)
+        case "explore":
+            _explore(request, target, how, options)
+        case "update":
+            _update(request, target, how)
+        case "compare":
+            _compare(request, target, how)
+        case _ if options.repeat:
+            _repeat(request, target, how, options.repeat)
+        case _:
+            _play(request, target, how)
+
+
+def _targets_of_headers(config: pytest.Config) -> Targets:
+    from harness.targets.named import Targets
+
+    if _targets not in config.stash:
+        config.stash[_targets] = Targets(target_choice(config.stash[_options]))
+    return config.stash[_targets]
+
+
+def _play_options(config: pytest.Config) -> PlayOptions:
+    """How to play, from the options or else from the ini; UsageError if one is invalid."""
+    from harness.language.problems import LineError, ScriptError
+    from harness.targets.choice import UsageError
+
+    if _how_to_play not in config.stash:
+        try:
+            config.stash[_how_to_play] = play_options(config.stash[_options])
+        except ScriptError as error:
+            raise UsageError(str(error)) from None
+        except LineError as error:
+            raise UsageError(f"{error.message}; expected: {error.expected}") from None
+    return config.stash[_how_to_play]
 
 
 def _play(request: pytest.FixtureRequest, target: Target, how: PlayOptions) -> None:
     __tracebackhide__ = True
     from harness.playing.pipeline import play_file
 
-    repeat = request.config.stash[_options].repeat
-    if repeat:
-        _repeat(request, target, how, repeat)
-        return
-    name = ""
-    known: frozenset[Known] = frozenset()
-    if request.config.getoption("harness_compare"):
-        targets = request.config.stash[_compared_targets]
-        name = next(name for name, one in targets.items() if one is target)
-        how = replace(how, adapter=request.config.stash[_compared_adapters][name])
-        known = _known_in(request.session)
-    verdict = play_file(request.node.path, target, how, keep_going=bool(name))
+    verdict = play_file(request.node.path, target, how)
     request.node.stash[_verdict] = verdict
-    if name:
-        from harness.compare.compare import cell_of
+    _finish(verdict)
 
-        cell = cell_of(name, verdict)
-        request.node.user_properties.append((_CELL, cell.as_text()))
-        if cell.is_known(known):
-            pytest.xfail(f"known: {cell.causes}")
+
+def _compare(request: pytest.FixtureRequest, target: Target, how: PlayOptions) -> None:
+    __tracebackhide__ = True
+    from harness.compare.compare import cell_of
+    from harness.playing.pipeline import play_file
+
+    stash = request.config.stash
+    name = next(name for name, one in stash[_compared_targets].items() if one is target)
+    known = _known_in(request.session)
+    how = replace(how, adapter=stash[_compared_adapters][name])
+    verdict = play_file(request.node.path, target, how, keep_going=True)
+    request.node.stash[_verdict] = verdict
+    cell = cell_of(name, verdict)
+    request.node.user_properties.append((_CELL, cell.as_text()))
+    if cell.is_known(known):
+        pytest.xfail(f"known: {cell.causes}")
     _finish(verdict)
 
 
@@ -426,14 +489,10 @@ def _explore(
     from harness.explore import again, explore_file, headline, report
     from harness.interception.schedule import EVERY
     from harness.playing.verdict import Outcome
-    from harness.targets.choice import UsageError
 
     runs = request.config.getoption("harness_explore")
     seeds = range(options.explore_seed, options.explore_seed + runs)
-    try:
-        explored = explore_file(request.node.path, target, seeds, how, options.explore_only or EVERY)
-    except UsageError as error:
-        raise pytest.UsageError(f"--harness-explore: {error}") from None
+    explored = explore_file(request.node.path, target, seeds, how, options.explore_only or EVERY)
     _end_unplayed(explored.outcome, explored.baseline.reason)
     if explored.outcome is not Outcome.PASSED:
         lines = list(report(explored, terminal_columns()))
@@ -466,7 +525,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, pytest.
 
 
 class _Page:
-    """Writes the page when all tests have run."""
+    """Writes the page when all tests have run, if one of them was a transcript: the page of another run is not replaced by an
+    empty one."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -479,19 +539,18 @@ class _Page:
             self._verdicts.append(pickle.loads(base64.b64decode(text)))
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        from harness.report.html import document
+        if self._verdicts:
+            from harness.report.html import document
 
-        _save(session.config, self._path, document(self._verdicts, time.monotonic() - self._began))
+            _save(session, self._path, document(self._verdicts, time.monotonic() - self._began))
 
 
-def _save(config: pytest.Config, path: Path, text: str) -> None:
+def _save(session: pytest.Session, path: Path, text: str) -> None:
     """Write a file at the end of the run. If that fails, the run has an error, and its summary is still shown."""
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         print(f"harness: cannot write {path}: {error.strerror}", file=sys.stderr)
-        session = config.pluginmanager.getplugin("session")
-        assert isinstance(session, pytest.Session)
         session.exitstatus = pytest.ExitCode.USAGE_ERROR
 
 
@@ -499,13 +558,9 @@ def _save(config: pytest.Config, path: Path, text: str) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    if terminalreporter.config.getoption("harness_update"):
-        _show_rewritten(terminalreporter)
-    if terminalreporter.config.getoption("harness_compare"):
-        _show_comparison(terminalreporter)
-
-
-def _show_rewritten(terminalreporter: Any) -> None:
+    """Show what --harness-update has rewritten."""
+    if terminalreporter.config.stash[_mode] != "update":
+        return
     passed = terminalreporter.stats.get("passed", [])
     diffs = [text for one in passed for name, text in one.sections if _REWRITTEN in name]
     if diffs:
@@ -514,26 +569,38 @@ def _show_rewritten(terminalreporter: Any) -> None:
             terminalreporter.write(diff)
 
 
-def _show_comparison(terminalreporter: Any) -> None:
-    played = [
-        one
-        for kind in ("passed", "failed", "skipped", "xfailed")
-        for one in terminalreporter.stats.get(kind, [])
-        if isinstance(one, pytest.TestReport)  # a module that is skipped as a whole is reported too
-    ]
-    texts = [str(text) for one in played for name, text in one.user_properties if name == _CELL]
-    if texts:
-        from harness.compare import baseline
-        from harness.compare.report import Table, text
+class _Comparison:
+    """Writes the baseline when all tests have run, and ends the run with the table."""
 
-        stash = terminalreporter.config.stash
-        table = Table.of_texts(texts, list(stash[_compared_targets]), stash[_known_differences])
-        written = stash[_options].compare_write_baseline
-        if written is not None:
-            _save(terminalreporter.config, written, baseline.document(table.entries()))
-        lines = list(text(table, terminal_columns()))
-        terminalreporter.section("servers compared")
-        terminalreporter.write(ansi(lines) if terminalreporter.hasmarkup else plain(lines))
+    def __init__(self) -> None:
+        self._cells: dict[str, str] = {}
+        """By the test: of one that was run again, the last counts."""
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self._cells.update(
+            (report.nodeid, str(text)) for name, text in report.user_properties if name == _CELL
+        )
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        path = session.config.stash[_options].compare_write_baseline
+        if self._cells and path is not None:
+            from harness.compare import baseline
+
+            _save(session, path, baseline.document(self._table(session.config).entries()))
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        if self._cells:
+            from harness.compare.report import text
+
+            lines = list(text(self._table(terminalreporter.config), terminal_columns()))
+            terminalreporter.section("servers compared")
+            terminalreporter.write(ansi(lines) if terminalreporter.hasmarkup else plain(lines))
+
+    def _table(self, config: pytest.Config) -> Table:
+        from harness.compare.report import Table
+
+        targets = config.stash[_compared_targets]
+        return Table.of_texts(self._cells.values(), list(targets), config.stash[_known_differences])
 
 
 # --- fixtures -----------------------------------------------------------------------------------------------
@@ -545,8 +612,8 @@ def harness_target(pytestconfig: pytest.Config) -> Target:
     from harness.targets.choice import UsageError
     from harness.targets.named import NoTarget
 
-    choice = target_choice(pytestconfig.stash[_options])
     try:
+        choice = target_choice(pytestconfig.stash[_options])
         return choice.target() if choice.named else NoTarget()
     except UsageError as error:
         pytest.fail(f"{error}; {_HOW_TO_NAME_A_TARGET}", pytrace=False)
@@ -557,23 +624,39 @@ def stage(request: pytest.FixtureRequest, harness_target: Target) -> Iterator[St
     """Clients at the target, for conversations written in Python."""
     with ExitStack() as stack:
         made = _started(stack, _stage_for(request, harness_target))
-        request.node.stash[_stage_of_test] = made
+        _give(made, request.node)
         yield made
         _settle_after_fixtures(request.node, made)
+
+
+def _give(made: Stage | AsyncStage, item: pytest.Item) -> None:
+    """Let this stage be settled with the test, which can have run before: some plugins run a test that fails again."""
+    item.stash[_stage_of_test] = made
+    item.stash[_returned] = False
 
 
 def _stage_for(request: pytest.FixtureRequest, target: Target) -> Stage:
     from harness.language.problems import LineError
     from harness.playing.pipeline import stage_for
+    from harness.targets.choice import UsageError
     from harness.targets.named import NoTarget
 
     if isinstance(target, NoTarget):
         pytest.fail(f"no server; {_HOW_TO_NAME_A_TARGET}", pytrace=False)
-    marker = request.node.get_closest_marker("harness")
+    header: dict[str, str] = {}
+    for marker in reversed(list(request.node.iter_markers("harness"))):  # that of the test comes last
+        if marker.args:
+            problem = (
+                f"{marker.args[0]!r} has no key; expected a key for each value, such as server='line idle=60'"
+            )
+            pytest.fail(f"@pytest.mark.harness: {problem}", pytrace=False)
+        header |= marker.kwargs
     try:
-        return stage_for(target, marker.kwargs if marker else {}, _play_options(request.config))
+        return stage_for(target, header, _play_options(request.config))
     except LineError as error:
         problem = f"@pytest.mark.harness: {error.message}; expected: {error.expected}"
+    except UsageError as error:
+        problem = str(error)
     pytest.fail(problem, pytrace=False)
 
 
@@ -605,16 +688,19 @@ def async_stage(request: pytest.FixtureRequest, harness_target: Target) -> Itera
         async def settled(*arguments: Any, **named: Any) -> None:
             __tracebackhide__ = True
             await test(*arguments, **named)
+            request.node.stash[_awaited] = True
             try:
                 await made.settle()
             except Exception as error:
                 _fail_at_the_end(made, error)
 
         # While the event loop still runs, because the server can be on it. unittest calls a coroutine itself.
+        stack.callback(setattr, request.node, "obj", test)
         request.node.obj = settled
         if isinstance(request.instance, unittest.TestCase):
             setattr(request.instance, request.node.name, settled)
-        request.node.stash[_stage_of_test] = made
+        request.node.stash[_awaited] = False
+        _give(made, request.node)
         yield made
         _settle_after_fixtures(request.node, made)
 
@@ -643,7 +729,13 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
             made.settle_if_needed()
         except Exception as error:
             _fail_at_the_end(made, error)
+        _require_awaited(item)
         item.stash[_returned] = True
+
+
+def _require_awaited(item: pytest.Item) -> None:
+    if not item.stash.get(_awaited, True):
+        pytest.fail(_NOT_AWAITED, pytrace=False)
 
 
 def _settle_after_fixtures(item: pytest.Item, made: Stage | AsyncStage) -> None:

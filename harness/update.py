@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.language.expansion import expand
-from harness.language.loading import check, read, shown
+from harness.language.loading import check, read, real_path, shown
 from harness.language.parser import parse
 from harness.language.problems import ScriptError
 from harness.language.steps import (
@@ -58,6 +58,8 @@ class UpdateResult:
     """The diff; empty if nothing was rewritten."""
     refused: str = ""
     """Why the file was not rewritten although it failed."""
+    unwritten: bool = False
+    """Whether that is because the file cannot be written."""
 
     @property
     def outcome(self) -> Outcome:
@@ -94,7 +96,12 @@ def update(
                 f"{_changed(again, before.decode(), text)}"
             )
         before_writing()
-        _write(path, before, text.encode())
+        try:
+            _write(path, before, text.encode())
+        except OSError as error:
+            return UpdateResult(
+                verdict, refused=f"cannot replace {shown(path)}: {error.strerror}", unwritten=True
+            )
     except UpdateRefused as refusal:
         return UpdateResult(verdict, refused=str(refusal))
     return UpdateResult(verdict, diff=_diff(before.decode(), text, shown(path)))
@@ -133,7 +140,7 @@ def _diff(before: str, after: str, file: str) -> str:
 
 def _write(path: Path, before: bytes, after: bytes) -> None:
     """Replace the file as a whole, so that another reader never sees half of it; links and modes are kept."""
-    real = path.resolve()
+    real = real_path(path)
     mode = real.stat().st_mode & 0o7777
     number, name = tempfile.mkstemp(dir=real.parent, prefix=f".{real.name}.")
     try:
@@ -158,7 +165,7 @@ def single_writer(folder: Path, path: Path, writer: str) -> Iterator[Callable[[]
     What is yielded must be called before the file is written: it raises UpdateRefused if another writer has already
     written the file in this run, perhaps from a different target.
     """
-    name = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:32]
+    name = hashlib.sha256(os.fsencode(real_path(path))).hexdigest()[:32]
     with (folder / name).open("a+", encoding="utf-8") as claim:
         fcntl.flock(claim, fcntl.LOCK_EX)
 

@@ -228,7 +228,8 @@ def _nothing(given: argparse.Namespace) -> dict[str, Any]:
 def _ban(given: argparse.Namespace) -> dict[str, Any]:
     # The arguments are those of the command BAN in the chat.
     command = VERBS["ban"].read(" ".join([given.who, *given.rest]))
-    assert isinstance(command, Impose)
+    if not isinstance(command, Impose):
+        raise _Failed(EXIT_USAGE, "WHO is empty; name someone, an address or a range")
     return {"who": command.who, "seconds": command.seconds, "reason": command.reason, "room": given.room}
 
 

@@ -1,7 +1,9 @@
 """The accounts: reserved names, and what is known of each beyond one connection. Pure; verifies no passwords.
 
 An account that has not been used for `unused_account_s` is deleted when the server starts: its name is free then, and a new
-account of that name inherits nothing. The names of operators are kept.
+account of that name inherits nothing. The accounts of operators are kept. A server that takes over from another deletes none.
+The time up to the start counts only as far as the storage knows of something: otherwise a start with a clock that is a year
+ahead would delete every account.
 
 Invariants of Accounts:
 - `_records` holds every account, by the key of its name, and at most `accounts` of them that have been added by clients.
@@ -12,6 +14,7 @@ Invariants of Accounts:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 
@@ -23,8 +26,10 @@ from geventchat.chat.passwords import Secret, stored_token
 from geventchat.chat.records import AccountRecord
 from geventchat.chat.storage import Storage
 
-# How old the note of the last use can be. More precision would be a write for each departure, and each visit.
-_USE_NOTED_MS = 86_400_000
+# How old the note of the last use can be, and which part of the time after which an account is deleted. More precision would
+# be a write for each departure, and each visit.
+_USE_NOTED_S = 86_400
+_USE_NOTED_SHARE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,11 @@ class Accounts:
         return len(self._records)
 
     @property
+    def _unused_s(self) -> float:
+        """How long an account is kept that is not used."""
+        return self._limits.unused_account_s or math.inf
+
+    @property
     def is_full(self) -> bool:
         """True when no more accounts are allowed."""
         return len(self._records) >= self._limits.accounts
@@ -66,12 +76,17 @@ class Accounts:
             if record.key not in self._records:
                 self._hold(record)
 
-    def load(self, stored: Iterable[AccountRecord], operators: Collection[str]) -> set[str]:
-        """Have the accounts that the storage has kept; returns the keys of those that have not been used for too long."""
+    def load(
+        self, stored: Iterable[AccountRecord], kept: Collection[str], latest_ms: float = math.inf
+    ) -> set[str]:
+        """Have the accounts that the storage has kept; returns the keys of those that have not been used for too long.
+
+        The accounts with the keys in `kept` are never among these. `latest_ms` is the latest time that the storage knows.
+        """
         gone: set[str] = set()
-        oldest_ms = self._now_ms() - 1000 * self._limits.unused_account_s
+        oldest_ms = min(self._now_ms(), latest_ms) - 1000 * self._unused_s
         for record in stored:
-            if record.last_login_ms < oldest_ms and record.key not in operators:
+            if record.last_login_ms < oldest_ms and record.key not in kept:
                 self._storage.forget(record)
                 gone.add(record.key)
             else:
@@ -116,7 +131,9 @@ class Accounts:
         """Note a login to the account from this address."""
         record = self._records[key]
         origins = remember(record.origins, origin) if origin else record.origins
-        self.change(replace(record, last_login_ms=self._now_ms(), origins=origins))
+        # A clock that is behind must not make a used account look unused.
+        last_ms = max(record.last_login_ms, self._now_ms())
+        self.change(replace(record, last_login_ms=last_ms, origins=origins))
 
     def ignored_by(self, key: str) -> tuple[str, ...]:
         """The keys of the accounts that this one ignores."""
@@ -136,7 +153,8 @@ class Accounts:
     def used(self, key: str) -> None:
         """Note that the account was in use until now."""
         record = self._records.get(key)
-        if record is not None and self._now_ms() - record.last_login_ms > _USE_NOTED_MS:
+        noted_s = min(_USE_NOTED_S, _USE_NOTED_SHARE * self._unused_s)
+        if record is not None and self._now_ms() - record.last_login_ms > 1000 * noted_s:
             self.change(replace(record, last_login_ms=self._now_ms()))
 
     def _hold(self, record: AccountRecord) -> None:

@@ -131,26 +131,28 @@ class Chat:
         reserved_names: Iterable[str] = RESERVED_NAMES,
         observer: Observer | None = None,
         greeting: str = "",
+        takes_over: bool = False,
     ) -> None:
         """Take the time from `time`, in seconds since 1970, and the gates of rooms from `new_gate`.
 
         `announce_later` gets each room whose gate has to open before a departure can be announced; `observer` gets the events.
         Neither can block. `tools` hash and verify passwords. No client can log in with one of the `reserved_names`.
         `operators` are the keys of the names of operators, who need their accounts. The `greeting` is sent to each client
-        unless it is empty.
+        unless it is empty. `takes_over` if `take_state` follows.
         """
         stored = storage.load()
         self.epoch = stored.epoch
         self._owners = Owners(limits)
-        self.rooms = Rooms(time, new_gate, limits, storage, self._owners, observer)
+        self.rooms = Rooms(time, tools.monotonic, new_gate, limits, storage, self._owners, observer)
         self._storage = storage
         self._in_thread = in_thread
         self._message_keys = MessageKeys(limits)
         self._sessions: dict[str, Session] = {}
         # A counter for monitoring; it never decreases.
         self.direct_messages = 0
-        # Changed in place, because other objects share this set.
-        self._reserved = set(map(key_of, reserved_names)).difference(operators)
+        # Those of operators, too, and without these: changed in place, because other objects share this set.
+        self._reserved_names = frozenset(map(key_of, reserved_names))
+        self._reserved = set(self._reserved_names.difference(operators))
         # All names that are reserved, registered or in use.
         self._look_alikes = look_alikes = LookAlikes()
         for key in self._reserved.union(operators):
@@ -158,14 +160,16 @@ class Chat:
         self._time = time
         self._limits = limits
         self._accounts = Accounts(storage, look_alikes, limits, self._now_ms)
-        self.rooms.load(stored, gone=self._accounts.load(stored.accounts, operators))
+        # No account of another process is deleted: its state has the roles of all of them, and clients who use theirs.
+        kept = {record.key for record in stored.accounts} if takes_over else operators
+        self.rooms.load(stored, gone=self._accounts.load(stored.accounts, kept, stored.latest_ms))
         self._credentials = Credentials(
             tools,
             self._accounts,
             self._owners,
             limits,
             self.rooms.adopted,
-            lambda key: key in self._reserved or key in self.operators,
+            self._cannot_be_registered,
         )
         self._mailboxes = Mailboxes(storage, in_thread, self._sessions, new_gate)
         self._observer = observer
@@ -356,6 +360,10 @@ class Chat:
         """Replace the bans of the server's ban list, and remove the clients that the new ones match."""
         return self._moderation.change_ban_list(bans)
 
+    def remove_listed(self) -> Result[object]:
+        """Remove the clients that the server's ban list matches, after they have been taken over from another process."""
+        return self._moderation.remove_listed()
+
     @property
     def sessions(self) -> Collection[Session]:
         """All logged-in sessions in login order: a live view."""
@@ -400,20 +408,29 @@ class Chat:
 
     @property
     def reserved_names(self) -> frozenset[str]:
-        """The keys of the names that no client can log in with."""
-        return frozenset(self._reserved)
+        """The keys of the names that no client can log in with, unless one of them is that of an operator."""
+        return self._reserved_names
 
     def change_names(self, operators: Collection[str], reserved_names: Iterable[str]) -> None:
         """Replace the operators, given by the keys of their names, and the names that no client can log in with."""
         before = self._reserved | self.operators
         self._reserved.clear()
-        self._reserved.update(frozenset(map(key_of, reserved_names)).difference(operators))
+        self._reserved_names = frozenset(map(key_of, reserved_names))
+        self._reserved.update(self._reserved_names.difference(operators))
         self._permissions.operators = frozenset(operators)
         after = self._reserved | self.operators
         for key in before - after:
             self._look_alikes.remove(Name(key, key))
         for key in after - before:
             self._look_alikes.add(Name(key, key))
+
+    def _cannot_be_registered(self, name: Name) -> bool:
+        """True for a name that has become reserved, an operator's or like another one since its client logged in."""
+        return (
+            name.key in self._reserved
+            or name.key in self.operators
+            or self._look_alikes.resembles_another(name)
+        )
 
     def audit(self, name: str, action: str, target: str, detail: str = "") -> None:
         """Record an act on the whole server in the audit log."""
@@ -433,7 +450,7 @@ class Chat:
                 "_mailboxes",
                 "_moderation",
             ),
-            *("_observer", "_permissions", "_reserved", "_storage", "_time", "_visits"),
+            *("_observer", "_permissions", "_reserved", "_reserved_names", "_storage", "_time", "_visits"),
         }
     )
 

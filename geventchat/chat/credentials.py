@@ -43,7 +43,7 @@ from geventchat.exhaustive import assert_never
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """The tools outside the chat that passwords and tokens need."""
+    """The tools outside the chat, most of which passwords and tokens need."""
 
     hasher: PasswordHasher
     # Seconds that never go back.
@@ -73,11 +73,11 @@ class Credentials:
         owners: Owners,
         limits: ChatLimits,
         changed: Callable[[Room], None],
-        is_reserved: Callable[[str], bool],
+        is_reserved: Callable[[Name], bool],
     ) -> None:
         """`changed` gets each room that belongs to an account from now on.
 
-        `is_reserved` gets the key of a name, and says whether no client can register it.
+        `is_reserved` says whether no client can register a name.
         """
         self._hasher = tools.hasher
         self._monotonic = tools.monotonic
@@ -224,7 +224,7 @@ class Credentials:
     def _refuse_registration(self, session: Session, name: Name) -> Rejection | None:
         if session.account is not None or self._accounts.find(name.key) is not None:
             return Rejection.NAME_RESERVED
-        if self._is_reserved(name.key):
+        if self._is_reserved(name):
             # Since this client has logged in: otherwise it could not use the name. An operator's account is made elsewhere.
             return Rejection.NAME_RESERVED
         return Rejection.LIST_FULL if self._accounts.is_full else None

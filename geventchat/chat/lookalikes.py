@@ -77,7 +77,18 @@ class LookAlikes:
 
     def resembles(self, name: Name) -> bool:
         """True if another name that is held looks like this one; a name that is held itself is not refused for that."""
-        if name.key in self._held:
-            return False
+        return name.key not in self._held and self.resembles_another(name)
+
+    def resembles_another(self, name: Name) -> bool:
+        """True if another name that is held looks like this one, which can be held itself."""
+        own = self._held.get(name.key)
+
+        def others(counts: dict[str, int], found: str) -> int:
+            is_own = own is not None and own.counts is counts and found in own.skeletons
+            return counts.get(found, 0) - is_own
+
         plain = name.shown.isascii()
-        return any(found in self._other or (not plain and found in self._plain) for found in skeletons(name))
+        return any(
+            others(self._other, found) or (not plain and others(self._plain, found))
+            for found in skeletons(name)
+        )

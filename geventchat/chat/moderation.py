@@ -166,9 +166,13 @@ class Moderation:
         listed = self._permissions.listed_bans = Bans()
         for ban in bans:
             listed.put(ban)
-        return self._remove_listed(iter(list(self._people.values())))
+        return self.remove_listed()
 
-    def _remove_listed(self, people: Iterator[Session]) -> Result[object]:
+    def remove_listed(self) -> Result[object]:
+        """Remove the clients that the server's ban list matches."""
+        return self._remove_next_listed(iter(list(self._people.values())))
+
+    def _remove_next_listed(self, people: Iterator[Session]) -> Result[object]:
         """Remove the next clients that the ban list matches; other greenlets run before the rest."""
         some = list(islice(people, _REMOVED_AT_ONCE))
         listed, now_ms = self._permissions.listed_bans, self._now_ms()
@@ -176,7 +180,7 @@ class Moderation:
             name = other.name
             if name is not None and listed.find(self._permissions.person(other, name), now_ms):
                 self._removals.throw_out(other, name, other, BANNED)
-        return More(partial(self._remove_listed, people)) if some else DONE
+        return More(partial(self._remove_next_listed, people)) if some else DONE
 
     def _try(
         self, actor: _Actor, command: ModerationCommand, stored: Sequence[PastMessage] | None
@@ -273,6 +277,10 @@ class Moderation:
             if gate is not None:
                 return Busy(gate)
         self._put(self._list(room, command.sanction), ban, room)
+        # The key of an account, which can be away, is that of its name. Other invitations end with a removal.
+        invited = ban.record.account or ban.record.name
+        if command.sanction is Sanction.BAN and room.invitations.withdraw(invited):
+            self._rooms.changed(room)
         self._done(actor, _IMPOSED[command.sanction], ban.record.shown, ban.record.reason)
         if len(concerned) == 1:
             self._remove_if_concerned(actor, ban, concerned[0])
@@ -475,12 +483,12 @@ class Moderation:
     def _take_voice(self, actor: _Actor, who: str) -> None:
         room, key = actor.room, key_of(who)
         is_new = key in room.voices or key in room.guest_voices
-        if key in room.voices:
-            room.voices.remove(key)
-        else:
+        if key not in room.voices:
             # A person without an account has to be in the room.
             who = self._find_in(room, who)[1].shown
-            room.guest_voices.discard(key)
+        # Someone who has registered since can have both.
+        room.voices.discard(key)
+        room.guest_voices.discard(key)
         self._changed(actor, Action.VOICE_TAKEN, who, is_new=is_new)
 
     def _add_moderator(self, actor: _Actor, who: str) -> None:
@@ -567,7 +575,10 @@ class Moderation:
     def _check_voice(self, actor: _Actor, text: str) -> None:
         """Refuse to say something to others, such as a reason, on behalf of someone who cannot speak in the room."""
         session, name, room = actor.session, actor.name, actor.room
-        refusal = self._permissions.refuse_speech(session, name, room, self._now_ms()) if text else None
+        if not text or session.name is None:
+            # The program is no client that could be muted, or need voice.
+            return
+        refusal = self._permissions.refuse_speech(session, name, room, self._now_ms())
         if refusal is not None:
             raise _Refused(refusal, room.name)
 

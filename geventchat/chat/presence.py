@@ -54,7 +54,7 @@ from geventchat.chat.room_list import Rooms
 from geventchat.chat.rooms import Observer, Room
 from geventchat.chat.sessions import Session
 from geventchat.chat.states import State
-from geventchat.chat.storage import Storage, StorageUnavailable
+from geventchat.chat.storage import LOOKUP_BYTES, Storage, StorageUnavailable
 
 # By the key of a room: the id of the first message to be sent that the storage has and the log does not.
 Older = Mapping[str, int]
@@ -242,7 +242,7 @@ class Presence:
             for key, (_, entry) in admitted.items()
             if entry.after is not None
         }
-        job = self._older_job(missed, older)
+        job = self._older_job(session, missed, older)
         if job is not None:
             return Pending(job, partial(self.login, session, login, proof, passed))
         for key in admitted:
@@ -334,7 +334,7 @@ class Presence:
         if isinstance(room_name, Rejection):
             return reject_room(session, room_name, command.room)
         if command.after is not None and session.rooms is not None:
-            job = self._older_job({room_name.key: command.after}, older)
+            job = self._older_job(session, {room_name.key: command.after}, older)
             if job is not None:
                 return Pending(job, partial(self.enter, session, name, command))
         room = session.find_room(room_name.key)
@@ -413,7 +413,9 @@ class Presence:
 
     # --- Resuming ----------------------------------------------------------------------------------------------------
 
-    def _older_job(self, missed: Mapping[str, int], older: Older) -> Callable[[], Older] | None:
+    def _older_job(
+        self, session: Session, missed: Mapping[str, int], older: Older
+    ) -> Callable[[], Older] | None:
         """A job that finds where the missed messages of these rooms begin in the storage; None if the logs have them all."""
         if not self._storage.keeps_messages:
             return None
@@ -425,15 +427,14 @@ class Presence:
                 most = self._limits.history_messages - log.messages
                 if after + 1 < log.first_id and most > 0:
                     wanted[key] = after, log.first_id, most
+        session.cost_bytes += LOOKUP_BYTES * len(wanted)
         return partial(self._in_thread, partial(self._look_up, older, wanted)) if wanted else None
 
     def _look_up(self, older: Older, wanted: Mapping[str, tuple[int, int, int]]) -> Older:
         """A part of a job. Messages that the storage cannot read are left out."""
-        found = dict(older)
-        for key, (after, before, most) in wanted.items():
-            found[key] = before
-            with suppress(StorageUnavailable):
-                found[key] = self._storage.first_between(key, after, before, most) or before
+        found = {**older, **{key: before for key, (_, before, _) in wanted.items()}}
+        with suppress(StorageUnavailable):
+            found.update(self._storage.first_between(wanted))
         return found
 
     def _catch_up(self, session: Session, room: Room, after: int, older: Older) -> None:
@@ -460,7 +461,7 @@ class Presence:
                 return self._give_up(session)
             if replay.needs_storage:
                 job = partial(self._read_after, room.key, replay.last_id)
-                return Pending(job, partial(self._send_stored, session, replay))
+                return Pending(job, partial(self._send_stored, session, replay, room.log.first_id))
             self._send_part(session, replay, replay.next_part())
         return self._replay(session)
 
@@ -481,13 +482,13 @@ class Presence:
             return None
 
     def _send_stored(
-        self, session: Session, replay: Replay, messages: Sequence[PastMessage] | None
+        self, session: Session, replay: Replay, log_began: int, messages: Sequence[PastMessage] | None
     ) -> Result[object]:
         # The client can have been removed from the room meanwhile.
         if session.replays and session.replays.get(replay.room) is replay:
             if messages is None or replay.is_lost:
                 return self._give_up(session)
-            self._send_part(session, replay, replay.stored_part(messages))
+            self._send_part(session, replay, replay.stored_part(messages, log_began))
         return self._replay(session)
 
     def _give_up(self, session: Session) -> Result[object]:

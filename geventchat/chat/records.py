@@ -6,6 +6,7 @@ are milliseconds since 1970.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import Enum
 
@@ -118,6 +119,8 @@ class Stored:
 
     The epoch stays the same for as long as ids are continuous: within one epoch, no id of a room is used twice. The ids
     of a new room begin above `floor_id` and above the last id of every room that has been deleted since.
+
+    `latest_ms` is the latest time in the storage. At the start nothing is older than it was then, whatever the clock says.
     """
 
     epoch: str
@@ -125,3 +128,4 @@ class Stored:
     rooms: tuple[RoomRecord, ...] = ()
     accounts: tuple[AccountRecord, ...] = ()
     restrictions: tuple[Restriction, ...] = ()
+    latest_ms: float = math.inf

@@ -89,8 +89,11 @@ class Replay:
         """The next part begins after this id."""
         return self._next_id - 1
 
-    def stored_part(self, messages: Sequence[PastMessage]) -> list[Broadcast]:
-        """The next part, from the messages that the storage read after `last_id`: READ_AT_ONCE, unless there are fewer."""
+    def stored_part(self, messages: Sequence[PastMessage], log_began: int) -> list[Broadcast]:
+        """The next part, from the messages that the storage read after `last_id`: READ_AT_ONCE, unless there are fewer.
+
+        `log_began` is the id with which the log began when they were asked for.
+        """
         part: list[Broadcast] = []
         left = _PART_CHARACTERS
         first_in_log, deleted = self.room.log.first_id, self._deleted_since()
@@ -102,8 +105,8 @@ class Replay:
             self._next_id = message.id + 1
             part.append(Said(self.room.name, message.name, (text,), message.id, message.time_ms))
         if left > 0 and not len(part) == len(messages) == READ_AT_ONCE:
-            # The rest is in the log.
-            self._next_id = first_in_log
+            # There are no others before the log as it was. What it has lost since then is in the storage.
+            self._next_id = max(self._next_id, log_began)
         return part
 
     def next_part(self) -> list[Broadcast]:

@@ -1,18 +1,24 @@
-"""All rooms: which exist, which are listed, and for how long. Pure; takes the time from a function.
+"""All rooms: which exist, which are listed, and for how long. Pure; takes the time from functions.
 
 A room that has been empty for too long no longer counts. It is deleted when it is looked for, or with a few others when
-rooms are next looked at: thousands can be due at the same moment. One whose owner has an account is kept much longer.
+rooms are next looked at: thousands can be due at the same moment. One whose owner has an account is kept much longer. When no
+more rooms are allowed, and more than half of them are such rooms, a new one takes the place of one of these: of the account
+that has the most of them, the one that has been empty longest.
+
+How long a room has been empty is measured by the monotonic clock. If it went by the time of day, a clock that is set ahead by
+mistake would delete every empty room with its history.
 
 Invariants:
 - The lobby always exists, and is first. The others are in the order in which they were made.
-- `_empty_since` and `_unused_since` hold every other room without people, the longest empty first; the second those whose
-  owner has an account.
+- `_empty_since` and `_unused_since` hold every other room without people, the longest empty first, and since when by the
+  monotonic clock; the second those whose owner has an account. Records and the state of a handover have the time of day.
 - The first id of a new room is above every id of the rooms that have been deleted.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from heapq import nlargest
 from itertools import accumulate
@@ -33,7 +39,8 @@ from geventchat.chat.storage import Storage
 LOBBY = Name("lobby", "lobby")
 # How many rooms that are due are deleted at a time.
 _DELETED_AT_ONCE = 20
-# How long the public rooms with the most people are the same: with ten thousand rooms, finding them takes milliseconds.
+# How long the public rooms with the most people are the same, and the order in which rooms make way: with ten thousand
+# rooms, finding either takes milliseconds.
 _SELECTED_FOR_S = 1.0
 
 
@@ -51,6 +58,7 @@ class Rooms:
     def __init__(
         self,
         time: Callable[[], float],
+        monotonic: Callable[[], float],
         new_gate: GateFactory,
         limits: ChatLimits,
         storage: Storage,
@@ -58,6 +66,7 @@ class Rooms:
         observer: Observer | None = None,
     ) -> None:
         self._time = time
+        self._monotonic = monotonic
         self._storage = storage
         self._unready: set[Room] = set()
         storage.when_ready(self._storage_is_ready)
@@ -71,6 +80,9 @@ class Rooms:
         self._owners = owners or Owners(limits)
         self._rooms = {LOBBY.key: self.lobby}
         self._selection: _Selection | None = None
+        # The keys of the rooms that make way for others, in order, and since when this is their order.
+        self._dispensable: Iterator[str] = iter(())
+        self._dispensable_s = -math.inf
         self._owners.when_full(self._make_way)
         self._empty_since: dict[Room, float] = {}
         self._unused_since: dict[Room, float] = {}
@@ -110,14 +122,17 @@ class Rooms:
         return room
 
     def can_create(self) -> bool:
-        """True when one more room is allowed."""
+        """True when one more room is allowed, perhaps in place of an empty one."""
         self._expire()
-        return len(self._rooms) < self._limits.rooms
+        most = self._limits.rooms
+        return len(self._rooms) < most or len(self._unused_since) > most // 2
 
     def create(self, name: Name) -> Room | None:
         """Create the room of this name, for someone who enters it at once; None if no more rooms are allowed."""
         if not self.can_create():
             return None
+        if len(self._rooms) >= self._limits.rooms:
+            self._delete(self._next_dispensable())
         room = self._rooms[name.key] = self._new_room(name, self._last_deleted_id)
         self._select_again()
         self.changed(room)
@@ -130,6 +145,7 @@ class Rooms:
         """
         self._last_deleted_id = stored.floor_id
         now_ms = int(self._time() * 1000)
+        latest_ms = min(now_ms, stored.latest_ms)
         names = {account.key: account.name for account in stored.accounts}
         records = sorted(stored.rooms, key=lambda record: record.empty_since_ms or now_ms)
         for record in records:
@@ -139,7 +155,8 @@ class Rooms:
                 room = self._rooms[record.key] = self._new_room(name, record.last_id)
                 self._load_settings(room, record, names, gone)
                 since = self._unused_since if room.kept else self._empty_since
-                since[room] = (record.empty_since_ms or now_ms) / 1000
+                empty_ms = 0.0 if record.empty_since_ms is None else latest_ms - record.empty_since_ms
+                since[room] = self._monotonic() - max(0.0, empty_ms) / 1000
             room.topic = record.topic
             room.moderated = record.moderated
             room.voices = set(record.voiced).difference(gone)
@@ -193,7 +210,7 @@ class Rooms:
     def adopted(self, room: Room) -> None:
         """An account owns this room from now on."""
         if self._empty_since.pop(room, None) is not None:
-            self._unused_since[room] = self._time()
+            self._unused_since[room] = self._monotonic()
         self.changed(room)
 
     def entered(self, room: Room) -> None:
@@ -205,7 +222,7 @@ class Rooms:
     def left(self, room: Room) -> None:
         """Someone has left this room. If it is empty now, it is deleted after a while."""
         if not room.names and room is not self.lobby:
-            (self._unused_since if room.kept else self._empty_since)[room] = self._time()
+            (self._unused_since if room.kept else self._empty_since)[room] = self._monotonic()
             self.changed(room)
 
     def _select_again(self) -> None:
@@ -218,11 +235,16 @@ class Rooms:
         start, lifetime_s = self._empty_since.get(room), self._limits.empty_room_s
         if start is None:
             start, lifetime_s = self._unused_since.get(room), self._limits.kept_room_s
-        return start is not None and self._time() >= start + lifetime_s
+        return start is not None and self._monotonic() >= start + lifetime_s
+
+    def _origin_s(self) -> float:
+        """The time of day at which the monotonic clock was 0; it changes when the time of day is set."""
+        return self._time() - self._monotonic()
 
     TRANSIENT = frozenset(
         {
             "_time",
+            "_monotonic",
             "_storage",
             "_unready",
             "_new_gate",
@@ -232,6 +254,8 @@ class Rooms:
             "_owners",
             "ban_total",
             "_selection",
+            "_dispensable",
+            "_dispensable_s",
         }
     )
 
@@ -245,11 +269,12 @@ class Rooms:
         """All rooms, to be handed over. A log that the storage has, too, stays behind, unless someone reads it."""
         rooms = self._rooms.values()
         kept = self._storage.keeps_messages
+        origin_s = self._origin_s()
         return {
             "rooms": [room.to_state(not kept or room.log.followers > 0) for room in rooms],
             "history": self.history.to_state((room.key, room.log) for room in rooms),
-            "empty_since": [[room.key, since] for room, since in self._empty_since.items()],
-            "unused_since": [[room.key, since] for room, since in self._unused_since.items()],
+            "empty_since": [[room.key, origin_s + since] for room, since in self._empty_since.items()],
+            "unused_since": [[room.key, origin_s + since] for room, since in self._unused_since.items()],
             "last_deleted_id": self._last_deleted_id,
         }
 
@@ -269,8 +294,9 @@ class Rooms:
             self._rooms[key].bans.forget()
             self._rooms[key].mutes.forget()
         self._rooms = rooms
-        self._empty_since = {rooms[key]: since for key, since in state["empty_since"]}
-        self._unused_since = {rooms[key]: since for key, since in state["unused_since"]}
+        origin_s = self._origin_s()
+        self._empty_since = {rooms[key]: since - origin_s for key, since in state["empty_since"]}
+        self._unused_since = {rooms[key]: since - origin_s for key, since in state["unused_since"]}
         self._last_deleted_id = state["last_deleted_id"]
         self.history.take_state(state["history"], {key: room.log for key, room in rooms.items()})
         return rooms
@@ -288,6 +314,17 @@ class Rooms:
         for room in rooms:
             if self._is_due(room):
                 self._delete(room)
+
+    def _next_dispensable(self) -> Room:
+        """Of the account that has the most empty rooms, the one that has been empty longest. At least one account has one."""
+        now = self._time()
+        while True:
+            if abs(now - self._dispensable_s) < _SELECTED_FOR_S:
+                for key in self._dispensable:
+                    room = self._rooms.get(key)
+                    if room in self._unused_since:
+                        return room
+            self._dispensable, self._dispensable_s = iter(_making_way(self._unused_since)), now
 
     def _delete(self, room: Room) -> None:
         record = self._record(room)
@@ -315,7 +352,7 @@ class Rooms:
 
     def _record(self, room: Room) -> RoomRecord:
         empty_since = self._empty_since.get(room, self._unused_since.get(room))
-        empty_since_ms = None if empty_since is None else int(1000 * empty_since)
+        empty_since_ms = None if empty_since is None else round(1000 * (self._origin_s() + empty_since))
         owner = None if room.owner is None else room.owner.account
         return RoomRecord(
             room.key,
@@ -349,6 +386,18 @@ def logs_of(ahead: Iterable[State]) -> dict[str, RoomLog]:
         log = logs[one["room"]] = RoomLog()
         log.take_ahead(one["log"])
     return logs
+
+
+def _making_way(rooms: Collection[Room]) -> list[str]:
+    """The keys of these rooms, the longest empty of which comes first, in the order in which they make way."""
+    left = Counter(room.owner for room in rooms)
+    ranked: list[tuple[int, str]] = []
+    for room in rooms:
+        # How many its owner has left when it is this one's turn.
+        ranked.append((left[room.owner], room.key))
+        left[room.owner] -= 1
+    ranked.sort(key=itemgetter(0), reverse=True)
+    return [key for _, key in ranked]
 
 
 def most_visited(rooms: Sequence[Room], most: int, most_bytes: float = math.inf) -> list[Room]:

@@ -7,14 +7,14 @@ calls them in a thread, several at a time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from geventchat.chat.events import DirectMessage, PastMessage, Said
 from geventchat.chat.records import Act, KeptMessage, Record, Stored
 
-# The cost of a lookup in the storage, in bytes: the answer alone can be much shorter.
+# The cost of a lookup in the storage, in bytes, for each room: the answer alone can be much shorter.
 LOOKUP_BYTES = 1_024
 
 
@@ -116,8 +116,11 @@ class Storage(Protocol):
     def after(self, room: str, id: int, limit: int) -> list[PastMessage]:
         """The first messages of a room with larger ids than this, at most this many, oldest first."""
 
-    def first_between(self, room: str, after: int, before: int, limit: int) -> int:
-        """The id of the first of the last messages with ids between these two, at most this many; 0 if there are none."""
+    def first_between(self, wanted: Mapping[str, tuple[int, int, int]]) -> dict[str, int]:
+        """Of each room the id of the first of the last messages with ids between two, at most so many.
+
+        `wanted` has the two ids and the number by the key of the room. A room with no such message is left out.
+        """
 
     def mailbox(self, account: str, after: int, limit: int) -> list[KeptMessage]:
         """The first messages that wait for an account and have larger numbers than this, at most this many, oldest first.
@@ -152,7 +155,7 @@ class Storage(Protocol):
         """
 
     def resume(self) -> None:
-        """Go on after `suspend`: no other process has begun."""
+        """Go on after `suspend`, whether it raised or not: no other process has begun. Raises nothing."""
 
     def begin(self) -> None:
         """Begin to keep things, in a process that takes over. Nothing has been written before."""

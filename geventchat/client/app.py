@@ -60,6 +60,7 @@ class Start(NamedTuple):
 
 def main(argv: Sequence[str]) -> int:
     """Run the client with these arguments and return its exit code."""
+    _open_closed_streams()
     arguments = parse_arguments(argv)
     interactive = sys.stdin.isatty() and sys.stdout.isatty()
     try:
@@ -76,6 +77,13 @@ def main(argv: Sequence[str]) -> int:
         sys.stderr.write(f"geventchat: not a terminal: {missing[0]} is required\n")
         return ExitCode.USAGE
     return Program(start, interactive).run()
+
+
+def _open_closed_streams() -> None:
+    """Have the null device in place of closed standard streams, whose numbers a connection would get otherwise."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
 
 
 class Program:

@@ -3,7 +3,9 @@
 It outlives connections: `online` begins one, `offline` ends it. It knows of the dialect only what `ClientCodec` says. What is
 waiting for an answer is in `Requests`, what was typed and is not confirmed in `OutgoingQueue`, and what is shown in `Windows`.
 
-A message is shown once, as waiting or as said.
+Invariants of Conversation:
+- A message is shown once, as waiting or as said.
+- After the first login only the user changes `current`, never the server: Enter says a line where it was begun, or nowhere.
 """
 
 from __future__ import annotations
@@ -279,8 +281,7 @@ class Conversation:
 
     def writers(self) -> list[str]:
         """Who is writing in the current room."""
-        now = self._clock.monotonic()
-        return [name for name, until in self.current.typing.items() if until > now]
+        return [*self.current.writers(self._clock.monotonic())]
 
     # Connections.
 
@@ -316,16 +317,22 @@ class Conversation:
             rooms += [EnterRoom(room, after=marked.get(key_of_room(room))) for room in more]
         return Login(name, rooms, epoch)
 
-    def online(self, codec: ClientCodec, welcome: Welcome, *, returning: bool) -> None:
-        """A connection has logged in."""
+    def online(
+        self, codec: ClientCodec, welcome: Welcome, later: Iterable[EnterRoom], *, returning: bool
+    ) -> None:
+        """A connection has logged in. The rooms in `later` were not part of the login, and are entered now."""
         self._requests.codec = codec
         self._requests.heard()
+        renamed = not self._entries.is_me(welcome.name)
         self._entries.become(welcome.name)
         self.has_answered = False
         if codec.many_rooms:
-            self._online_in_many(welcome, returning=returning)
+            self._online_in_many(welcome, later, returning=returning)
         else:
             self._online_in_one(welcome, returning=returning)
+        if renamed:
+            # A server finds neither the key of a message nor the message itself under another name.
+            self._hold_doubtful()
         self._pump()
 
     def offline(self) -> None:
@@ -367,7 +374,7 @@ class Conversation:
         else:
             self._request(Ping(""), Why.KEEP_ALIVE)
 
-    def _online_in_many(self, welcome: Welcome, *, returning: bool) -> None:
+    def _online_in_many(self, welcome: Welcome, later: Iterable[EnterRoom], *, returning: bool) -> None:
         changed_epoch = welcome.epoch != self._epoch and self._epoch != ""
         if changed_epoch:
             for window in self.windows:
@@ -380,10 +387,13 @@ class Conversation:
             window.joined = window.entering = False
         for entered in welcome.rooms:
             self._entered(entered, quiet=returning)
+        for command in later:
+            window = self._windows.of_room(command.room)
+            window.entering = self._request(command, Why.RESUME if returning else Why.ARRIVAL, window)
         for window in self.windows:
-            if window.key in before and not window.joined:
+            if window.key in before and not window.joined and not window.entering:
                 self._entries.add(window, Kind.ERROR, f"You are no longer in {window.name}.")
-        if not self.current.joined and not self.current.is_person:
+        if not returning and not self.current.joined:
             self._windows.show(next((window for window in self.windows if window.joined), self.current))
 
     def _online_in_one(self, welcome: Welcome, *, returning: bool) -> None:
@@ -495,7 +505,6 @@ class Conversation:
         except InvalidName:
             self._show_error(rejection_text(Rejection.ROOM_NAME_INVALID, room))
             return
-        before = self.current
         window = self._windows.of_room(name.shown)
         after = window.last_id if window.last_id is not None else self._marks.rooms.get(window.key)
         if not self._request(EnterRoom(name.shown, room_key, after), Why.TYPED, window):
@@ -504,15 +513,11 @@ class Conversation:
         # What is typed from now on is for that room, and waits for it.
         window.entering = not window.joined
         window.room_key = room_key or window.room_key
-        window.entered_from = before
         self._show_window(window)
 
     def _not_entered(self, window: Window) -> None:
-        """The server did not let this client in: back to where the user was."""
+        """The server did not let this client in."""
         window.entering = False
-        before, window.entered_from = window.entered_from, None
-        if self.current is window and before is not None and before in self.windows:
-            self._show_window(before)
         for outgoing in self._outgoing.for_room(window):
             self._refused(outgoing, f"You are not in {window.name}.")
         self._windows.drop_unused(window)
@@ -588,7 +593,7 @@ class Conversation:
         if quoted is None:
             self._show_error("There is no message to quote.")
             return
-        line = f"> {quoted.name}: {quoted.text}"
+        line = f"> {quoted.name}: {clean(quoted.text)}"
         if text:
             self._say((line, text), literal=False)
         elif self._display.linear:
@@ -663,9 +668,14 @@ class Conversation:
         self._display.refresh()
 
     def _say_where(self) -> None:
-        """Without a status bar, print the name of the current window."""
-        if self._display.linear and not self._is_script():
-            self._notice(f"You are in {self.current.title}.")
+        """Without a title row, print the name of the current window."""
+        window = self.current
+        if not self._display.linear or self._is_script():
+            return
+        if window.joined or window.is_person:
+            self._notice(f"You are in {window.title}.")
+        else:
+            self._notice(f"You are not in {window.title}. /join enters a room.")
 
     def select_next(self, step: int) -> None:
         """Show the window beside the current one."""
@@ -732,13 +742,11 @@ class Conversation:
                 self._show_error(f"You are not in {room}.")
                 return
             window = found
-        if window.is_person:
+        if window.is_person or not window.joined:
             self._close(window)
             self._say_where()
         elif self._codec is None:
             self._show_error("Not connected: try again when the connection is back.")
-        elif not window.joined:
-            self._close(window)
         else:
             self._request(LeaveRoom(window.name if self._codec.many_rooms else ""), Why.TYPED, window)
 
@@ -956,13 +964,14 @@ class Conversation:
                 text = f"{who}{topic}" if topic else f"{name or 'Somebody'} removed the topic."
                 self._entries.add(window, Kind.TOPIC, text, time_ms=time_ms)
             case Typing(room, name):
-                typing = self._windows.of_room(room).typing
+                now = self._clock.monotonic()
+                typing = self._windows.of_room(room).writers(now)
                 if (
                     key_of(name) not in self._entries.hidden
                     and self.options.typing
-                    and len(typing) < MAX_TYPING
+                    and (len(typing) < MAX_TYPING or clean(name) in typing)
                 ):
-                    typing[clean(name)] = self._clock.monotonic() + TYPING_S
+                    typing[clean(name)] = now + TYPING_S
             case MessageDeleted(room, id):
                 self._entries.delete(self._windows.of_room(room), id)
             case Kicked(room, reason, time_ms, now_in):
@@ -976,6 +985,9 @@ class Conversation:
                 self._entries.alert(text)
             case Entered():
                 self._entered_alone(event)
+            case LeftRoom(room, now_in) if self._requests.first(LeaveRoom) is None:
+                self._removed(room, now_in)
+                self._say_where()
             case LeftRoom():
                 self._left_room(event)
             case Roster(users, _, count):
@@ -1137,15 +1149,15 @@ class Conversation:
     def _entered_by_request(self, request: Request, entered: Entered) -> None:
         command = request.command
         room_key = command.room_key if isinstance(command, EnterRoom) else ""
-        if self._is_many():
-            self._entered(entered, quiet=False).room_key = room_key
-            self._say_where()
-            return
         returning = request.why is Why.RESUME
+        if self._is_many():
+            self._entered(entered, quiet=returning).room_key = room_key
+            if request.why is Why.TYPED:
+                self._say_where()
+            return
         self._windows.move_to(entered.room)
         self._windows.room.room_key = room_key
         if not returning:
-            self._show_window(self._windows.room)
             self._say_where()
         known = any(entry.kind is Kind.MESSAGE for entry in self._windows.room.entries)
         self._arrive((), shown=Shown.NOTHING if returning else Shown.SHORT, returning=returning or known)
@@ -1156,29 +1168,31 @@ class Conversation:
             self._entered(entered, quiet=False)
         else:
             self._windows.move_to(entered.room)
-            self._show_window(self._windows.room)
             self._say_where()
 
     def _left_room(self, left: LeftRoom) -> None:
-        window = self._windows.of_room(left.room)
-        window.joined = False
-        if left.now_in:
-            self._windows.move_to(left.now_in)
-            if self.current is window:
-                self._show_window(self._windows.room)
+        """The user has left a room."""
+        window = self._removed(left.room, left.now_in)
+        if left.now_in and self.current is window:
+            self._show_window(self._windows.room)
         if len(self.windows) > 1:
             self._close(window)
+            self._say_where()
         else:
             self._notice(f"You have left {window.name}. /join enters a room.")
-        self._say_where()
 
     def _kicked(self, room: str, reason: str, time_ms: int, now_in: str) -> None:
-        window = self._windows.of_room(room)
-        window.joined = False
+        window = self._removed(room, now_in)
         because = f": {reason}" if reason else "."
         self._entries.add(window, Kind.ERROR, f"You were kicked from {window.name}{because}", time_ms=time_ms)
+
+    def _removed(self, room: str, now_in: str) -> Window:
+        """This client is no longer in a room. Its window stays."""
+        window = self._windows.of_room(room)
+        window.joined = False
         if now_in:
             self._windows.move_to(now_in)
+        return window
 
     # History.
 

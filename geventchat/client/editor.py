@@ -3,7 +3,7 @@
 Invariants:
 - Nothing that was typed or pasted disappears but by a key that says so, and what Ctrl-C or `n` clears comes back with Ctrl-Y.
 - `literal` is true while the text begins with a paste: it is then text, never a command.
-- A hidden input (a password) is never in the history, in the undo list or among what Ctrl-Y brings back.
+- A line with a password in it is never in the history or among what Ctrl-Y brings back.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ MAX_UNDO = 200
 MAX_DRAFT_CHARACTERS = 2 * 1024 * 1024
 TAB_COLUMNS = 4
 MASK = "*"
-_UNSAFE = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+# Characters that act on a terminal, or are not in a message.
+UNSAFE = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class Submitted(NamedTuple):
@@ -40,6 +41,7 @@ Action = Submitted | Requested
 
 # Keys that the input line does not handle.
 _REQUESTS = {
+    "escape": "cancel",
     "ctrl-z": "suspend",
     "ctrl-l": "redraw",
     "page-up": "page-up",
@@ -73,10 +75,6 @@ class EditorView(Protocol):
     @property
     def hidden(self) -> bool:
         """True while a password is asked for."""
-
-    @property
-    def asking(self) -> bool:
-        """True while the next line answers a question."""
 
     @property
     def paste_lines(self) -> int:
@@ -145,7 +143,7 @@ class Editor:
         return self._search.wanted if self._search is not None else None
 
     def masked(self) -> str:
-        """The text as it can be shown."""
+        """The text without its passwords."""
         if self.view.hidden:
             return MASK * len(self.text)
         if self.view.is_secret(self.text):
@@ -212,8 +210,6 @@ class Editor:
                 return []
             case "ctrl-d" if not self.text:
                 return [Requested("end")]
-            case "escape" if self.view.asking:
-                return [Requested("cancel")]
             case _ if name in _REQUESTS:
                 return [Requested(_REQUESTS[name])]
             case _:
@@ -230,7 +226,7 @@ class Editor:
         return [Submitted(text, literal)]
 
     def _clear(self) -> None:
-        if not self.view.hidden and not self.view.is_secret(self.text):
+        if not self.view.is_secret(self.text):
             self._killed = self.text
             self._change("", 0)
         self._reset("")
@@ -251,7 +247,7 @@ class Editor:
         self._line_ended = text.endswith("\n") and not guessed
         # The end of the last line is not the wish to send it. But if these lines were typed, the next one is not a part of it.
         text = text if guessed else text.removesuffix("\n")
-        self._insert(_UNSAFE.sub("\ufffd", _expanded(text)))
+        self._insert(UNSAFE.sub("\ufffd", _expanded(text)))
         # A blank line can begin it that says nothing.
         if begins and self.text.strip():
             self.literal = True
@@ -282,16 +278,15 @@ class Editor:
         self._change(self.text[: self.cursor] + text + self.text[self.cursor :], self.cursor + len(text))
 
     def _change(self, text: str, cursor: int) -> None:
-        if not self.view.hidden:
-            self._undo.append((self.text, self.cursor, self.literal))
-            del self._undo[:-MAX_UNDO]
+        self._undo.append((self.text, self.cursor, self.literal))
+        del self._undo[:-MAX_UNDO]
         self.text, self.cursor = text, cursor
         self.literal = self.literal and bool(text)
 
     def _delete(self, start: int, end: int, *, keep: bool = False) -> None:
         if start == end:
             return
-        if keep and not self.view.hidden and not self.view.is_secret(self.text):
+        if keep and not self.view.is_secret(self.text):
             self._killed = self.text[start:end]
         self._change(self.text[:start] + self.text[end:], start)
 
@@ -349,7 +344,7 @@ class Editor:
         if row_start:
             above = self.text.rfind("\n", 0, row_start - 1) + 1
             self.cursor = min(above + self.cursor - row_start, row_start - 1)
-        elif not self.view.asking:
+        else:
             at = len(self.history) if self._at is None else self._at
             self._recall(at - 1)
 
@@ -366,7 +361,7 @@ class Editor:
     def _remember(self, text: str, *, literal: bool) -> None:
         # It comes back as if it had been typed.
         typed = _as_typed(text) if literal else text
-        if self.view.asking or self.view.is_secret(typed) or not text.strip():
+        if self.view.is_secret(typed) or not text.strip():
             return
         if not self.history or self.history[-1] != typed:
             self.history.append(typed)
@@ -422,8 +417,6 @@ class Editor:
     # Completion.
 
     def _complete(self) -> None:
-        if self.view.asking:
-            return
         if self._cycle is not None and self._cycle.text == self.text:
             self._turn(1)
             return

@@ -33,14 +33,13 @@ _UNFINISHED = re.compile(rb"\x1b(?:\[[\x30-\x3f]*[\x20-\x2f]*|O)?", re.DOTALL)
 _WHEEL = re.compile(rb"\x1b\[<(\d+);\d+;\d+M")
 
 _CONTROL = {
-    **{code: f"ctrl-{chr(code + 96)}" for code in range(1, 27)},
+    **{code: f"ctrl-{chr(code + 64).lower()}" for code in range(1, 32)},
     0: "ctrl-space",
     8: "backspace",
     9: "tab",
     10: "enter",
     13: "enter",
     27: "escape",
-    31: "ctrl-_",
     127: "backspace",
 }
 _FINAL = {

@@ -4,6 +4,8 @@ It has two phases. Questions and errors before the login are lines of the ordina
 the login on, it is the whole alternate screen, until `leave_screen`.
 
 Invariants:
+- The answer to a question is typed into a separate input line, which ends with the question. So no part of a password is said,
+  shown or kept, and what was typed before the question is there again behind it.
 - Nothing here waits for a slow terminal: what it does not take is written later, and only the newest frame is.
 - Whatever happens, `close` leaves the terminal as `open` found it.
 """
@@ -108,7 +110,8 @@ class Screen:
         # Why the input history cannot be used; empty if it can.
         self.history_problem = ""
         self._session: SessionView
-        self._editor: Editor
+        self._draft: Editor
+        self._answer: Editor
         self._size = _size(self._out)
         self._view = View(self._look(), *self._size)
 
@@ -121,7 +124,7 @@ class Screen:
             past = self._history.lines() if self._history is not None else []
         except OSError:
             past = []
-        self._editor = Editor(view, past)
+        self._draft, self._answer = Editor(view, past), Editor(view)
         view.conversation.people_arrived = self._people_arrived
         self._take_terminal()
         if self.history_problem:
@@ -136,6 +139,7 @@ class Screen:
 
     def ask(self) -> None:
         """Show the question, which is the prompt."""
+        self._answer = Editor(self._session)
         self.refresh()
 
     def request_line(self) -> None:
@@ -199,6 +203,10 @@ class Screen:
 
     # Input.
 
+    @property
+    def _editor(self) -> Editor:
+        return self._answer if self._session.asking else self._draft
+
     def _read(self) -> None:
         try:
             data = os.read(self._in, READ_BYTES)
@@ -216,11 +224,12 @@ class Screen:
 
     def _handle_keys(self, events: list[KeyEvent]) -> None:
         for event in events:
-            before = self._editor.text
-            for action in self._editor.handle(event):
+            editor = self._editor
+            before = editor.text
+            for action in editor.handle(event):
                 self._act(action)
-            if self._editor.text != before and not self._session.asking:
-                self._session.conversation.typed(self._editor.text)
+            if editor is self._draft and editor.text != before:
+                self._session.conversation.typed(editor.text)
         if self._key_timer is not None:
             self._key_timer.cancel()
         deadline = self._keys.deadline
@@ -229,7 +238,7 @@ class Screen:
         draft = self._session.conversation.draft
         if draft is not None:
             self._session.conversation.draft = None
-            self._editor.put(draft)
+            self._draft.put(draft)
         self.refresh()
 
     def _act(self, action: Action) -> None:
@@ -278,7 +287,7 @@ class Screen:
                 talk.select_number(int(what.removeprefix("room-")) or 10)
 
     def _save_history(self) -> None:
-        lines = self._editor.take_unsaved()
+        lines = self._draft.take_unsaved()
         if self._history is None:
             return
         try:
@@ -289,7 +298,7 @@ class Screen:
             self._session.conversation.history_failed(str(error))
 
     def _people_arrived(self) -> None:
-        self._editor.completions_arrived()
+        self._draft.completions_arrived()
         self.refresh()
 
     # Output.

@@ -27,7 +27,7 @@ from dataclasses import replace
 from enum import Enum, IntEnum, auto
 from typing import NamedTuple, Protocol
 
-from geventchat.chat.commands import ChangePassword, Command, ParseError, Quit, Register
+from geventchat.chat.commands import ChangePassword, Command, EnterRoom, ParseError, Quit, Register
 from geventchat.chat.events import (
     DisconnectNotice,
     Goodbye,
@@ -217,6 +217,9 @@ class Session:
         self._notice: NoticeReason | None = None
         self._kicked_just_now = False
         self._first_words = ""
+        # Entered behind the login, because a login with all rooms is too long for the server.
+        self._short_login = False
+        self._later_rooms: Sequence[EnterRoom] = ()
         self._sent_at = 0.0
         # All connections.
         self._was_online = False
@@ -309,8 +312,8 @@ class Session:
         return is_secret(text)
 
     def complete(self, before_cursor: str) -> Completions:
-        """The completions of what is before the cursor."""
-        return self._conversation.complete(before_cursor)
+        """The completions of what is before the cursor. An answer has none."""
+        return Completions("", ()) if self.asking else self._conversation.complete(before_cursor)
 
     def accepts(self, text: str) -> bool:
         """True when this input can be handled now; otherwise the reason is shown."""
@@ -336,8 +339,7 @@ class Session:
                 times.append(now - silence + max(SHOWN_SILENCE_S, int(silence) + 1.0))
                 if limit_s > silence:
                     times.append(now - silence + limit_s)
-            if self._conversation.current.typing:
-                times.append(max(min(self._conversation.current.typing.values()), now + 0.1))
+            times.extend(self._conversation.current.writers(now).values())
         elif self._state is State.BACKING_OFF and self._terminal.interactive:
             times.append(now + 1.0)
         return min(times, default=None)
@@ -548,6 +550,8 @@ class Session:
             return
         if self._name_before is not None:
             self._return_to_old_name("The name was not changed.")
+        elif self._state is State.ASKING and self._was_online:
+            self._leave_offline()
         elif self._state is State.ASKING:
             self._end(ExitCode.INTERRUPTED)
         else:
@@ -640,7 +644,7 @@ class Session:
         self._runtime.connect(self._address, SEARCH_TIMEOUT_S if self._places else CONNECT_TIMEOUT_S)
         self._terminal.refresh()
 
-    def _log_in(self) -> None:
+    def _log_in(self, *, short: bool = False) -> None:
         # A server that speaks only version 1 answers this like a login of version 1.
         self._codec = json2.DIALECT.client() if self._dialect is DIALECTS["json"] else self._dialect.client()
         self._notice = None
@@ -649,6 +653,10 @@ class Session:
         if not self._was_online:
             self._conversation.use_marks(self._marks(f"{self._address} {self._name}"))
         login = replace(self._conversation.login(self._name), password=self._password)
+        self._short_login, self._later_rooms = short, ()
+        if short and login.rooms:
+            self._later_rooms = login.rooms[1:]
+            login = replace(login, rooms=login.rooms[:1])
         self._send(self._codec.encode(login))
 
     def _receive_login_answer(self, line: bytes) -> None:
@@ -666,6 +674,10 @@ class Session:
                 self._refuse_password(reason)
             case Rejected(reason) if reason in _NAME_REJECTIONS:
                 self._refuse_name(reason)
+            case Rejected(ParseError.TOO_LONG) if not self._short_login:
+                self._log_in(short=True)
+            case Rejected(reason) if not self._first_words:
+                self._first_words = f" {rejection_text(reason, self._name)}"
             case DisconnectNotice(reason=notice):
                 self._notice = notice
             case UnknownLine(text) | UnknownError(text) if not self._first_words:
@@ -756,7 +768,7 @@ class Session:
         elif self._terminal.interactive:
             self._conversation.add(Kind.SUCCESS, f"Welcome to the chat, {self._name}!")
             self._conversation.add(Kind.NOTICE, "Type a message and press Enter. /help lists the commands.")
-        self._conversation.online(self._codec, welcome, returning=returning)
+        self._conversation.online(self._codec, welcome, self._later_rooms, returning=returning)
         if not returning or self._wants_line:
             self._wants_line = False
             self._terminal.request_line()
@@ -869,6 +881,10 @@ class Session:
             return
         if name == self._name:
             self._show_error(f"You are {name} already.")
+            return
+        if self._conversation.waiting:
+            # Those under way could be said under both names.
+            self._show_error("Some of your messages are not confirmed yet: try again when they are.")
             return
         # The old name is left in order, so that everyone sees one departure and one arrival.
         self._send(self._codec.encode(Quit()))

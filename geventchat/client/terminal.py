@@ -51,6 +51,10 @@ class SessionView(EditorView, Protocol):
     """The session, as a terminal sees it."""
 
     @property
+    def asking(self) -> bool:
+        """True while the next line answers a question."""
+
+    @property
     def prompt(self) -> str:
         """The text before the input."""
 

@@ -3,6 +3,7 @@
 Invariants:
 - A frame has as many rows as the window, and no row is wider than it.
 - A window that is scrolled up stays where it is, whatever arrives.
+- No row has a character that acts on the terminal.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from datetime import date
 from typing import NamedTuple
 
 from geventchat.client.cells import Row, Span, cut, grapheme_width, graphemes, row_width, width, wrap
-from geventchat.client.editor import Editor
+from geventchat.client.editor import UNSAFE, Editor
 from geventchat.client.emoji import with_code
 from geventchat.client.render import Look, drawn, goes_on, safe, waiting
 from geventchat.client.terminal import SessionView
@@ -66,7 +67,8 @@ class View:
     def single_row(self, session: SessionView, editor: Editor) -> tuple[Row, Row]:
         """The input line alone, in one row that moves sideways: what is before the cursor, and what is behind it."""
         prompt = cut(session.prompt, self.columns // 2)
-        text, cursor = editor.masked().replace("\n", " "), editor.cursor
+        text, cursor = _around(editor.masked(), editor.cursor)
+        text = text.replace("\n", " ")
         room = max(self.columns - width(prompt) - 1, 1)
         start = cursor
         while start and width(text[start - 1 : cursor]) <= room:
@@ -321,11 +323,12 @@ class View:
 
 
 def _around(text: str, cursor: int) -> tuple[str, int]:
-    """A long draft, cut down to what is around the cursor."""
-    if len(text) <= 2 * SHOWN_DRAFT_CHARACTERS:
-        return text, cursor
-    start = max(cursor - SHOWN_DRAFT_CHARACTERS, 0)
-    return text[start : cursor + SHOWN_DRAFT_CHARACTERS], cursor - start
+    """A draft as it can be shown; of a long one, what is around the cursor."""
+    start = 0
+    if len(text) > 2 * SHOWN_DRAFT_CHARACTERS:
+        start = max(cursor - SHOWN_DRAFT_CHARACTERS, 0)
+        text = text[start : cursor + SHOWN_DRAFT_CHARACTERS]
+    return UNSAFE.sub("\ufffd", text), cursor - start
 
 
 def _index(window: Window, entry: Entry) -> int:

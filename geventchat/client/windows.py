@@ -91,9 +91,8 @@ class Window:
     key: str
     is_person: bool = False
     joined: bool = False
-    # The server has been asked to let this client in, while the user was in another window.
+    # The server has been asked to let this client in.
     entering: bool = False
-    entered_from: Window | None = None
     room_key: str = ""
     topic: str = ""
     people: dict[str, str] = field(default_factory=dict)
@@ -119,7 +118,7 @@ class Window:
     gap_id: int = NO_ID
     # Who has begun a block of code with a fence, and not ended it; and after how many lines it is forgotten.
     fences: dict[str, int] = field(default_factory=dict)
-    # Who is writing, until when.
+    # Who is writing, until when. Those whose time is up are forgotten when it is looked at.
     typing: dict[str, float] = field(default_factory=dict)
     # How far it is scrolled up: the last entry that is seen, and how many of its rows are below the edge. None at the end.
     bottom: Entry | None = None
@@ -174,6 +173,11 @@ class Window:
     def oldest_id(self) -> int:
         """The id of the oldest message; NO_ID if none has one."""
         return min(self.ids, default=NO_ID)
+
+    def writers(self, now: float) -> dict[str, float]:
+        """Who is still writing, until when."""
+        self.typing = {name: until for name, until in self.typing.items() if until > now}
+        return self.typing
 
     def read(self) -> None:
         """Everything in it has been seen."""

@@ -64,8 +64,8 @@ _LEAST_LINE_COST = 32
 _LOGIN_ROOM_COST = 3 * _LEAST_LINE_COST
 # Once more bytes of answers and other costs than this have not been charged, they are charged before the next line is handled.
 _UNCHARGED_ANSWER_BYTES = 1_024
-# What a client has missed costs this share of an answer: to those who stayed it came for nothing. At the login it costs the
-# address nothing, because after a restart everyone of an address comes back at once.
+# What a client has missed costs this share of an answer: to those who stayed it came for nothing. At the login it, and the
+# search for it, cost the address nothing, because after a restart everyone of an address comes back at once.
 _MISSED_SHARE = 4
 # How many logins take a whole turn: as much as is sent in one part takes several times as long as each.
 _LOGINS_IN_TURN = 8
@@ -489,14 +489,13 @@ class Connection:
         answers = subscriber.answered_bytes - self._answers_charged - missed
         if answers:
             self._costs.charge(answers, now)
-        if missed:
-            charge = self._costs.charge_client if self._logging_in else self._costs.charge
-            charge(missed // _MISSED_SHARE, now)
-        self._answers_charged, self._missed_charged = subscriber.answered_bytes, subscriber.missed_bytes
         cost_bytes = self._session.cost_bytes
-        if cost_bytes > self._cost_charged:
-            self._costs.charge(cost_bytes - self._cost_charged, now)
+        others = missed // _MISSED_SHARE + cost_bytes - self._cost_charged
+        if others:
+            charge = self._costs.charge_client if self._logging_in else self._costs.charge
+            charge(others, now)
             self._cost_charged = cost_bytes
+        self._answers_charged, self._missed_charged = subscriber.answered_bytes, subscriber.missed_bytes
 
     # --- Handling ----------------------------------------------------------------------------------------------------
 

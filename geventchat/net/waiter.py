@@ -156,7 +156,10 @@ class Waiter:
         self._login_due = state["login_due"]
 
     def resume(self) -> None:
-        """Wait in the current greenlet from now on, until the deadlines that there are, unless it has been interrupted."""
+        """Wait in the current greenlet from now on, until the deadlines that there are.
+
+        The connection ends if it has been interrupted before.
+        """
         self._greenlet = getcurrent()
         self._check()
 

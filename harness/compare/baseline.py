@@ -2,7 +2,7 @@
 
 - A script is named without the folders that all scripts of the run have in common, but always so that only one of them ends
   in that name. In another run, the script is meant whose path ends in it.
-- A tab or the end of a line in the name of a file is written as `\\t`, `\\n` or `\\r`.
+- A tab or the end of a line in the name of a file is written as `\\t`, `\\n` or `\\r`, and what is not UTF-8 as `\\udcNN`.
 - No line number is kept, so that an edited script has the same baseline.
 """
 
@@ -77,4 +77,5 @@ def document(known: Iterable[Known]) -> str:
 
 
 def _written(path: str) -> str:
-    return path.translate({ord("\t"): r"\t", ord("\n"): r"\n", ord("\r"): r"\r"})
+    text = path.translate({ord("\t"): r"\t", ord("\n"): r"\n", ord("\r"): r"\r"})
+    return text.encode(errors="backslashreplace").decode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,18 @@ from harness.language.renderer import render
 from harness.language.steps import OF_ONE_SCRIPT, Blank, Comment, Define, Include, Script
 from harness.language.validation import Plan, validate
 
-__all__ = ["Plan", "ScriptError", "check", "is_library", "load", "parse", "read", "render", "shown"]
+__all__ = [
+    "Plan",
+    "ScriptError",
+    "check",
+    "is_library",
+    "load",
+    "parse",
+    "read",
+    "real_path",
+    "render",
+    "shown",
+]
 
 
 def load(path: str | Path) -> Script:
@@ -29,14 +41,19 @@ def load(path: str | Path) -> Script:
 def shown(path: Path) -> str:
     """The path relative to the current folder where the file lies below it."""
     try:
-        return str(path.resolve().relative_to(Path.cwd()))
+        return str(real_path(path).relative_to(Path.cwd()))
     except ValueError:
         return str(path)
 
 
+def real_path(path: Path) -> Path:
+    """The path without links. One that cannot be reached is no error: reading it says why."""
+    return Path(os.path.realpath(path))  # Path.resolve raises where links lead in a circle
+
+
 def read(source: bytes, file: str) -> Script:
     """Read a script from these bytes, as if they were this file, with everything that it includes."""
-    return _with_includes(parse(_decode(source, file), file), (Path(file).resolve(),))
+    return _with_includes(parse(_decode(source, file), file), (real_path(Path(file)),))
 
 
 def check(script: Script) -> Plan:
@@ -85,7 +102,7 @@ def _resolved(item: Include, script: Script, chain: tuple[Path, ...]) -> Include
         return ScriptError(ScriptProblem(script.file, item.line, 9, message, expected, text))
 
     path = Path(script.file).parent / item.path
-    if path.resolve() in chain:
+    if real_path(path) in chain:
         raise error("this file includes itself", "a file of definitions and headers")
     try:
         source = path.read_bytes()
@@ -94,4 +111,4 @@ def _resolved(item: Include, script: Script, chain: tuple[Path, ...]) -> Include
             f"cannot read {path}: {wrong.strerror}", "a file, named from this script's folder"
         ) from None
     included = parse(_decode(source, str(path)), str(path))
-    return replace(item, script=_with_includes(included, (*chain, path.resolve())))
+    return replace(item, script=_with_includes(included, (*chain, real_path(path))))

@@ -18,7 +18,7 @@ from harness.playing.pipeline import PlayOptions, stage_for
 from harness.report.styled_text import Line, Span, Tone, count
 from harness.stage.connection import End
 from harness.stage.stage import Client, Stage
-from harness.stage.target import Target, TargetError
+from harness.stage.target import Target, TargetError, Untestable
 
 CLIENTS, SECONDS, RATE = 200, 10.0, 100
 _TICK_S = 0.02
@@ -131,6 +131,8 @@ def check_laws(
         traffic.connect()
         try:
             history = traffic.run(seconds)
+        except Untestable:
+            raise
         except TargetError as died:
             raise Stopped(str(died)) from died
     return Judgement(history, shortest(breaches(history, laws)), traffic.dialects)
@@ -221,7 +223,8 @@ class _Traffic:
             slot.client.connect(slot.endpoint)
             if slot.client.end is End.REFUSED:
                 self._stage.require_alive()
-                raise TargetError("connection refused")
+                status = f" with {slot.client.end_detail}" if slot.client.end_detail else ""
+                raise TargetError(f"connection refused{status}")
         if slot.session.granted is None and (not slot.asked or now - slot.asked_s > _PATIENCE_S):
             if slot.asked:
                 self._leave(slot)
@@ -244,7 +247,7 @@ class _Traffic:
             self._leave(slot)
         elif chance < 0.2:
             self._post(slot, *(self._next(slot) for _ in range(self._random.randint(2, 5))))
-        elif chance < 0.3:
+        elif chance < 0.3 and not slot.client.connection.sends_messages:
             wire = self._wire(self._next(slot))
             at = self._random.randrange(1, len(wire))
             slot.client.post(wire[:at])
@@ -278,7 +281,8 @@ class _Traffic:
         session.left_s = self._stage.now()
         self._receive(slot)
         slot.client = slot.session = None
-        self._random.choice((client.close, client.abort))()
+        ways = (client.close, client.abort) if client.connection.can_be_reset else (client.close,)
+        self._random.choice(ways)()
 
     # What they see
 

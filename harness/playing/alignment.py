@@ -19,6 +19,9 @@ from harness.playing.bindings import bind_in_order
 from harness.playing.expectations import Entry, Expectation, TurnExpectations, Values, lines_of
 from harness.playing.matching import ClientGroup, TurnMatch, assigned, rank
 
+_WINDOW = 300
+"""The most lines that are compared with one another."""
+
 
 @dataclass(frozen=True, slots=True)
 class TurnAlignment:
@@ -183,29 +186,56 @@ def _in_received_order(
 def _aligned(
     items: list[Expectation], pieces: list[tuple[int, bytes]], known: Values, eol: bytes
 ) -> Iterator[Entry]:
-    """A longest common subsequence; the items between its members are paired in order."""
+    """Those in common are matched; the items between them are paired in order."""
+    i = j = 0
+    for at, other in _in_common(items, pieces, known, eol):
+        yield from _paired(items[i:at], pieces[j:other], items[at])
+        yield Entry(items[at], pieces[other][1], pieces[other][0], matches=True)
+        i, j = at + 1, other + 1
+    yield from _paired(items[i:], pieces[j:], items[-1] if items[i:] else None)
+
+
+def _in_common(
+    items: list[Expectation], pieces: list[tuple[int, bytes]], known: Values, eol: bytes
+) -> Iterator[tuple[int, int]]:
+    """The offsets of a longest common subsequence. What precedes a long common end is compared in windows, each of which
+    begins behind the last match of the one before."""
+    i = j = 0
     rows, columns = len(items), len(pieces)
-    matches = [[item.accepts(piece, known, eol) for _, piece in pieces] for item in items]
+    if max(rows, columns) > _WINDOW:
+        while rows and columns and items[rows - 1].accepts(pieces[columns - 1][1], known, eol):
+            rows, columns = rows - 1, columns - 1
+    while i < rows and j < columns:
+        end, other_end = min(i + _WINDOW, rows), min(j + _WINDOW, columns)
+        window = [one for _, one in pieces[j:other_end]]
+        found = _longest_in_common(items[i:end], window, known, eol)
+        yield from ((i + at, j + other) for at, other in found)
+        if found and (end, other_end) != (rows, columns):
+            end, other_end = i + found[-1][0] + 1, j + found[-1][1] + 1
+        i, j = end, other_end
+    yield from zip(range(rows, len(items)), range(columns, len(pieces)), strict=True)
+
+
+def _longest_in_common(
+    items: list[Expectation], pieces: list[bytes], known: Values, eol: bytes
+) -> list[tuple[int, int]]:
+    rows, columns = len(items), len(pieces)
+    matches = [[item.accepts(piece, known, eol) for piece in pieces] for item in items]
     best = [[0] * (columns + 1) for _ in range(rows + 1)]
     for i in reversed(range(rows)):
         for j in reversed(range(columns)):
             best[i][j] = best[i + 1][j + 1] + 1 if matches[i][j] else max(best[i + 1][j], best[i][j + 1])
     i = j = 0
-    missing: list[Expectation] = []
-    extra: list[tuple[int, bytes]] = []
-    while i < rows or j < columns:
-        if i < rows and j < columns and matches[i][j]:
-            yield from _paired(missing, extra, items[i])
-            missing, extra = [], []
-            yield Entry(items[i], pieces[j][1], pieces[j][0], matches=True)
+    out: list[tuple[int, int]] = []
+    while i < rows and j < columns:
+        if matches[i][j]:
+            out.append((i, j))
             i, j = i + 1, j + 1
-        elif j == columns or (i < rows and best[i + 1][j] >= best[i][j + 1]):
-            missing.append(items[i])
+        elif best[i + 1][j] >= best[i][j + 1]:
             i += 1
         else:
-            extra.append(pieces[j])
             j += 1
-    yield from _paired(missing, extra, missing[-1] if missing else None)
+    return out
 
 
 def _paired(

@@ -144,7 +144,7 @@ class ClientGroup:
             return None
 
     def longest_beginning(self) -> Beginning:
-        """As many of the first expectations of one client as match the beginning of its data, up to one that came."""
+        """The longest beginning of one client's data that the first of its expectations match. The last of them came."""
         search = _Search(self, to_the_end=False)
         with suppress(TooManyWays):
             search.first(_DEAD_ENDS_OF_A_BEGINNING)
@@ -175,11 +175,6 @@ class Beginning:
     offset: int
     """Where the rest begins."""
     bindings: Values
-
-    @property
-    def came(self) -> int:
-        """How many of these were received."""
-        return sum(entry.received is not None and not entry.passed_over for entry in self.entries)
 
 
 Slot = tuple[str, int]
@@ -299,6 +294,8 @@ class _Search:
         self._to_the_end = to_the_end
         """Whether everything that was received has to match. Without that, `longest` is looked for, of one client."""
         self.longest = Beginning(0, (), 0, clients.known)
+        self._longer: tuple[int, int, int, Values] | None = None
+        """That of what is matched now, if it is longer: the numbers of expectations and entries, the offset, the bindings."""
         self._data = {client: clients.data(client) for client in clients.clients}
         self._known = clients.known
         self._eol = clients.eol
@@ -320,6 +317,7 @@ class _Search:
             known_to_fail = failed and len(made) in self._between and self._state(len(made)) in failed
             made.append(iter(()) if known_to_fail else steps[len(made)]())
             while not next(made[-1], False):
+                self._save_longer()
                 made.pop()
                 if not made:
                     return None
@@ -330,14 +328,20 @@ class _Search:
                     raise TooManyWays
         if not self._to_the_end:
             self._note_beginning(len(self._clients.items))
+            self._save_longer()
         return TurnMatch(self._known, {client: tuple(lane) for client, lane in self._entries.items()})
 
     def _note_beginning(self, expectations: int) -> None:
-        [client] = self._data
-        entries = tuple(self._entries[client])
-        found = Beginning(expectations, entries, self._offsets[client], self._known)
-        if found.came > self.longest.came:
-            self.longest = found
+        [(client, offset)] = self._offsets.items()
+        if offset > (self._longer[2] if self._longer is not None else self.longest.offset):
+            self._longer = expectations, len(self._entries[client]), offset, self._known
+
+    def _save_longer(self) -> None:
+        """Called before anything of it is taken back."""
+        if self._longer is not None:
+            expectations, entries, offset, known = self._longer
+            [lane] = self._entries.values()
+            self.longest, self._longer = Beginning(expectations, tuple(lane[:entries]), offset, known), None
 
     def _state(self, step: int) -> object:
         """All that decides whether there is a match from this step on."""

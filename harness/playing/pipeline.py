@@ -41,7 +41,16 @@ from harness.language.steps import (
 )
 from harness.language.validation import Plan, check_fence, require_steps, validate
 from harness.playing.execution import Execution, InboxFilter
-from harness.playing.verdict import Outcome, Overtaken, Performance, TurnReport, Verdict, judge
+from harness.playing.verdict import (
+    Failure,
+    FailureKind,
+    Outcome,
+    Overtaken,
+    Performance,
+    TurnReport,
+    Verdict,
+    judge,
+)
 from harness.stage.connection import End
 from harness.stage.fence import SETTLE_S
 from harness.stage.stage import Stage
@@ -126,7 +135,8 @@ def _played_again(
 ) -> Verdict:
     """The verdict of a play that waits for quiet after each turn, and so knows which turn a line belongs to. A failure of
     the first play stays one if the second does not show it, unless what was missing, or too much, can have been late."""
-    again_decides = first.overtaken in (Overtaken.IN_A_TURN, Overtaken.PERHAPS)
+    late = first.overtaken in (Overtaken.IN_A_TURN, Overtaken.PERHAPS)
+    again_decides = late and all(_can_be_late(one, first) for one in first.failures)
     try:
         again = judge(perform(plan, target, replace(play_options, trust_answers=False), keep_going))
     except TargetError:
@@ -136,6 +146,25 @@ def _played_again(
     if not again_decides and again.passed:
         return replace(first, not_repeated=not first.passed)
     return replace(again, overtaken=first.overtaken)
+
+
+_LATE = (
+    FailureKind.MISSING,
+    FailureKind.EXTRA,
+    FailureKind.DIFFERENT,
+    FailureKind.OUT_OF_ORDER,
+    FailureKind.DISAGREED,
+    FailureKind.STILL_OPEN,
+    FailureKind.NOT_RAISED,
+)
+"""The failures that something which is merely late can cause."""
+
+
+def _can_be_late(failure: Failure, verdict: Verdict) -> bool:
+    """Whether it can be caused by something late: also by an end for which an earlier turn did not wait."""
+    earlier = verdict.turns[: failure.turn - 1]
+    can_end = any(failure.client in choice.ending for turn in earlier for choice in turn.choices)
+    return failure.kind in _LATE or (failure.kind is FailureKind.LOST_CONNECTION and can_end)
 
 
 def play_file(

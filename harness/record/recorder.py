@@ -4,7 +4,7 @@
   of every line is certain, and a play of the transcript, turn by turn, has the same order.
 - What the server sends is passed on at once. It belongs to the action that is being handled, or, when the server had been
   quiet, to a `wait`.
-- The transcript is written whenever all clients have left, and at the end.
+- The transcript is written whenever all clients have left, and at the end, also if that is an error.
 """
 
 from __future__ import annotations
@@ -44,6 +44,9 @@ QUIET_S = 0.05
 MAX_TURN_S = 2.0
 """A server that is never quiet gets the next action after this time."""
 
+READ_WITHIN_S = 10.0
+"""A server that does not read what one client has sent gets the next action after this time."""
+
 LEAVES_WITHIN_S = 0.2
 """How long a client that sends no more is watched, to see whether it is gone or only sends no more: the kernel of a dying
 process ends its connection before it gives up the socket."""
@@ -78,10 +81,15 @@ async def _record(
         announce(
             f"recording: connect with `nc {host} {port}`; Ctrl-C ends the recording of {connect[0]}:{connect[1]}"
         )
-        await recorder.run(listener, stop)
-    if recorder.write():
-        announce(f"written: {out}; passwords after LOGIN and the like are replaced, other secrets are not")
-    else:
+        try:
+            await recorder.run(listener, stop)
+        finally:
+            written = recorder.write()
+            if written:
+                announce(
+                    f"written: {out}; passwords after LOGIN and the like are replaced, other secrets are not"
+                )
+    if not written:
         announce("nothing written: no client connected")
 
 
@@ -209,7 +217,10 @@ class Recorder:
 
     async def _accept(self, listener: socket.socket) -> None:
         while True:
-            client, _ = await self._loop.sock_accept(listener)
+            try:
+                client, _ = await self._loop.sock_accept(listener)
+            except OSError as error:
+                raise UsageError(f"cannot accept a client: {error.strerror}") from error
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection = _Connection(len(self._connections) + 1, client)
             self._connections.append(connection)
@@ -223,6 +234,7 @@ class Recorder:
             self._turn = self._log_turn(action)
             await self._hand_on(connection, action)
             self._last_action = time.monotonic()
+            await self._until_read(connection)
             await self._until_quiet()
             if all(one.ended for one in self._connections):
                 # What cannot be written now is written, or reported, at the end.
@@ -267,8 +279,11 @@ class Recorder:
             reset = isinstance(error, ConnectionResetError)
             self._end(connection, Ending.RESET if reset else Ending.REFUSED)
             return
-        except OSError as error:
-            raise UsageError(f"cannot connect to {host}:{port}: {error.strerror}") from error
+        except BaseException as error:  # also when the recording ends meanwhile
+            self._forget_connect()
+            if isinstance(error, OSError):
+                raise UsageError(f"cannot connect to {host}:{port}: {error.strerror}") from error
+            raise
         connection.server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.tasks = [
             self._start(self._read_client(connection)),
@@ -295,7 +310,7 @@ class Recorder:
     async def _is_gone(self, connection: _Connection) -> bool:
         """An end of stream looks the same whether the client still reads or is gone, but its kernel knows."""
         limit = self._clock.limit(LEAVES_WITHIN_S)
-        probe = self._probe(connection)
+        probe = self._probe(connection.client)
         while probe is not None and (peer := probe.peer_state()) is not None:
             if not peer.owned or peer.state is TcpState.CLOSE:
                 return True
@@ -304,10 +319,10 @@ class Recorder:
             await asyncio.sleep(_LOOK_S)
         return True
 
-    def _probe(self, connection: _Connection) -> PeerProbe | None:
-        client = connection.client
+    def _probe(self, sock: socket.socket) -> PeerProbe | None:
+        """Observes the other side of a connection."""
         try:
-            return PeerProbe(self._diagnostics, client.getsockname(), client.getpeername())
+            return PeerProbe(self._diagnostics, sock.getsockname(), sock.getpeername())
         except OSError:
             return None  # it has been reset
 
@@ -334,7 +349,7 @@ class Recorder:
 
     async def _note_what_is_read(self, connection: _Connection, delivered_bytes: int) -> None:
         """Note when the client has read this much. It can disappear at any time, and then this is unknown."""
-        probe, wait_s = self._probe(connection), _LOOK_S
+        probe, wait_s = self._probe(connection.client), _LOOK_S
         while probe is not None and delivered_bytes == connection.delivered_bytes and not connection.ended:
             peer = probe.peer_state()
             if peer is None:  # not on this machine
@@ -388,6 +403,23 @@ class Recorder:
         self._log.append(turn)
         return turn
 
+    def _forget_connect(self) -> None:
+        """The server does not know of the connection that was logged last: what it sent meanwhile it sent by itself."""
+        turn = self._log[-1]
+        if turn.had_no_effect:
+            self._log.pop()
+        else:
+            turn.action = Waited(time.monotonic() - self._last_action)
+
+    async def _until_read(self, connection: _Connection) -> None:
+        """Wait until the server has read what its client has sent, if it is on this machine: a busy one is not quiet."""
+        probe = self._probe(connection.server) if connection.server is not None else None
+        limit = self._clock.limit(READ_WITHIN_S)
+        while (
+            probe is not None and not limit.over and (peer := probe.peer_state()) is not None and peer.unread
+        ):
+            await asyncio.sleep(_LOOK_S)
+
     async def _until_quiet(self) -> None:
         turn = self._turn
         longest = self._clock.limit(MAX_TURN_S)
@@ -399,8 +431,11 @@ class Recorder:
     async def _receives_within(self, seconds: float) -> bool:
         limit = self._clock.limit(seconds)
         self._received.clear()
-        while not limit.over:
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._received.wait(), limit.pause_s)
-                return True
+        received = self._loop.create_task(self._received.wait())
+        try:
+            # Not `asyncio.wait_for`, which before Python 3.12 ignores the end of the recording if something comes with it.
+            while not (limit.over or received.done()):
+                await asyncio.wait({received}, timeout=limit.pause_s)
+        finally:
+            received.cancel()
         return self._received.is_set()

@@ -360,10 +360,12 @@ def _times(text: str, at: float) -> Iterator[tuple[int, int, Capture]]:
 
 
 def _pattern(text: str, captures: Sequence[tuple[int, int, Capture]]) -> Pattern | None:
-    """The line with these captures in these places; None if there are none."""
+    """The line with these captures in these places; None if there are none. Of two that overlap, the one that begins first
+    is taken: a token can contain the time."""
     parts: list[str | Capture] = []
     end = 0
     for start, stop, capture in sorted(captures, key=lambda one: one[0]):
-        parts += [text[end:start], capture]
-        end = stop
+        if start >= end:
+            parts += [text[end:start], capture]
+            end = stop
     return Pattern((*parts, text[end:])) if parts else None

@@ -66,7 +66,13 @@ class AsyncStage:
 
     async def run(self, work: Callable[[], Result]) -> Result:
         """The result of this work, which is done in the thread of the stage."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise RuntimeError(
+                "an AsyncStage, such as async_stage, needs a running event loop of asyncio; with trio, use a Stage in a thread"
+            ) from None
+        return await loop.run_in_executor(self._thread, work)
 
     def client(self, name: str) -> AsyncClient:
         """The client of this name, always the same one; its first send connects it."""

@@ -4,6 +4,7 @@ What lies between the socket and the inbox is a `Plain` or another transport.
 
 - Sockets are non-blocking and are read as soon as the loop runs.
 - The inbox belongs to the client and outlives its connections: nothing received is ever lost with one.
+- Once either side has ended its part of the conversation, nothing more is said. A transport's own replies are still sent.
 - `end` changes once, from NEVER to OPEN or REFUSED, and from OPEN to CLOSED or RESET.
 
 Knows no scripts and no fences.
@@ -228,6 +229,8 @@ class Connection:
         self._reset = False
         self._eol = eol
         self._transport = Plain()
+        self._came_s = 0.0
+        """When input came last."""
         self._unsent = bytearray()
         """Replies of the transport that the socket has not taken yet."""
         self._handshake_failed: HandshakeFailed | None = None
@@ -304,13 +307,12 @@ class Connection:
             self._shake_hands()
 
     def _shake_hands(self) -> None:
-        limit = self._loop.limits.limit(self._within_s)
         try:
             self._write_wire(self._transport.begin())
-            while not self._transport.ready and self.end is End.OPEN:
-                if limit.over:
-                    raise SocketTimeout(f"the handshake was not over within {self._within_s:g} s")
-                self._loop.pause(limit.pause_s)
+            if not self._loop.wait_until(
+                lambda: self._transport.ready or self.end is not End.OPEN, self._within_s
+            ):
+                raise SocketTimeout(f"the handshake was not over within {self._within_s:g} s")
             if self._handshake_failed is not None:
                 raise self._handshake_failed
             if self.end is End.RESET and not self._transport.ready:
@@ -324,9 +326,14 @@ class Connection:
 
     def write(self, data: bytes) -> None:
         """Send all of it. If the connection is lost meanwhile, `end` says so."""
-        self._write_wire(self._transport.send(data, self._eol) if self.writes else b"")
+        self._write_wire(self._transport.send(data, self._eol) if self._speaks else b"")
         if self.writes:
             self._reply()
+
+    @property
+    def _speaks(self) -> bool:
+        """Whether more of the client's words can be sent: a transport answers the other side's end with its own."""
+        return self.writes and not self._transport.ended
 
     def _write_wire(self, data: bytes, within_s: float | None = None) -> None:
         view = memoryview(bytes(self._unsent) + data)
@@ -410,6 +417,7 @@ class Connection:
                 self._write_wire(self._transport.end(), _FAREWELL_S)
             except SocketTimeout:
                 return
+            self.writes = False
         while self._transport.messages and self.reads and self.end is End.OPEN and not limit.over:
             self._loop.pause(limit.pause_s)
 
@@ -453,8 +461,6 @@ class Connection:
     @property
     def held(self) -> bytes:
         """Received bytes that are not in the inbox: an unfinished line or message."""
-        if self.end is not End.OPEN:
-            return b""
         translated = self._translation.unfinished if self._translation is not None else b""
         return translated + self._transport.unfinished
 
@@ -464,10 +470,24 @@ class Connection:
         ended: differs as soon as anything has come that matters."""
         return len(self.inbox) + len(self.held), self.replied_bytes, self.end
 
-    def release(self) -> None:
-        """Move a line without its end, which an adapter holds back, into the inbox: the turn in which it came is over."""
-        for piece, when_s in self._translation.release() if self._translation is not None else ():
+    def release(self) -> bool:
+        """Move what is held back into the inbox, because the turn in which it came is over; True if anything was."""
+        if message := self._transport.release():
+            self._receive(message, self._came_s)
+        line = self._translation.release() if self._translation is not None else []
+        for piece, when_s in line:
             self.inbox.receive(piece, when_s)
+        return bool(message or line)
+
+    @property
+    def can_be_reset(self) -> bool:
+        """Whether `abort` is possible."""
+        return self._is_tcp
+
+    @property
+    def sends_messages(self) -> bool:
+        """Whether each line is sent as one message, so that half a line would be another message."""
+        return self._transport.messages
 
     # Called by fences
 
@@ -480,7 +500,7 @@ class Connection:
     def answers(self) -> bool:
         """Whether a fence line can be sent here: in the middle of a line it would become part of it."""
         return (
-            self.end is End.OPEN and self.writes and self.reads and not self.mid_line and not self.may_close
+            self.end is End.OPEN and self._speaks and self.reads and not self.mid_line and not self.may_close
         )
 
     @property
@@ -521,6 +541,13 @@ class Connection:
     # Events
 
     def _on_readable(self) -> None:
+        try:
+            self._read()
+        except HandshakeFailed as failed:
+            self._handshake_failed = failed
+            self._finish(End.CLOSED)
+
+    def _read(self) -> None:
         for _ in range(_CHUNKS_PER_EVENT):
             try:
                 data = self._socket.recv(_CHUNK_BYTES)
@@ -528,16 +555,12 @@ class Connection:
                 return
             except OSError:
                 self._reset, data = True, b""
-            try:
-                if not data:
-                    self._lost()
-                    return
-                received = self._transport.receive(data, self._eol)
-            except HandshakeFailed as failed:
-                self._handshake_failed = failed
-                self._finish(End.CLOSED)
+            if not data:
+                self._lost()
                 return
-            self._receive(received)
+            received = self._transport.receive(data, self._eol)
+            self._came_s = self._loop.now()
+            self._receive(received, self._came_s)
             if self._transport.violation:
                 self.end_detail = f"violation: {self._transport.violation}"
                 self._finish(End.CLOSED)
@@ -551,11 +574,11 @@ class Connection:
                 return
             self._acknowledge_at_once()
 
-    def _receive(self, data: bytes) -> None:
+    def _receive(self, data: bytes, now_s: float) -> None:
         if self._translation is not None:
-            data = self._translation.incoming(data, self._loop.now())
+            data = self._translation.incoming(data, now_s)
         if data:
-            self.inbox.receive(data, self._loop.now())
+            self.inbox.receive(data, now_s)
 
     def _lost(self) -> None:
         """The server has closed the connection, or reset it."""
@@ -571,7 +594,7 @@ class Connection:
         self._unsent += self._transport.take_reply()
         if self._writing:
             return
-        if self._replies_wait and self.writes:
+        if self._replies_wait and self._speaks:
             self._unsent += self._transport.send(self._take_replies(), self._eol)
         while self._unsent:
             try:
@@ -600,7 +623,6 @@ class Connection:
             self._reader.stop()
         if self.end in (End.NEVER, End.OPEN):
             self.end = end
-            self._receive(self._transport.unfinished)
             self.release()
             self._loop.wake()
         if end is End.RESET:

@@ -102,6 +102,11 @@ class EventLoop(ABC):
         """Let this much of the server's time pass."""
 
     @abstractmethod
+    def wait_until(self, done: Callable[[], bool], seconds: float) -> bool:
+        """Let as much of the server's time pass as this needs, at most so many seconds by either clock; False if it is not
+        done then, or cannot be."""
+
+    @abstractmethod
     def settle(self) -> bool:
         """Run until nothing more can happen at this instant; False if only waiting can tell."""
 
@@ -184,6 +189,12 @@ class RealTime(EventLoop):
         deadline = time.monotonic() + seconds / self.factor
         while (left := deadline - time.monotonic()) > 0:
             self._turn(left)
+
+    def wait_until(self, done: Callable[[], bool], seconds: float) -> bool:
+        limit = self.limits.limit(seconds)
+        while not (done() or limit.over):
+            self.pause(limit.pause_s)
+        return done()
 
     def settle(self) -> bool:
         return False

@@ -476,5 +476,5 @@ class AnswerFence:
 
     def _let_it_close(self, connection: Connection) -> None:
         limit = self._loop.limits.limit(self._within_s)
-        while connection.answers and not limit.over:
+        while connection.end is End.OPEN and connection.reads and not limit.over:
             self._loop.pause(limit.pause_s)

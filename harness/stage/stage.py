@@ -46,8 +46,8 @@ from harness.stage.target import (
     ServerSpec,
     Target,
     TargetError,
-    Unreachable,
     UnsupportedSpec,
+    Untestable,
     address_of,
 )
 from harness.stage.translation import Translation
@@ -487,7 +487,7 @@ class Client:
             self.connection.open(address, made)
         except OSError as wrong:
             why = wrong.strerror or str(wrong)
-            raise Unreachable(f"cannot connect to {address_text(address)}: {why}") from None
+            raise Untestable(f"cannot connect to {address_text(address)}: {why}") from None
         except HandshakeFailed:
             self.left = True  # this says how it ended
             raise

@@ -29,12 +29,9 @@ class TargetError(Exception):
         self.server_output = output
 
 
-class Unreachable(TargetError):
-    """Clients cannot connect to the target at all: its host is unknown, or has no route."""
-
-
-class TimeNotFaster(TargetError):
-    """The time of one of the server's processes does not pass as much faster as it should: what it does proves nothing."""
+class Untestable(TargetError):
+    """Nothing that happens says anything about the server: its host is unknown, its program cannot be started, its time does
+    not pass as fast as it should, or it runs on in the background, where it is not watched."""
 
 
 class UnsupportedSpec(Exception):
@@ -97,7 +94,8 @@ class RunningServer:
         """Addresses by endpoint; the first is the default."""
 
     def alive(self, patience_s: float = 0.0) -> bool:
-        """Whether it runs. `patience_s`: how long to keep checking, if it is perhaps dying."""
+        """Whether it runs; Untestable where that cannot be seen. `patience_s`: how long to keep checking, if it is perhaps
+        dying."""
         return True
 
     def how_it_ended(self) -> str:
@@ -112,7 +110,7 @@ class RunningServer:
         return ()
 
     def require_fast_time(self) -> None:
-        """TimeNotFaster if the time of one of its processes does not pass as much faster as it should."""
+        """Untestable if the time of one of its processes does not pass as much faster as it should."""
 
     outlives_scripts = True
     """Whether the next script can meet the same server."""

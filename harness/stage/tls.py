@@ -21,6 +21,8 @@ class Tls(Plain):
         self._tls = context.wrap_bio(self._wire_in, self._wire_out, server_hostname=server_name)
         self._secure = self.over = False
         self._first = b""
+        self._unwritten = bytearray()
+        """What cannot be encrypted before the server has answered a new handshake, for which TLS 1.2 lets it ask."""
         self._own_violation = ""
 
     @property
@@ -64,8 +66,10 @@ class Tls(Plain):
         return self._wire_out.read()
 
     def _write(self, data: bytes) -> None:
-        if data:
-            self._tls.write(data)
+        self._unwritten += data
+        with suppress(ssl.SSLWantReadError):
+            while self._unwritten:
+                del self._unwritten[: self._tls.write(self._unwritten)]
 
     def receive(self, data: bytes, eol: bytes) -> bytes:
         self._first = self._first or data[:_FIRST_BYTES]
@@ -77,6 +81,7 @@ class Tls(Plain):
             try:
                 piece = self._tls.read(65536)
             except ssl.SSLWantReadError:
+                self._write(b"")
                 break
             except ssl.SSLZeroReturnError:
                 piece = b""
@@ -93,6 +98,9 @@ class Tls(Plain):
             self._write(self._inside.take_reply())
         self.ready = self._secure and self._inside.ready
         return bytes(received)
+
+    def release(self) -> bytes:
+        return self._inside.release()
 
     def take_reply(self) -> bytes:
         return self._wire_out.read()

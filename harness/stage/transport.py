@@ -40,7 +40,7 @@ class Plain:
     over = False
     """True if this also ended the connection, so that its socket need not be watched any longer."""
     unfinished = b""
-    """The bytes of an incomplete message."""
+    """The bytes of an incomplete message that have not been released."""
     end_detail = ""
     """The other side's reason for an abnormal end, if its protocol has one."""
     violation = ""
@@ -57,6 +57,10 @@ class Plain:
     def receive(self, data: bytes, eol: bytes) -> bytes:
         """Turn bytes from the socket into the client's input."""
         return data
+
+    def release(self) -> bytes:
+        """Let go of the bytes of an incomplete message, which are received as they are. What completes it is the rest."""
+        return b""
 
     def take_reply(self) -> bytes:
         """Bytes that must be sent because of what was received."""

@@ -1,7 +1,7 @@
 """Virtual time and the exact fence for servers in this process: one idea, whichever loop the server runs on.
 
-- Time moves only in `VirtualTime.advance` and `VirtualTime._advance_until`, one due timer after another, with everything
-  settled in between.
+- Time moves only in `VirtualTime.advance`, `VirtualTime.wait_until` and `VirtualTime._advance_until`, one due timer after
+  another, with everything settled in between.
 - Settled means: the loop is idle, no job that it handed to a thread is unfinished, and no byte is in flight or unread
   between a client and the server. Threads and processes that the server starts itself are not seen by any loop, nor what
   another process is about to send to it; `settle` says so, and time then moves only when nothing has come for a moment.
@@ -361,14 +361,31 @@ class VirtualTime(EventLoop):
             self._let_come()
         loop.move_to(until)
 
-    def _let_come(self) -> None:
-        """Settle, and where something is at work that the loop does not see, until nothing has come for a moment."""
+    def wait_until(self, done: Callable[[], bool], seconds: float) -> bool:
+        loop, limit = self._time, self.limits.limit(seconds)
+        until = loop.elapsed_us + round(seconds * US)
+        while not (done() or limit.over):
+            settled = self._let_come(done)
+            if done():
+                break
+            if (due := loop.next_due_us) is not None and due <= until:
+                loop.fire_next()
+            elif settled:
+                break  # nothing can come any more
+            else:
+                self.pause(limit.pause_s)
+        return done()
+
+    def _let_come(self, enough: Callable[[], bool] = lambda: False) -> bool:
+        """Settle; True if that is proven. Where something is at work that the loop does not see, wait until nothing has come
+        for a moment, or enough has."""
         limit, moment = self.limits.limit(self._within_s), self.limits.limit(self.moment_s)
         before = self._came()
-        while not (self.settle() or moment.over or limit.over):
+        while not (settled := self.settle()) and not (enough() or moment.over or limit.over):
             self.pause(moment.pause_s)
             if (now := self._came()) != before:
                 before, moment = now, self.limits.limit(self.moment_s)
+        return settled
 
     def _came(self) -> list[ConnectionState]:
         return [one.state for one in self._connections]

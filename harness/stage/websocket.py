@@ -2,8 +2,9 @@
 
 - A line that a client says is a text message without its line end; what has no line end is a binary message.
 - A text message that arrives becomes a line, whole; a binary message becomes its bytes.
-- What is incomplete when the connection ends is received as it is.
-- Pings are answered, and a Close frame with another; `end_detail` has its code and reason.
+- What is incomplete when it is released, or when the connection ends, is received as it is. What completes the message is then
+  its rest.
+- Pings are answered, and a Close frame with another; `end_detail` has its code, and its reason as visible text.
 """
 
 from __future__ import annotations
@@ -11,14 +12,17 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import re
 import struct
 
+from harness.language.escapes import render_bytes
 from harness.stage.transport import HandshakeFailed, Plain, first_line
 
 _HEAD_BYTES = 65536
 _MESSAGE_BYTES = 64 * 1024 * 1024
 _GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-_HTTP = b"HTTP/1.1 "
+_HTTP = b"HTTP/1."
+_STATUS_LINE = re.compile(rb"HTTP/1\.([0-9]) ([0-9]{3})(?: .*)?", re.DOTALL)
 _CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0, 1, 2, 8, 9, 10
 _FIN, _MASKED = 0x80, 0x80
 _NORMAL, _NO_CODE, _ABNORMAL = 1000, 1005, 1006
@@ -44,6 +48,8 @@ class WebSocket(Plain):
         self._in = bytearray()
         self._out = bytearray()
         self._message = bytearray()
+        self._released = 0
+        """How many bytes of the incomplete message, and of the incomplete frame behind it, have been released."""
         self._opcode: int | None = None
         self._sent_close = False
 
@@ -74,7 +80,13 @@ class WebSocket(Plain):
     def unfinished(self) -> bytes:  # type: ignore[override]
         if not self.ready:
             return b""
-        return bytes(self._message) if self.violation else bytes(self._message + self._in)
+        incomplete = self._message if self.violation else self._message + self._in
+        return bytes(incomplete[self._released :])
+
+    def release(self) -> bytes:
+        released = self.unfinished
+        self._released += len(released)
+        return released
 
     def take_reply(self) -> bytes:
         reply = bytes(self._out)
@@ -101,23 +113,32 @@ class WebSocket(Plain):
     def _answered(self) -> bool:
         """Whether the server's whole answer has come and accepts."""
         head, end, rest = bytes(self._in).partition(b"\r\n\r\n")
-        begins = head.startswith(_HTTP) or (not end and _HTTP.startswith(head))
-        if not begins:
+        first, *lines = head.split(b"\r\n")
+        status_line = _STATUS_LINE.fullmatch(first)
+        begins = not (end or lines) and (first.startswith(_HTTP) or _HTTP.startswith(first))
+        if status_line is None and not begins:
             raise HandshakeFailed(
                 f"the server did not answer the WebSocket handshake with HTTP, but {first_line(head)}"
             )
-        if not end:
+        if not end or status_line is None:
             if len(self._in) > _HEAD_BYTES:
                 raise HandshakeFailed(f"the answer to the WebSocket handshake has no end: {first_line(head)}")
             return False
-        first, *lines = head.decode("latin-1").split("\r\n")
-        status = first.split(" ")[1]
+        version, status = (group.decode() for group in status_line.groups())
         if status != "101":
-            raise HandshakeFailed(f"the server answered the WebSocket handshake with `{first}`", status)
+            raise HandshakeFailed(
+                f"the server answered the WebSocket handshake with {first_line(first)}", status
+            )
+        if version == "0":
+            raise HandshakeFailed(
+                f"the server accepted the WebSocket handshake with {first_line(first)}; expected HTTP/1.1"
+            )
         fields: dict[str, str] = {}
         for line in lines:
-            name, _, value = line.partition(":")
-            fields[name.strip().lower()] = value.strip()
+            name, value = (render_bytes(part.strip()) for part in line.partition(b":")[::2])
+            # A field in several lines is one list.
+            earlier = fields.get(name.lower())
+            fields[name.lower()] = value if earlier is None else f"{earlier}, {value}"
         accept = base64.b64encode(hashlib.sha1((self._key + _GUID).encode()).digest()).decode()
         self._require(fields, "upgrade", "websocket")
         self._require(fields, "connection", "upgrade")
@@ -172,6 +193,9 @@ class WebSocket(Plain):
         if len(data) < start + size:
             return None
         payload = bytes(data[start : start + size])
+        # The payload of a message stays after its head is gone; a control frame is gone as a whole.
+        gone = start + size if opcode >= _CLOSE else start
+        self._released -= max(0, min(gone, self._released - len(self._message)))
         del data[: start + size]
         return opcode, final, payload
 
@@ -197,13 +221,13 @@ class WebSocket(Plain):
         self._message += payload
         if not final:
             return b""
-        kind, message = self._opcode, bytes(self._message)
-        self._opcode = None
+        kind, message, rest = self._opcode, bytes(self._message), bytes(self._message[self._released :])
+        self._opcode, self._released = None, 0
         self._message.clear()
         if kind == _BINARY:
-            return message
+            return rest
         _require_utf8(message)
-        return message + eol
+        return rest + eol
 
     def _close(self, payload: bytes) -> None:
         self.ended = True
@@ -214,8 +238,10 @@ class WebSocket(Plain):
             raise _Violation(f"a Close frame with the code {code}")
         reason = payload[2:]
         _require_utf8(reason)
-        plain = code in (_NORMAL, _NO_CODE) and not reason
-        self.end_detail = "" if plain else f"{code} {reason.decode()}".strip()
+        if reason:
+            self.end_detail = f"{code} {render_bytes(reason)}"
+        elif code not in (_NORMAL, _NO_CODE):
+            self.end_detail = str(code)
         if not self._sent_close:
             self._sent_close = True
             self._out += _frame(_CLOSE, payload[:2])

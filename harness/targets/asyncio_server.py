@@ -26,6 +26,7 @@ from harness.stage.target import (
     ServerSpec,
     TargetError,
     UnsupportedSpec,
+    ends_the_process,
     reachable,
     require_endpoints,
     require_no_options,
@@ -165,6 +166,8 @@ class _Held:
                 app = await app
             await self._hold(app)
         except SystemExit as exit:
+            if not ends_the_process(exit):
+                raise
             self.error = exit  # it would end the test run
         except Exception as error:
             self.error = error

@@ -6,18 +6,25 @@ import importlib
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import dropwhile
 from typing import Any, cast
 
 from harness.stage.kernel import UNIX, parse_unix
-from harness.stage.target import ONLY, Target
+from harness.stage.target import ONLY, Target, ends_the_process
 from harness.targets.address import Address
 from harness.targets.application import made_for_asyncio
 from harness.targets.command import Command
 
 LOOPS = ("asyncio", "gevent")
 """Prefixes for the name of a factory that does not show on which loop its server runs."""
+
+_FRAMES = 3
+"""How many of the innermost frames of a traceback are shown."""
+
+_HARNESS = os.path.join(os.path.dirname(os.path.dirname(__file__)), "")
 
 
 class UsageError(Exception):
@@ -40,14 +47,19 @@ class TargetChoice:
     @property
     def named(self) -> bool:
         """Whether it names a target at all."""
-        return any(choice is not None for choice in (self.server, self.connect, self.app)) or bool(self.nodes)
+        return bool(self._names)
+
+    @property
+    def _names(self) -> list[object]:
+        named = (self.server, self.connect, self.app, self.nodes or None)
+        return [one for one in named if one is not None]
 
     def target(self) -> Target:
         """Make the target."""
+        if len(self._names) != 1:
+            raise UsageError("name one target: a server command, an address, an app or nodes")
         if self.nodes:
             return self._of_nodes()
-        if sum(choice is not None for choice in (self.server, self.connect, self.app)) != 1:
-            raise UsageError("name one target: a server command, an address or an app")
         if self.server is not None:
             try:
                 return Command(self.server, ready=self.ready, shared=self.shared, features=self.features)
@@ -137,10 +149,34 @@ def named(name: str, what: str) -> Callable[..., Any]:
         sys.path.insert(0, os.getcwd())
     try:
         found: Any = importlib.import_module(module)
+    except ImportError as wrong:
+        raise UsageError(f"{name}: {wrong}") from wrong
+    except BaseException as error:
+        if not is_a_mistake(error):
+            raise
+        raise UsageError(f"{name}: the module raised {described(error)}") from error
+    try:
         for part in attribute.split("."):
             found = getattr(found, part)
-    except (ImportError, AttributeError) as wrong:
+    except AttributeError as wrong:
         raise UsageError(f"{name}: {wrong}") from wrong
     if not callable(found):
         raise UsageError(f"{name} is not a {what}: it cannot be called")
     return cast("Callable[..., Any]", found)
+
+
+def is_a_mistake(error: BaseException) -> bool:
+    """Whether a user's code raised this, and not a signal such as Ctrl-C. Code that exits would end the run."""
+    return isinstance(error, Exception) or ends_the_process(error)
+
+
+def described(error: BaseException) -> str:
+    """An exception of a user's code, with the end of its traceback."""
+    # The outermost frames are those in which the harness calls this code, or imports it.
+    frames = list(dropwhile(_is_ours, traceback.extract_tb(error.__traceback__)))[-_FRAMES:]
+    text = "".join(traceback.format_exception_only(error)).strip()
+    return "\n".join([text, *(frame.rstrip() for frame in traceback.format_list(frames))])
+
+
+def _is_ours(frame: traceback.FrameSummary) -> bool:
+    return frame.filename.startswith((_HARNESS, "<frozen importlib")) or frame.filename == importlib.__file__

@@ -27,7 +27,14 @@ from textwrap import shorten
 from typing import Any
 
 from harness.stage.event_loop import RealTime
-from harness.stage.kernel import RealSocket, SocketAddress, SocketDiagnostics, original, signals_held
+from harness.stage.kernel import (
+    RealSocket,
+    SocketAddress,
+    SocketDiagnostics,
+    is_unix,
+    original,
+    signals_held,
+)
 from harness.stage.limits import LimitClock
 from harness.stage.target import (
     ONLY,
@@ -36,6 +43,7 @@ from harness.stage.target import (
     Target,
     TargetError,
     UnsupportedSpec,
+    Untestable,
     reachable,
     require_endpoints,
 )
@@ -54,6 +62,8 @@ OUTPUT_BYTES = 16_000_000
 """The size of the output at which its oldest part is dropped."""
 
 END_WITHIN_S = 2.0
+_LEFT_WITHIN_S = 0.5
+"""How long processes that a server has started can take to end after it, before they count as the server in the background."""
 
 HOLE = re.compile(r"\{(?P<kind>port|socket)(?::(?P<endpoint>\w+))?\}|\{(?P<option>\w+)=(?P<default>[^{}]*)\}")
 _SHELL = frozenset("|&;<>()$`*?~#\n")
@@ -63,6 +73,8 @@ _LOOK_S = 0.001
 _FALLOC_FL_KEEP_SIZE, _FALLOC_FL_PUNCH_HOLE = 1, 2
 _TRIES = 3
 _SHOWN_CHARS = 120
+# Most real-time signals have no name.
+_SIGNALS: Mapping[int, str] = {one.value: one.name for one in signal.Signals}
 # Below the range from which the kernel takes the ports of outgoing connections, so that none of those is in the way.
 _PORTS = range(10_240, 32_768)
 _PORTS_TRIED = 200
@@ -147,7 +159,7 @@ class Command(Target):
         try:
             require_endpoints(spec, addresses)
             loop = RealTime(spec.time_factor, lambda: (process.pid,))
-            yield _CommandServer(process, addresses, loop, self._shared)
+            yield _CommandServer(str(self), process, addresses, loop, self._shared)
         finally:
             if not self._shared or not process.alive():
                 self._end(process)
@@ -180,7 +192,8 @@ class Command(Target):
                 process.end()
                 # Another process can have taken the port between its choice and the server's use of it.
                 taken = any(isinstance(port, int) and not _is_free(port) for port in places.values())
-                if isinstance(error, TargetError) and taken and attempt < _TRIES:
+                again = isinstance(error, TargetError) and not isinstance(error, Untestable)
+                if again and taken and attempt < _TRIES:
                     continue
                 raise
             if self._shared:
@@ -225,10 +238,10 @@ class Command(Target):
                     listening = {name: listens(kernel, place) for name, place in places.items()}
                     found = {**listening, **announced}
                     known = {name: address for name, address in found.items() if address}
-                    if len(known) == len(found):
+                    if alive and len(known) == len(found):
                         return known
                 if not alive:
-                    raise TargetError(f"{self} {process.how_it_ended()} before it listened", process.tail())
+                    raise not_started(str(self), process, places.values())
                 if limit.over:
                     raise TargetError(self._too_late(announced is None, places, within_s), process.tail())
                 _sleep(_LOOK_S)
@@ -273,24 +286,40 @@ class Command(Target):
 
 def filled(command: str | Sequence[str], fill: Callable[[re.Match[str]], str]) -> list[str]:
     """The words of a command whose holes are filled; a text that needs a shell is given to one."""
-    if not isinstance(command, str):
-        return [HOLE.sub(fill, word) for word in command]
-    text = HOLE.sub(fill, command)
-    if _SHELL & set(text) or _ASSIGNMENT.match(text):
-        return ["/bin/sh", "-c", text]
-    return shlex.split(text)
+    if isinstance(command, str):
+        text = HOLE.sub(fill, command)
+        if _SHELL & set(text) or _ASSIGNMENT.match(text):
+            return ["/bin/sh", "-c", text]
+        try:
+            words = shlex.split(text)
+        except ValueError as wrong:
+            raise TargetError(f"{wrong} in the command `{text}`") from None
+    else:
+        words = [HOLE.sub(fill, word) for word in command]
+    if not words:
+        raise TargetError("the command is empty")
+    return words
 
 
 class _CommandServer(RunningServer):
     def __init__(
-        self, process: Process, addresses: Mapping[str, SocketAddress], loop: RealTime, shared: bool
+        self,
+        name: str,
+        process: Process,
+        addresses: Mapping[str, SocketAddress],
+        loop: RealTime,
+        shared: bool,
     ) -> None:
         super().__init__(loop, addresses)
+        self._name = name
         self.process = process
         self.outlives_scripts = shared
 
     def alive(self, patience_s: float = 0.0) -> bool:
-        return self.process.alive(patience_s)
+        alive = self.process.alive(patience_s)
+        if not alive:
+            require_in_foreground(self._name, self.process, map(_place, self.addresses.values()))
+        return alive
 
     def require_fast_time(self) -> None:
         fast_time.require_reached(self.process.pid, self.process.limits)
@@ -363,6 +392,39 @@ def listens(kernel: SocketDiagnostics, place: Place) -> SocketAddress | None:
     return None
 
 
+def _place(address: SocketAddress) -> Place:
+    place: Place = address[0] if is_unix(address) else address[1]
+    return place
+
+
+def require_in_foreground(name: str, process: Process, places: Iterable[Place]) -> None:
+    """Untestable if the server's process has ended and left the server running in the background."""
+    if process.status != 0:
+        return
+    kernel, limit, places = SocketDiagnostics(), process.limits.limit(_LEFT_WITHIN_S), tuple(places)
+    try:
+        while served := [place for place in places if listens(kernel, place)]:
+            if limit.over:
+                where = f"port {served[0]}" if isinstance(served[0], int) else served[0]
+                raise Untestable(
+                    f"{name} runs in the background: its process exited with status 0, and another one listens on {where}.\n"
+                    "Start it in the foreground; end that process by hand",
+                    process.tail(),
+                )
+            _sleep(_LOOK_S)
+    finally:
+        kernel.close()
+
+
+def not_started(name: str, process: Process, places: Iterable[Place]) -> TargetError:
+    """The error for a server whose process has ended too early."""
+    require_in_foreground(name, process, places)
+    ended = f"{name} {process.how_it_ended()} before it listened"
+    if process.status == 0:
+        return Untestable(f"{ended}; a server has to run in the foreground", process.tail())
+    return TargetError(ended, process.tail())
+
+
 # --- the process --------------------------------------------------------------------------------------------
 
 
@@ -389,6 +451,7 @@ class Process:
         """The clock of what this process is allowed to take."""
         self._given_back = 0
         """How many bytes at the beginning of its output are gone."""
+        self._last_output = b""
         self._output = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the process
         devnull = os.open(os.devnull, os.O_RDWR)
         output = os.open(f"/proc/self/fd/{self._output.fileno()}", os.O_WRONLY | os.O_APPEND)
@@ -411,12 +474,13 @@ class Process:
                 files = fast_time.shared_memory(self.pid) if self._fast else []
                 self._watchdog, self._leash = _watch(self.pid, [*files, *leftovers])
                 self._pidfd = os.pidfd_open(self.pid)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             if self.pid:
                 self.signal(signal.SIGKILL)
                 self._reap()
             self._output.close()
-            raise TargetError(f"cannot start {argv[0]!r}: {error.strerror}") from error
+            why = error.strerror if isinstance(error, OSError) else error
+            raise Untestable(f"cannot start {argv[0]!r}: {why}") from error
         except BaseException:
             self.end()  # a signal that was held back
             raise
@@ -435,11 +499,14 @@ class Process:
         if self.status is None:
             return "runs"
         if os.WIFSIGNALED(self.status):
-            return f"was killed by {signal.Signals(os.WTERMSIG(self.status)).name}"
+            number = os.WTERMSIG(self.status)
+            return f"was killed by {_SIGNALS.get(number, f'signal {number}')}"
         return f"exited with status {os.waitstatus_to_exitcode(self.status)}"
 
     def output(self, last_bytes: int = OUTPUT_BYTES) -> bytes:
-        """The end of its standard output and error, together."""
+        """The end of its standard output and error, together; once it has been ended, what `tail` shows of it."""
+        if self._output.closed:
+            return self._last_output
         size = self._size()
         start = max(self._given_back, size - last_bytes)
         return os.pread(self._output.fileno(), size - start, start)
@@ -477,6 +544,7 @@ class Process:
         _waitpid(self._watchdog, 0)
         os.close(self._pidfd)
         self._pidfd = -1
+        self._last_output = self.output(SERVER_OUTPUT_BYTES)
         self._output.close()
         self.on_end.close()
 

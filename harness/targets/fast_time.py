@@ -19,7 +19,7 @@ from typing import Any
 
 from harness.stage.kernel import original
 from harness.stage.limits import LimitClock
-from harness.stage.target import TargetError, TimeNotFaster
+from harness.stage.target import TargetError, Untestable
 
 _LIBRARY = "faketime/libfaketime.so.1"
 _FOLDERS = ("/usr/lib", "/usr/lib64", "/usr/local/lib")
@@ -61,14 +61,14 @@ def _library() -> Path:
 
 
 def require_reached(session: int, limits: LimitClock) -> None:
-    """TimeNotFaster if the time of a process of this session does not pass faster."""
+    """Untestable if the time of a process of this session does not pass faster."""
     limit = limits.limit(_LOADS_WITHIN_S)
     for pid in processes(session):
         # A program that has just begun has not loaded anything yet.
         while (why := _unreached(pid)) and not limit.over:
             _sleep(_LOOK_S)
         if why:
-            raise TimeNotFaster(f"time cannot pass faster for {why}")
+            raise Untestable(f"time cannot pass faster for {why}")
 
 
 def _unreached(pid: int) -> str:

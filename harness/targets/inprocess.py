@@ -28,6 +28,7 @@ from harness.stage.target import (
     ServerSpec,
     TargetError,
     UnsupportedSpec,
+    ends_the_process,
     reachable,
     require_endpoints,
 )
@@ -81,12 +82,8 @@ class InProcess(ApplicationTarget):
             app.start()
             return app
 
-        try:
+        with self._reporting("does not start"):
             return run(start)
-        except (UnsupportedSpec, TargetError, gevent.Timeout):
-            raise
-        except Exception as error:
-            raise TargetError(f"{self} does not start: {error!r}", traceback.format_exc()) from error
 
     def _not_for_gevent(self) -> TargetError:
         return TargetError(
@@ -94,12 +91,20 @@ class InProcess(ApplicationTarget):
         )
 
     def _stop(self, app: Any, run: Callable[[Callable[[], Any]], Any]) -> None:
-        try:
+        with self._reporting("does not stop"):
             run(app.stop)
-        except (TargetError, gevent.Timeout):
+
+    @contextmanager
+    def _reporting(self, what: str) -> Iterator[None]:
+        """Report an exception of the server's code; one with which it ends its process would end the test run."""
+        try:
+            yield
+        except (UnsupportedSpec, TargetError, gevent.Timeout):
             raise
-        except Exception as error:
-            raise TargetError(f"{self} does not stop: {error!r}", traceback.format_exc()) from error
+        except (Exception, SystemExit, gevent.GreenletExit) as error:
+            if isinstance(error, SystemExit) and not ends_the_process(error):
+                raise
+            raise TargetError(f"{self} {what}: {error!r}", traceback.format_exc()) from error
 
     def _run(self, loop: GeventTime, error_log: ErrorLog, work: Callable[[], Any]) -> Any:
         try:

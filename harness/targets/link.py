@@ -18,12 +18,13 @@ import struct
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from harness.stage.fence import Transit
-from harness.stage.kernel import RealSocket, original, signals_held
+from harness.stage.kernel import RealSocket, SocketDiagnostics, original, signals_held
+from harness.targets.command import listens
 
 LINK_BYTES = 262_144
 """How much one direction of a connection holds."""
@@ -138,7 +139,8 @@ class _Direction:
 class Link:
     """The proxy in front of one node."""
 
-    target: tuple[str, int]
+    port: int
+    """That of the node, on this machine. It can listen at any loopback address."""
     listener: Any
     delay_s: float = 0.0
     split_bytes: int = 0
@@ -184,7 +186,7 @@ class Links(Transit):
         except BaseException:
             listener.close()
             raise
-        link = Link(("127.0.0.1", port), listener)
+        link = Link(port, listener)
         self._do(lambda: self._links.append(link))
         return link
 
@@ -308,13 +310,18 @@ class Links(Transit):
             if error.errno in (errno.EAGAIN, errno.ECONNABORTED):
                 return
             raise
-        far = RealSocket(socket.AF_INET, socket.SOCK_STREAM)
+        with closing(SocketDiagnostics()) as kernel:
+            address = listens(kernel, link.port)
+        if address is None or link.is_cut:
+            # Not with a reset: it could arrive while the client still connects, and sometimes would be a refusal.
+            near.close()
+            return
+        far = RealSocket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET, socket.SOCK_STREAM)
         for sock in (near, far):
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        code = errno.ECONNREFUSED if link.is_cut else far.connect_ex(link.target)
+        code = far.connect_ex(address)
         if code not in (0, errno.EINPROGRESS):
-            # Not with a reset: it could arrive while the client still connects, and sometimes would be a refusal.
             near.close()
             far.close()
             return

@@ -37,7 +37,16 @@ from harness.stage.target import (
 )
 from harness.stage.threads import is_halted, threads_of
 from harness.targets import fast_time
-from harness.targets.command import END_WITHIN_S, HOLE, Process, claimed_port, filled, listens
+from harness.targets.command import (
+    END_WITHIN_S,
+    HOLE,
+    Process,
+    claimed_port,
+    filled,
+    listens,
+    not_started,
+    require_in_foreground,
+)
 from harness.targets.link import Link, Links
 
 NODE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
@@ -191,14 +200,11 @@ class _Node:
             while True:
                 alive = self.process.alive()
                 found = listens(kernel, self.port)
+                if not alive:
+                    raise not_started(f"node {self.name}", self.process, [self.port])
                 if found:
                     self.address = found
                     break
-                if not alive:
-                    raise TargetError(
-                        f"node {self.name} {self.process.how_it_ended()} before it listened",
-                        self.process.tail(),
-                    )
                 if limit.over:
                     raise TargetError(
                         f"node {self.name} did not listen on port {self.port} within {within_s:g} s",
@@ -263,7 +269,10 @@ class _NodesServer(RunningServer):
         self._starts_within_s = starts_within_s
 
     def alive(self, patience_s: float = 0.0) -> bool:
-        return self._dead(patience_s) is None and self._links.error is None
+        dead = self._dead(patience_s)
+        if dead is not None:
+            require_in_foreground(f"node {dead.name}", dead.process, [dead.port])
+        return dead is None and self._links.error is None
 
     def require_fast_time(self) -> None:
         for node in self._nodes.values():

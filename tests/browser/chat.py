@@ -18,6 +18,8 @@ from tests.browser.chromium import Chromium, Page
 from tests.geventchat.processes import environment, ready_lines
 from tests.patience import HANG_S
 
+# On a busy machine seconds pass between two steps of a test.
+STOP_THE_CLOCK = "window.now = Date.now(); Date.now = () => window.now;"
 NEVER_LIMITED = ("--rate", "0", "--log-level", "error")
 
 

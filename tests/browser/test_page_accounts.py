@@ -194,3 +194,24 @@ def test_notifications_that_the_browser_does_not_allow_are_not_promised(
     alice.page.click("#notify")
     alice.page.wait("byId('settings-note').textContent.includes('does not allow notifications')")
     assert alice.page.run("[byId('notify').checked, kept.read('notify', null)]") == [False, False]
+
+
+def test_a_browser_that_has_no_notifications_for_pages_is_used_without_them(
+    server: ChatServer, open_page: OpenPage
+):
+    alice = open_page(server, "alice")
+    alice.page.run(
+        f"{NOTIFICATION} Notification = class extends Notification {{ constructor() {{ throw new TypeError('no'); }} }};"
+    )
+    alice.page.click("#me")
+    alice.page.click("#notify")
+    alice.page.wait("byId('settings-note').textContent === 'This browser shows no notifications of pages.'")
+    assert alice.page.run("[byId('notify').checked, kept.read('notify', null)]") == [False, False]
+    # As if it had been possible to turn them on.
+    alice.page.run("byId('settings').close(); kept.write('notify', true); document.hasFocus = () => false")
+    server.bot("robot-of-no-notes").ask(type="dm", to="alice", message="kept")
+    alice.page.wait("kept.read('notify') === false")
+    alice.page.reload()
+    alice.page.wait("connection.replayed")
+    texts = "conversations.get('@robot-of-no-notes').items.map((one) => one.text)"
+    assert alice.page.run(texts) == ["kept"]

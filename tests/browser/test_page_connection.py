@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from pathlib import Path
 
-from tests.browser.chat import ChatServer, OpenPage, chat
+from tests.browser.chat import STOP_THE_CLOCK, ChatServer, OpenPage, chat
 from tests.certificates import made_certificate
 from tests.geventchat.processes import called
 
@@ -55,11 +56,44 @@ def test_a_page_says_that_it_is_offline_and_comes_back_with_the_network_or_when_
     alice.page.wait("connection.replayed && byId('banner').hidden")
 
 
-def test_a_quiet_connection_is_tested(server: ChatServer, open_page: OpenPage):
+def test_a_connection_on_which_nothing_was_sent_for_a_while_is_tested_also_while_others_talk(
+    server: ChatServer, open_page: OpenPage
+):
     alice = open_page(server, "alice")
-    alice.page.run("window.pongs = 0; EVENTS.pong = () => { window.pongs += 1; }")
-    alice.page.run("connection.heardAt = Date.now() - QUIET_MS - 1; watchConnection()")
-    alice.page.wait("window.pongs")
+    alice.page.run(
+        STOP_THE_CLOCK
+        + """window.pings = 0; window.transmitted = transmit;
+        transmit = (one) => { window.pings += one.type === 'ping'; window.transmitted(one); }"""
+    )
+    for count in (1, 2):
+        alice.page.run("window.now += QUIET_MS + 1")
+        server.person(f"talker-{count}").say(f"number {count}")
+        alice.wait_for(f"number {count}")
+        alice.page.run("watchConnection()")
+        assert alice.page.run("pings") == count
+
+
+def test_a_quiet_connection_is_kept_where_it_is_looked_at_once_in_a_minute(
+    server: ChatServer, open_page: OpenPage
+):
+    alice = open_page(server, "alice")
+    alice.page.run(
+        f"{STOP_THE_CLOCK} window.first = connection.socket; window.pongs = 0; EVENTS.pong = () => {{ window.pongs += 1; }}"
+    )
+    # Browsers run the timers of a hidden tab no more often.
+    for count in (1, 2, 3):
+        alice.page.run("window.now += 60000; watchConnection()")
+        assert alice.page.run("connection.socket === first && connection.online")
+        alice.page.wait(f"pongs === {count}")
+
+
+def test_a_frozen_connection_is_given_up(server: ChatServer, open_page: OpenPage):
+    alice = open_page(server, "alice")
+    alice.page.run(f"{STOP_THE_CLOCK} window.first = connection.socket; first.send = () => {{}}")
+    alice.page.run(
+        "window.now += QUIET_MS + 1; watchConnection(); window.now += LOST_MS + 1; watchConnection()"
+    )
+    alice.page.wait("connection.replayed && connection.socket !== first")
 
 
 def test_a_name_that_the_lost_connection_still_holds_is_asked_for_until_it_is_free(
@@ -141,6 +175,56 @@ def test_a_text_that_is_too_long_for_this_server_is_not_sent_again_and_again(ope
         alice.page.wait("!unsent.length && !document.querySelector('#pending .row')")
         alice.say("short")
         alice.wait_for("short")
+
+
+def test_only_the_message_that_was_too_long_for_this_server_is_called_that(open_page: OpenPage):
+    with chat("--max-line", "1024") as server:
+        alice = open_page(server, "alice")
+        bob = server.person("bob")
+        alice.say("/msg nobody-here hello?")
+        alice.page.wait("document.querySelector('.failure')?.innerText.includes('User not found')")
+        # The answers are lost with the connection.
+        alice.page.run("open(roomNamed('lobby')); window.heard = receive; receive = () => {}")
+        for text in ("short", "x" * 1500, "the last"):
+            alice.say(text)
+        alice.page.wait("!connection.online && Boolean(receive = heard)")
+        bob.until("the last")
+        failures = "unsent.map((one) => [one.text.length, one.failure])"
+        alice.page.wait("unsent.length === 2")
+        assert alice.page.run(failures) == [[6, "User not found"], [1500, "Too long for this server"]]
+        alice.page.wait("connection.replayed")
+        assert alice.texts() == ["short", "the last"]
+
+
+def test_a_page_comes_back_to_more_rooms_than_fit_in_one_line_of_this_server(open_page: OpenPage):
+    rooms = [f"room-{number:02}" for number in range(40)]
+    with chat("--max-line", "512") as server:
+        alice = open_page(server, "alice")
+        alice.page.run(f"(async () => {{ for (const room of {rooms}) await enter(room); }})()")
+        server.bot("robot", rooms={rooms[-1]: None}).ask(type="chat", room=rooms[-1], message="before")
+        alice.wait_for("before")
+        alice.lose_connection()
+        bot = server.bot("robot-of-then", rooms={rooms[0]: None, rooms[-1]: None})
+        for room in (rooms[0], rooms[-1]):
+            bot.ask(type="chat", room=room, message="meanwhile")
+        alice.page.run("connection.pause = 1; start()")
+        said = "items.filter((one) => one.text).map((one) => one.text)"
+        texts = f"['{rooms[0]}', '{rooms[-1]}'].map((room) => roomNamed(room).{said})"
+        alice.page.wait("connection.replayed")
+        assert alice.page.run(texts) == [["meanwhile"], ["before", "meanwhile"]]
+        assert alice.page.run("[...conversations.values()].every((one) => one.present)")
+        # This one begins with other ids.
+        server.stop()
+        alice.page.wait("!connection.online")
+        server.start()
+        bot = server.bot("robot-of-now", rooms={rooms[-1]: None})
+        bot.ask(type="chat", room=rooms[-1], message="after")
+        alice.page.reload()
+        alice.page.wait("connection.replayed")
+        assert alice.page.run("[...conversations.values()].every((one) => one.present)")
+        assert alice.page.run(texts) == [[], ["after"]]
+        # The log of the browser has the refused connections, and that the page asked why.
+        alice.page.errors = [error for error in alice.page.errors if not re.search("ERR_| 426 ", error)]
 
 
 def test_what_was_written_without_a_connection_is_sent_in_its_order(server: ChatServer, open_page: OpenPage):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from tests.browser.chat import ChatPage, ChatServer, OpenPage
+from tests.browser.chat import STOP_THE_CLOCK, ChatPage, ChatServer, OpenPage
 
 
 def enter(page: ChatPage, room: str) -> None:
@@ -21,8 +21,6 @@ def write(page: ChatPage, text: str) -> None:
 
 # Of a phone, a tablet and a desk.
 WIDTHS = (320, 768, 1440)
-# On a busy machine seconds pass between two steps of a test.
-STOP_THE_CLOCK = "window.now = Date.now(); Date.now = () => window.now;"
 
 
 def test_what_names_somebody_is_a_mention_and_what_only_contains_the_name_is_not(
@@ -168,11 +166,42 @@ def test_what_was_typed_last_is_there_after_a_reload_in_its_room_only(
     assert alice.page.run("byId('message').value") == ""
 
 
+def test_what_was_typed_last_is_there_after_the_user_has_logged_out(server: ChatServer, open_page: OpenPage):
+    page = open_page(server, "writer-who-leaves")
+    write(page, "half a")
+    page.page.click("#me")
+    page.page.click("#log-out")
+    page.page.wait("!byId('login').hidden")
+    page.page.reload()
+    page.log_in("writer-who-leaves")
+    assert page.page.run("byId('message').value") == "half a"
+
+
+def test_what_was_typed_to_somebody_is_there_after_a_reload_and_in_another_tab(
+    server: ChatServer, open_page: OpenPage
+):
+    page = open_page(server, "shy")
+    page.page.run("open(directWith('Nobody-Yet'))")
+    write(page, "half a")
+    page.page.reload()
+    page.page.wait("connection.replayed && byId('room-name').textContent === '@ Nobody-Yet'")
+    assert page.page.run("byId('message').value") == "half a"
+    # Another tab has only what the browser keeps for all of them.
+    page.page.run("addEventListener('pagehide', () => sessionStorage.clear())")
+    page.page.reload()
+    page.log_in("shy")
+    write(page, "elsewhere")
+    page.page.wait("kept.read(ofMe('drafts'), {})['#lobby'] === 'elsewhere'")
+    page.page.run("open(directWith('Nobody-Yet'))")
+    assert page.page.run("byId('message').value") == "half a"
+
+
 def test_what_is_too_long_or_too_much_at_once_is_not_sent_and_stays(server: ChatServer, open_page: OpenPage):
     alice = open_page(server, "alice")
     for text, wrong in [
         ("é" * 2500, "Too long by "),
         ("line\n" * 101, "101 lines are too many at once: 100 at most."),
+        ("/msg nobody-here " + "x" * 4096, "Too long by "),
     ]:
         write(alice, text)
         alice.page.press("Enter")

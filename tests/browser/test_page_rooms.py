@@ -179,6 +179,47 @@ def test_a_command_that_is_wrong_or_refused_says_so_and_stays_to_be_corrected(
     assert alice.page.run("byId('hint').textContent") == "That is for rooms."
 
 
+def test_a_command_that_opens_another_conversation_leaves_the_draft_there_and_none_behind(
+    server: ChatServer, open_page: OpenPage
+):
+    alice = open_page(server, "alice")
+    bot = server.bot("robot-of-drafts")
+    enter(alice, "open-already")
+    field = "[`${current.isRoom ? '#' : '@'} ${current.name}`, byId('message').value]"
+
+    def write(conversation: list[object], text: str) -> None:
+        alice.page.run(f"open(conversationOf(...{json.dumps(conversation)})); byId('message').value = ''")
+        alice.page.run("byId('message').focus()")
+        alice.page.type(text)
+
+    direct, room, lobby = [False, "robot-of-drafts"], [True, "open-already"], [True, "lobby"]
+    write(direct, "half to the robot")
+    write(room, "half to the room")
+    write(lobby, "/msg robot-of-drafts hello")
+    alice.page.press("Enter")
+    bot.until("hello")
+    assert alice.page.run(field) == ["@ robot-of-drafts", "half to the robot"]
+    alice.page.run("open(roomNamed('lobby'))")
+    assert alice.page.run(field) == ["# lobby", ""]
+    write(lobby, "/join open-already")
+    alice.page.press("Enter")
+    alice.page.wait("byId('room-name').textContent === '# open-already'")
+    assert alice.page.run(field) == ["# open-already", "half to the room"]
+    write(lobby, "half to the lobby")
+    write(direct, "/leave")
+    alice.page.press("Enter")
+    alice.page.wait("!conversations.has('@robot-of-drafts') && byId('room-name').textContent === '# lobby'")
+    assert alice.page.run(field) == ["# lobby", "half to the lobby"]
+    alice.page.run("open(directWith('robot-of-drafts'))")
+    assert alice.page.run(field) == ["@ robot-of-drafts", ""]
+    alice.page.reload()
+    alice.page.wait("connection.replayed")
+    assert alice.page.run("kept.read(ofMe('drafts'), {})") == {
+        "#lobby": "half to the lobby",
+        "#open-already": "half to the room",
+    }
+
+
 def test_the_finder_is_used_with_arrows_and_finds_people(server: ChatServer, open_page: OpenPage):
     alice = open_page(server, "alice")
     bot = server.bot("robot-of-finding", rooms={"lobby": None, "find-a": None, "find-b": None})
@@ -232,6 +273,32 @@ def test_what_is_unread_is_still_unread_after_a_reload_and_is_opened_where_it_be
     assert alice.page.run("knownRoom('news').unread") == 0
 
 
+def test_direct_messages_that_are_unread_are_still_unread_after_a_reload(
+    server: ChatServer, open_page: OpenPage
+):
+    alice = open_page(server, "alice")
+    bot = server.bot("robot-of-letters")
+    count = "conversations.get('@robot-of-letters')?.unread"
+    for text in ("one", "two", "three"):
+        bot.ask(type="dm", to="alice", message=text)
+        if text == "one":
+            alice.page.wait(f"{count} === 1")
+            alice.page.run("open(directWith('robot-of-letters'))")
+            alice.page.wait(f"{count} === 0")
+            alice.page.run("open(roomNamed('lobby'))")
+    alice.page.wait(f"{count} === 2")
+    alice.page.reload()
+    alice.page.wait("document.querySelector('#directs .mentioned .badge')?.textContent === '2'")
+    assert alice.page.run("document.title") == "(2) lobby – geventchat"
+    alice.page.run("open(directWith('robot-of-letters'))")
+    alice.wait_for("three")
+    assert alice.page.run("document.querySelector('.fresh').parentElement.innerText.includes('two')")
+    alice.page.wait(f"{count} === 0")
+    alice.page.reload()
+    alice.page.wait("connection.replayed")
+    assert alice.page.run(count) == 0
+
+
 def test_ids_that_were_read_in_another_epoch_count_for_nothing(server: ChatServer, open_page: OpenPage):
     alice = open_page(server, "alice")
     alice.page.run("kept.write(ofMe('read'), { epoch: 'before', ids: { '#elsewhere': 17 } }); keepReadNow()")
@@ -250,6 +317,49 @@ def test_what_comes_while_another_window_is_in_front_is_unread_until_the_page_is
     alice.page.wait("document.title === '(1) lobby – geventchat'")
     alice.page.run("delete document.hasFocus; window.dispatchEvent(new Event('focus'))")
     alice.page.wait("document.title === 'lobby – geventchat'")
+
+
+def test_the_title_of_a_hidden_tab_says_what_is_unread(server: ChatServer, open_page: OpenPage):
+    alice = open_page(server, "alice")
+    bot = server.bot("robot-of-titles", rooms={"lobby": None})
+    # As browsers do with a hidden tab.
+    alice.page.run("document.hasFocus = () => false; requestAnimationFrame = () => 0")
+    assert alice.page.run("document.title") == "lobby – geventchat"
+    bot.ask(type="chat", message="to everyone")
+    alice.page.wait("current.unread === 1")
+    assert alice.page.run("document.title") == "• lobby – geventchat"
+    bot.ask(type="dm", to="alice", message="to you")
+    alice.page.wait("conversations.get('@robot-of-titles')?.unread === 1")
+    assert alice.page.run("document.title") == "(1) lobby – geventchat"
+
+
+def test_only_the_first_message_of_the_last_absence_is_called_new(server: ChatServer, open_page: OpenPage):
+    alice = open_page(server, "alice")
+    enter(alice, "absences")
+    bot = server.bot("robot-of-absences", rooms={"absences": None})
+    new = "[...document.querySelectorAll('.fresh')].map((one) => one.parentElement.querySelector('.text').textContent)"
+
+    def while_away(*texts: str) -> None:
+        alice.page.run("document.hasFocus = () => false")
+        for text in texts:
+            bot.ask(type="chat", room="absences", message=text)
+            alice.wait_for(text)
+        alice.page.run("delete document.hasFocus; window.dispatchEvent(new Event('focus'))")
+        alice.page.wait("current.unread === 0")
+
+    while_away("one", "two")
+    assert alice.page.run(new) == ["one"]
+    while_away("three")
+    assert alice.page.run(new) == ["three"]
+    alice.say("an answer")
+    alice.wait_for("an answer")
+    assert alice.page.run(new) == []
+    while_away("four")
+    assert alice.page.run(new) == ["four"]
+    # The user has read these.
+    bot.ask(type="chat", room="absences", message="five")
+    alice.wait_for("five")
+    assert alice.page.run(new) == ["four"]
 
 
 def test_arrivals_and_departures_are_shown_and_counted(server: ChatServer, open_page: OpenPage):

@@ -12,6 +12,7 @@ from geventchat.chat.commands import ParseError
 from geventchat.chat.events import Rejection
 from geventchat.client.conversation import (
     AUTOMATIC,
+    MAX_TYPING,
     PAGE,
     SEARCHED_PAGES,
     TYPING_EVERY_S,
@@ -169,7 +170,8 @@ def test_without_a_status_bar_it_is_said_which_window_is_the_current_one() -> No
     shown = many.receive(
         type="error", code="wrong-key", message="another text", room="ops", ref=request["ref"]
     )
-    assert shown == ["❌ ops: The room needs another key.", "💡 You are in dev."]
+    assert shown == ["❌ The room needs another key.", "💡 You are not in ops. /join enters a room."]
+    assert many.type("/leave") == ["💡 You are in dev."]
     many.type("/leave")
     (request,) = many.sent()
     assert many.receive(type="left", room="dev", ref=request["ref"]) == ["💡 You are in lobby."]
@@ -457,9 +459,37 @@ def test_what_was_typed_for_a_room_that_refuses_is_not_said_elsewhere() -> None:
         type="error", code="banned", message="Banned from the room", room="dev", ref=request["ref"]
     )
     assert many.sent() == []
-    assert many.titles() == ["lobby"]
     assert "Not sent: secret of dev" in shown[0]
-    assert shown[-1] == "❌ dev: You are banned from the room."
+    assert shown[-1] == "❌ You are banned from the room."
+    # Nor is what was begun before the answer, and typed on behind it.
+    many.type("another secret of dev")
+    (chat,) = many.sent()
+    assert chat["room"] == "dev"
+    many.type("/leave")
+    assert (many.titles(), many.talk.current.name) == (["lobby"], "lobby")
+
+
+def test_a_room_that_refuses_while_the_user_is_elsewhere_leaves_no_window() -> None:
+    many = Many()
+    many.type("/join dev")
+    many.talk.select_number(1)
+    (request,) = many.sent()
+    many.receive(type="error", code="banned", message="Banned", room="dev", ref=request["ref"])
+    assert (many.titles(), many.talk.current.name) == (["lobby"], "lobby")
+
+
+@pytest.mark.parametrize(
+    ("dialect", "answer"), [("line", "OK"), ("slash", "[info] You are in dev (1)."), ("line", "ERR banned")]
+)
+def test_the_answer_of_a_room_does_not_take_the_user_out_of_another_window(dialect: str, answer: str) -> None:
+    run = one_room(dialect)
+    run.type("/join dev")
+    run.type("/msg bob")
+    run.receive(answer)
+    run.sent()
+    assert run.session.conversation.current.title == "@bob"
+    run.type("between us")
+    assert run.sent().startswith({"line": b"DM bob between us\n", "slash": b"/dm bob between us\n"}[dialect])
 
 
 def test_leaving_a_room_closes_its_window() -> None:
@@ -485,6 +515,25 @@ def test_a_kick_is_explained_and_the_window_stays() -> None:
         "❌ You were kicked from dev: for shouting"
     ]
     assert not many.window("dev").joined
+
+
+@pytest.mark.parametrize(
+    ("dialect", "entered", "kicked"),
+    [
+        ("line", ["OK", "PONG end-of-users", "OK"], ["INFO kicked"]),
+        ("slash", ["[info] You are in dev (1).", "pong"], ["[info] You are in lobby again."]),
+    ],
+)
+def test_what_was_begun_before_a_kick_is_not_said_in_the_lobby(
+    dialect: str, entered: list[str], kicked: list[str]
+) -> None:
+    run = one_room(dialect)
+    run.type("/join dev")
+    run.receive(*entered)
+    run.receive(*kicked)
+    run.sent()
+    assert run.type("secret of dev") == ["❌ You are in lobby now. Not sent: secret of dev"]
+    assert run.sent() == b""
 
 
 @pytest.mark.parametrize(
@@ -649,6 +698,28 @@ def test_every_room_is_resumed_where_it_was() -> None:
     assert many.window("dev").unread == 1
 
 
+def test_rooms_for_which_the_login_has_no_space_are_resumed_behind_it() -> None:
+    many = Many()
+    many.join("dev", 4)
+    many.join("ops")
+    many.talk.select_number(2)
+    many.run.hang_up()
+    many.type("hello dev")
+    many.run.wait(1)
+    many.run.accept()
+    many.receive(type="error", message="Line too long")
+    assert many.sent()[0]["rooms"] == {"lobby": 0}
+    assert "You are no longer in" not in "".join(many.welcome())
+    dev, ops = many.sent()
+    assert (dev["type"], dev["room"], dev["after"]) == ("enter", "dev", 4)
+    many.receive(type="entered", room="dev", ref=dev["ref"], **state(5, replay_from=5))
+    assert [one["message"] for one in many.sent()] == ["hello dev"]
+    assert many.say(5, "meanwhile", room="dev") == ["[12:00:00] bob: meanwhile"]
+    refusal = many.receive(type="error", code="banned", message="Banned", room="ops", ref=ops["ref"])
+    assert refusal == ["❌ ops: You are banned from the room."]
+    assert [window.joined for window in many.talk.windows] == [True, True, False]
+
+
 def test_a_message_that_was_said_before_the_connection_was_lost_is_not_said_again() -> None:
     many = Many()
     many.type("hello")
@@ -734,6 +805,13 @@ def test_a_room_that_is_gone_is_named() -> None:
     many = Many()
     many.join("dev")
     assert "❌ You are no longer in dev." in many.reconnect({"lobby": state()})
+    # What was begun before is not said elsewhere.
+    many.type("secret of dev")
+    assert [one["room"] for one in many.sent() if one["type"] == "chat"] == ["dev"]
+
+
+def test_a_first_room_that_cannot_be_entered_gives_way_to_one_that_can() -> None:
+    many = Many(options=Options(rooms=("ops", "lobby"), scrollback=0))
     assert many.talk.current.name == "lobby"
 
 
@@ -1013,6 +1091,18 @@ def test_a_quote_is_a_message_and_never_of_a_private_one_in_a_room() -> None:
     assert one_room().type("/quote bob") == ["❌ There is no message to quote."]
 
 
+def test_a_quote_is_one_line_that_cannot_act_on_a_terminal() -> None:
+    many = Many()
+    many.say(1, "a\x1b]0;owned\x07\n\u202eb")
+    many.type("/quote")
+    assert many.talk.draft == "> bob: a\ufffd]0;owned\ufffd\ufffd\ufffdb\n"
+    many.type("/quote indeed")
+    assert [chat["message"] for chat in many.sent()] == [
+        "> bob: a\ufffd]0;owned\ufffd\ufffd\ufffdb",
+        "indeed",
+    ]
+
+
 def test_settings_are_shown_and_changed() -> None:
     many = Many()
     (line,) = many.type("/set bell")
@@ -1112,12 +1202,28 @@ def test_typing_is_known_for_a_while() -> None:
     assert many.talk.writers() == ["bob"]
     many.run.wait(TYPING_S)
     assert many.talk.writers() == []
+    # Nothing is left that has to be looked at every moment.
+    assert many.run.session.deadline is not None
+    assert many.run.session.deadline > many.run.ticking.seconds + TYPING_S
     many.talk.typed("hel")
     many.talk.typed("hell")
     assert [request["type"] for request in many.sent()] == ["typing"]
     many.run.wait(TYPING_EVERY_S)
     many.talk.typed("/nick")
     assert many.sent() == []
+
+
+def test_those_who_no_longer_write_do_not_count_against_those_who_do() -> None:
+    many = Many()
+    for number in range(MAX_TYPING + 1):
+        many.receive(type="typing", room="lobby", username=f"user{number}")
+    assert len(many.talk.writers()) == MAX_TYPING
+    many.run.ticking.seconds += TYPING_S / 2
+    many.receive(type="typing", room="lobby", username="user0")
+    many.run.ticking.seconds += TYPING_S / 2
+    assert many.talk.writers() == ["user0"]
+    many.receive(type="typing", room="lobby", username="bob")
+    assert many.talk.writers() == ["user0", "bob"]
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,8 @@ def read(*chunks: bytes, gap_s: float = 1.0) -> list[KeyEvent]:
         (b"\x03", "ctrl-c"),
         (b"\x04", "ctrl-d"),
         (b"\x1a", "ctrl-z"),
+        (b"\x1c", "ctrl-\\"),
+        (b"\x1f", "ctrl-_"),
         (b"\x1b[A", "up"),
         (b"\x1bOA", "up"),
         (b"\x1b[1;5C", "ctrl-right"),
@@ -78,6 +80,12 @@ def read(*chunks: bytes, gap_s: float = 1.0) -> list[KeyEvent]:
 def test_a_key_has_a_name_however_its_bytes_arrive(data: bytes, name: str) -> None:
     assert read(data) == [Key(name)]
     assert read(*[data[at : at + 1] for at in range(len(data))], gap_s=0.001) == [Key(name)]
+
+
+@pytest.mark.parametrize("code", [*range(0x20), 0x7F])
+def test_every_control_character_is_a_key(code: int) -> None:
+    (key,) = read(bytes([code]))
+    assert isinstance(key, Key)
 
 
 @pytest.mark.parametrize(

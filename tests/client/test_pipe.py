@@ -71,6 +71,30 @@ def test_a_line_is_delivered(server: RealServer, pipe: Pipe, raw_client: LogIn, 
     assert (done.returncode, printed(done.stdout), done.stderr) == (0, ["[..:..:..] ci: deploy done"], b"")
 
 
+@pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1, 2)])
+def test_a_closed_standard_stream_is_like_the_null_device(
+    server: RealServer, environment: dict[str, str], raw_client: LogIn, closed: tuple[int, ...]
+) -> None:
+    """As with `<&-` in a shell, or under a supervisor that gives no streams."""
+    carol = raw_client("carol")
+    close = "import os, sys; [os.close(int(number)) for number in sys.argv[1]]; os.execv(sys.argv[2], sys.argv[2:])"
+    client = client_argv([server.at("line"), "--name", "ci"])
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", close, "".join(map(str, closed)), *client],
+        input=b"deploy done\n",
+        capture_output=True,
+        env=environment,
+        cwd=ROOT,
+        timeout=HANG_S,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert printed(done.stdout) == ([] if {0, 1} & {*closed} else ["[..:..:..] ci: deploy done"])
+    if 0 not in closed:
+        carol.expect("MSG ci deploy done")
+    carol.expect("INFO ci disconnected")
+
+
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_all_answers_arrive_before_the_end(
     server: RealServer, pipe: Pipe, raw_client: LogIn, dialect: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import socket
 import subprocess
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -124,6 +125,36 @@ def test_ctrl_c_ends_the_wait_for_a_goodbye(scripted_server: StartScripted, term
     alice.type("\x03")
     assert alice.exit_code() == 0
     assert alice.lines()[-1].endswith("👋 Goodbye, alice!")
+
+
+def test_a_question_in_the_middle_of_typing_leaves_the_typing_whole(
+    scripted_server: StartScripted, terminal: Open
+) -> None:
+    typed = threading.Event()
+
+    def hang_up(client: socket.socket, lines: BinaryIO) -> None:
+        lines.readline()
+        client.sendall(b"OK\n")
+        assert typed.wait(HANG_S)
+
+    def ask_for_the_password(client: socket.socket, lines: BinaryIO) -> None:
+        lines.readline()
+        client.sendall(b"ERR password-required\n")
+        assert lines.readline() == b"LOGIN alice correct horse\n"
+        client.sendall(b"OK\n")
+        said = next(line for line in lines if line.startswith(b"MSG"))
+        assert said == b"MSG half a sentence\n"
+
+    alice = terminal(scripted_server(hang_up, ask_for_the_password).address, "--name", "alice")
+    alice.expect("Welcome to the chat, alice!")
+    alice.type("half a sen")
+    alice.expect_at_cursor("alice> half a sen")
+    typed.set()
+    alice.expect_at_cursor("Password for alice (empty: another name):")
+    alice.type("correct horse\r")
+    alice.expect_at_cursor("alice> half a sen")
+    alice.type("tence\r")
+    alice.expect("alice: half a sentence")
 
 
 HOSTILE = "\x1b]0;owned\x07\x1b[31mred\x9b2J\u202egnp.exe\r\x08hidden"

@@ -497,6 +497,29 @@ def test_changing_a_password_asks_for_both() -> None:
     assert run.sent() == b"PASSWORD old horse new horse\n"
 
 
+def test_an_answer_is_not_completed() -> None:
+    run = online()
+    assert run.session.complete("/reg").candidates == ["/register"]
+    run.type("/register")
+    assert run.session.complete("/reg").candidates == ()
+    assert run.sent() == b""
+
+
+@pytest.mark.parametrize("event", [Cancelled(), InputEnded()])
+def test_leaving_at_the_question_of_a_reconnection_warns_of_what_was_not_said(event: TerminalEvent) -> None:
+    run = online()
+    run.hang_up()
+    run.type("not said yet")
+    run.wait(1)
+    run.accept()
+    run.receive("ERR password-required")
+    assert run.session.prompt.startswith("Password for alice")
+    assert run.happen(event) == ["❌ 1 of your messages were not said. Leave again to lose them."]
+    assert run.session.asking
+    run.happen(event)
+    assert run.exit_code is ExitCode.OK
+
+
 @pytest.mark.parametrize("event", [Cancelled(), Interrupted()])
 def test_a_question_can_be_cancelled(event: TerminalEvent) -> None:
     run = online()
@@ -939,6 +962,37 @@ def test_leaving_with_unsent_messages_has_to_be_said_twice() -> None:
     assert run.exit_code is ExitCode.OK
 
 
+# A login that is too long.
+
+LINE_TOO_LONG = '{"type": "error", "message": "Line too long"}'
+
+
+def rooms_of(login: bytes) -> list[str]:
+    return list(json.loads(login)["rooms"])
+
+
+def test_a_login_with_too_many_rooms_for_the_server_enters_one_and_then_the_others() -> None:
+    run = Run(JSON, options=Options(rooms=("lobby", "dev", "ops"), scrollback=0))
+    assert rooms_of(run.accept()) == ["lobby", "dev", "ops"]
+    assert run.receive(LINE_TOO_LONG) == []
+    assert rooms_of(run.sent()) == ["lobby"]
+    run.receive(WELCOME_2)
+    requests = [json.loads(line) for line in run.sent().splitlines()]
+    assert [(one["type"], one["room"]) for one in requests] == [("enter", "dev"), ("enter", "ops")]
+
+
+def test_a_login_that_is_too_long_even_with_one_room_says_so() -> None:
+    run = Run(JSON)
+    run.accept()
+    run.receive(LINE_TOO_LONG)
+    assert rooms_of(run.sent()) == ["lobby"]
+    run.receive(LINE_TOO_LONG)
+    assert run.sent() == b""
+    (error,) = run.wait(LOGIN_TIMEOUT_S)
+    assert "too long for the server" in error
+    assert run.exit_code is ExitCode.FAILED
+
+
 # Another name.
 
 
@@ -961,6 +1015,41 @@ def test_a_new_name_is_a_new_login_in_the_same_rooms() -> None:
         "✅ You are bob now."
     ]
     assert run.session.prompt == "bob> "
+
+
+def test_a_new_name_waits_until_everything_is_confirmed() -> None:
+    run = Run(JSON)
+    run.accept()
+    run.receive(WELCOME_2)
+    run.sent()
+    run.type("hello")
+    (message,) = run.sent().splitlines()
+    assert run.type("/nick bob") == [
+        "❌ Some of your messages are not confirmed yet: try again when they are."
+    ]
+    assert run.sent() == b""
+    run.receive(json.dumps({"type": "ok", "ref": json.loads(message)["ref"], "id": 1}))
+    assert run.type("/nick bob") == []
+    assert run.sent() == b'{"type": "quit"}\n'
+
+
+def test_a_message_that_was_perhaps_said_under_one_name_is_not_said_under_another_by_itself() -> None:
+    run = Run(JSON)
+    run.accept()
+    run.receive(WELCOME_2)
+    run.type("hello")
+    run.hang_up()
+    run.wait(1)
+    run.accept()
+    run.receive('{"type": "error", "code": "password-required", "message": "Password required"}')
+    run.type("")
+    run.type("bob")
+    run.sent()
+    shown = run.receive(WELCOME_2.replace('"username": "alice"', '"username": "bob"'))
+    assert shown[-1] == "💡 1 message perhaps not said: /resend sends it again, /resend drop forgets."
+    assert run.sent() == b""
+    run.type("/resend")
+    assert json.loads(run.sent())["message"] == "hello"
 
 
 def test_a_new_name_that_is_refused_leaves_the_old_one() -> None:

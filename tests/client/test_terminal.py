@@ -22,11 +22,14 @@ Open = Callable[..., "PtyProgram"]
 LogIn = Callable[[str], RawClient]
 
 COLOUR = re.compile(rb"\x1b\[(?:\d+;)*(?:3[0-8]|4[0-8]|9[0-7]|10[0-7])(?:;\d+)*m")
-CTRL_C, CTRL_D, CTRL_N, CTRL_Z, UP, PAGE_UP, PAGE_DOWN = (
+CTRL_C, CTRL_D, CTRL_N, CTRL_Y, CTRL_Z, CTRL_UNDERSCORE, ESCAPE, UP, PAGE_UP, PAGE_DOWN = (
     "\x03",
     "\x04",
     "\x0e",
+    "\x19",
     "\x1a",
+    "\x1f",
+    "\x1b",
     "\x1b[A",
     "\x1b[5~",
     "\x1b[6~",
@@ -406,6 +409,31 @@ def test_the_history_lasts_longer_than_the_session_and_has_no_passwords(
     path = Path(environment["XDG_STATE_HOME"], "geventchat", "history")
     assert path.stat().st_mode & 0o777 == 0o600
     assert path.read_text() == "worth repeating\n/q\n"
+
+
+def test_a_password_that_is_not_given_after_all_is_nowhere(
+    server: RealServer, terminal: Open, raw_client: LogIn, environment: dict[str, str]
+) -> None:
+    carol = raw_client("carol")
+    alice = online(terminal(server.at("line"), "--name", "alice"), "alice")
+    alice.type("said before\r")
+    carol.expect("MSG alice said before")
+    alice.type("/register\r")
+    alice.expect_at_cursor("New password:")
+    alice.type("correct horse")
+    alice.expect_at_cursor("New password: *************")
+    alice.type(ESCAPE)
+    alice.expect_at_cursor("alice>")
+    # Neither Enter nor Ctrl-Y nor Ctrl-_ nor the arrows find it again.
+    alice.type(f"\r{CTRL_Y}{CTRL_UNDERSCORE}{UP}")
+    alice.expect_at_cursor("alice> said before")
+    alice.type("\r")
+    carol.expect_end("MSG alice said before", 2)
+    assert carol.received.count(b"MSG") == 2
+    alice.type("/q\r")
+    assert alice.exit_code() == 0
+    assert b"horse" not in alice.raw
+    assert b"horse" not in Path(environment["XDG_STATE_HOME"], "geventchat", "history").read_bytes()
 
 
 def test_settings_are_read_and_a_history_that_cannot_be_written_does_not_matter(

@@ -59,6 +59,17 @@ def test_a_frame_has_a_title_messages_a_status_bar_and_the_input_line() -> None:
     assert screen.frame().title == "(1!) lobby · alice"
 
 
+def test_no_text_in_the_input_line_can_act_on_the_terminal() -> None:
+    screen = Screen()
+    for text in ("\x1b]0;owned\x07", "\x9b2J", "\u202e"):
+        screen.editor.handle(Text(text))
+        screen.editor.handle(Key("left"))
+    single = "".join(row_text(row) for row in screen.view.single_row(screen.session, screen.editor))
+    for shown in (screen.rows()[-1], row_text(screen.frame().before_cursor), single):
+        assert shown.isprintable()
+    assert screen.rows()[-1].count("\ufffd") == 4
+
+
 def test_words_do_not_break_and_rows_behind_the_first_are_indented() -> None:
     screen = Screen(columns=44)
     screen.say("a message that is long enough to be wrapped twice in here")

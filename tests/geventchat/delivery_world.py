@@ -223,7 +223,7 @@ class World:
             new_gate=self.delivery.new_gate,
             storage=memory(),
             in_thread=at_once,
-            tools=tools(),
+            tools=tools(monotonic=time.clock.monotonic),
             announce_later=Announcer(time.hub).announce,
             limits=limits.chat,
         )

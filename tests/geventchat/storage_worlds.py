@@ -123,6 +123,10 @@ class Disk(SqliteWorld):
     def killed(self, storage: SqliteStorage) -> None:
         """Leave the directory as it is now, as a kill does between two transactions."""
         storage.acts(1)
+        self.killed_at_rest(storage)
+
+    def killed_at_rest(self, storage: SqliteStorage) -> None:
+        """The same for a storage that has been suspended."""
         left = self.path.with_name(f"{self.path.name}-killed")
         with self._at_work:
             shutil.copytree(self.path, left)

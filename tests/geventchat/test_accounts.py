@@ -35,6 +35,7 @@ from geventchat.chat.events import (
     TokenIssued,
     Welcome,
 )
+from geventchat.chat.names import Name
 from geventchat.chat.passwords import DamagedHash, HasherFull, HashingFailed, Secret
 from geventchat.chat.records import AccountRecord, RoomRecord
 from geventchat.chat.results import DONE, Busy, Pending
@@ -130,6 +131,21 @@ def test_a_name_that_becomes_an_operators_or_reserved_is_registered_by_no_client
     # Nor is bob an operator without an account.
     assert bob.refused(Kick("carol")) is Rejection.NOT_PERMITTED
     carol.succeeds(Register(Secret(PASSWORD)))
+
+
+@pytest.mark.parametrize("names", [{"operators": ["bob"]}, {"reserved_names": ["Bob"]}, {}], ids=str)
+def test_a_name_that_looks_like_one_that_has_become_anothers_is_registered_by_no_client(scene, names):
+    imitator = scene.login("b\u043eb")
+    waiting = begun(imitator, Register(Secret(PASSWORD)))
+    if names:
+        scene.chat.change_names(**{"operators": [], "reserved_names": [], **names})
+    else:
+        scene.chat.set_password(Name("bob", "bob"), "plain:x")
+    assert imitator.refused(Register(Secret(PASSWORD))) is Rejection.NAME_RESERVED
+    waiting.finish(waiting.job())
+    assert imitator.take() == [Rejected(Rejection.NAME_RESERVED)]
+    imitator.do(Quit())
+    assert scene.connect().refused(Login("b\u043eb")) is Rejection.NAME_INVALID
 
 
 def test_no_more_accounts_are_made_than_the_limit_allows():
@@ -458,6 +474,40 @@ def test_an_account_that_was_not_used_for_a_year_is_deleted_at_the_start_with_it
     assert scene.login("old").session.account is None
     assert scene.connect().refused(Login("op")) is Rejection.PASSWORD_REQUIRED
     assert scene.connect().refused(Login("new")) is Rejection.PASSWORD_REQUIRED
+
+
+def test_a_start_with_a_clock_that_is_years_ahead_deletes_no_account(scene):
+    registered(scene, "alice").do(Quit())
+    storage = scene.storage.restarted()
+    storage._stored = replace(storage.load(), latest_ms=NOW_MS + 1_000)
+    again = ModeratedChat(storage=storage, time_s=NOW_S + 10 * YEAR_S)
+    assert again.storage.forgotten == []
+    assert again.connect().refused(Login("alice")) is Rejection.PASSWORD_REQUIRED
+
+
+def test_a_login_while_the_clock_is_behind_does_not_make_an_account_look_unused(scene):
+    registered(scene, "alice").do(Quit())
+    scene.now_s -= 40 * YEAR_S
+    logs_in(scene, with_password("alice"))
+    assert saved_accounts(scene)[-1].last_login_ms == NOW_MS
+
+
+def test_an_account_is_not_deleted_that_was_used_a_moment_ago_however_short_the_time_is():
+    scene = ModeratedChat(unused_account_s=43_200.0)
+    alice = registered(scene, "alice")
+    scene.now_s += 13 * 3_600
+    alice.do(Quit())
+    again = ModeratedChat(
+        storage=scene.storage.restarted(), time_s=scene.now_s + 60, unused_account_s=43_200.0
+    )
+    assert again.storage.forgotten == []
+
+
+def test_with_a_time_of_zero_no_account_is_ever_deleted(scene):
+    registered(scene, "alice").do(Quit())
+    again = ModeratedChat(storage=scene.storage.restarted(), time_s=NOW_S + 10 * YEAR_S, unused_account_s=0.0)
+    assert again.storage.forgotten == []
+    assert again.connect().refused(Login("alice")) is Rejection.PASSWORD_REQUIRED
 
 
 def test_an_account_that_was_in_use_all_the_time_is_not_unused(scene):

@@ -27,6 +27,8 @@ from geventchat.admin.acts import BURST_ANNOUNCEMENTS, Acts
 from geventchat.admin.command import main
 from geventchat.admin.listener import MOST_PEERS, AdminSocket, CannotOpenSocket
 from geventchat.admin.protocol import ACTS, MOST_ANSWER_BYTES, BadRequest, encode, read_request
+from geventchat.chat.commands import SetModerated
+from geventchat.chat.names import Name
 from geventchat.chat.storage import StorageUnavailable
 from geventchat.clock import SystemClock
 from geventchat.log import LogEvent
@@ -193,6 +195,22 @@ def test_someone_is_kicked_from_the_server_or_a_room_with_a_reason(world: World)
     assert world.audited()[-1] == ("geventchat admin", "kick", "bob", "")
 
 
+def test_people_are_removed_with_a_reason_where_only_those_with_voice_can_speak(world: World):
+    bob, alice, eve, zoe = (world.person(name) for name in ("bob", "alice", "eve", "zoe"))
+    world.server.administer(Name("x", ""), "lobby", SetModerated(on=True))
+    assert world.do("kick", who="bob", reason="too loud") == {"rows": []}
+    assert world.hear(bob) == "INFO kicked too loud"
+    world.server.kick("alice", "why")
+    assert [world.hear(alice), world.hear(alice)] == ["INFO bob kicked", "INFO kicked why"]
+    assert world.do("ban", who="eve", seconds=600, reason="flooding") == {"rows": []}
+    assert [world.hear(eve) for _ in range(3)] == ["INFO bob kicked", "INFO alice kicked", "ERR banned"]
+    assert [world.hear(zoe) for _ in range(3)] == [f"INFO {name} kicked" for name in ("bob", "alice", "eve")]
+    assert world.ask(zoe, "JOIN dev") == "OK"
+    world.server.administer(Name("x", ""), "dev", SetModerated(on=True))
+    assert world.do("kick", who="zoe", room="dev", reason="why") == {"rows": []}
+    assert world.hear(zoe) == "INFO kicked why"
+
+
 def test_roles_are_granted_and_revoked(world: World):
     alice, bob = world.person("alice"), world.person("bob")
     assert world.ask(alice, "JOIN dev") == "OK"
@@ -212,6 +230,19 @@ def test_roles_are_granted_and_revoked(world: World):
     assert "until" in world.do("grant", who="alice", role="operator", revoke=True)
     assert chat.operators == {"boss"}
     assert world.do("grant", who="alice", role="operator", revoke=True)["code"] == "refused"
+
+
+def test_a_reserved_name_that_is_an_operators_no_longer_is_reserved_again():
+    config = Config(listen=(Listen("line", "127.0.0.1", 0),), operators=("admin", "boss"))
+    with Server(config, log=lambda event, **fields: None) as server:
+        world = World(server)
+        for name in ("admin", "boss"):
+            assert "until" in world.do("grant", who=name, role="operator", revoke=True)
+        client = world.connect()
+        for name in ("admin", "\u0430dmin", "server"):
+            assert world.ask(client, f"LOGIN {name}") == "ERR invalid-username"
+        assert world.ask(client, "LOGIN boss") == "OK"
+        world.close()
 
 
 def test_a_password_makes_an_account_and_replaces_what_proved_it_before(world: World):
@@ -760,6 +791,11 @@ def test_an_answer_that_is_none_has_its_exit_code(
 ):
     assert main(["status", *answering(data)]) == code
     assert capsys.readouterr().err.endswith(f"{message}\n")
+
+
+def test_a_ban_of_nothing_is_wrong_usage(capsys: Any, tmp_path: Path):
+    assert main(["ban", "", "2h", "--admin-socket", str(tmp_path / "s")]) == 2
+    assert capsys.readouterr().err == "geventchat admin: WHO is empty; name someone, an address or a range\n"
 
 
 def test_lists_are_tables_or_json(answering: Any, capsys: Any, tmp_path: Path):

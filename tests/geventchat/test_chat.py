@@ -83,7 +83,7 @@ class Scene:
             new_gate=lambda delay_s: self.gate,
             storage=storage or memory(),
             in_thread=at_once,
-            tools=tools(),
+            tools=tools(monotonic=lambda: self.now_s),
             announce_later=self.announced_later.append,
             limits=Limits(**{"contacts": 10, **limits}).chat,
             observer=self.observe,

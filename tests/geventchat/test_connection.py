@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import struct
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fcntl import ioctl
+from pathlib import Path
 from termios import FIONREAD
 from typing import Any
 
@@ -49,6 +51,13 @@ def taken(client: SimulatedClient) -> bytes:
     received = bytes(client.received)
     client.received.clear()
     return received
+
+
+def asks(simulation: Simulation, client: SimulatedClient, command: dict[str, Any]) -> str:
+    """What the server answers to this object of json."""
+    client.send_lines(json.dumps(command))
+    simulation.run_until_idle()
+    return taken(client).decode()
 
 
 # --- Work that has to wait -------------------------------------------------------------------------------------------
@@ -735,6 +744,33 @@ def test_what_clients_are_sent_at_their_login_costs_their_address_nothing():
             client.send_lines('{"type": "ping"}')
         simulation.run_until_idle()
         assert [b'"pong"' in client.received for client in clients] == [True] * 3
+
+
+def test_the_search_for_what_clients_have_missed_costs_their_address_nothing_at_their_login(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    # The simulated loop knows no threads.
+    monkeypatch.setattr("geventchat.server.in_thread", lambda work: work())
+    rooms = {"lobby": 0, **{f"room{n}": 0 for n in range(10)}}
+    limits = Limits(address_bytes_per_s=1, address_burst_bytes=12_000)
+    listen = (Listen("json", "127.0.0.1", 0),)
+    with simulate(Config(listen=listen, idle_s=0, data=str(tmp_path / "data"))) as simulation:
+        alice = simulation.connect("json", host="192.0.2.9")
+        asks(simulation, alice, {"type": "join", "v": 2, "username": "alice", "rooms": rooms})
+        for room in rooms:
+            asks(simulation, alice, {"type": "chat", "room": room, "message": "hi"})
+    with simulate(Config(listen=listen, idle_s=0, limits=limits, data=str(tmp_path / "data"))) as simulation:
+        clients = [simulation.connect("json") for _ in range(3)]
+        for n, client in enumerate(clients):
+            join = {"type": "join", "v": 2, "username": f"bob{n}", "rooms": rooms}
+            assert asks(simulation, client, join).count('"chat"') == 11
+        assert all("pong" in asks(simulation, client, {"type": "ping"}) for client in clients)
+        # Later it costs as much as any other lookup.
+        for client in clients:
+            for room in rooms:
+                asks(simulation, client, {"type": "leave", "room": room})
+                asks(simulation, client, {"type": "enter", "room": room, "after": 0})
+        assert "pong" not in asks(simulation, clients[0], {"type": "ping"})
 
 
 @pytest.mark.parametrize("whose", ["bytes", "address"])

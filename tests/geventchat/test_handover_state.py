@@ -862,6 +862,17 @@ def test_nothing_is_answered_behind_the_last_notice_of_a_client_that_is_not_serv
         assert heard == ["INFO server-shutdown" if end == "stop" else "INFO kicked"]
 
 
+def test_the_lines_of_a_client_that_is_removed_before_it_is_served_are_not_handled(world: World):
+    with world_of(lines_per_s=1000, burst_lines=70) as world:
+        alice, bob = world.login("alice"), world.login("bob")
+        alice.send("".join(f"MSG {number}\n" for number in range(300)))
+        assert bob.hear() == "MSG alice 0"
+        world.replace()
+        world.server.administer(Name("x", ""), "lobby", _ban("name:alice"))
+        assert [alice.hear(), alice.hear()] == ["ERR banned", ""]
+        assert bob.ask("PING").startswith("MSG alice ")
+
+
 def test_deadlines_and_rates_go_on(world: World):
     with world_of(login_s=0.3, address_burst_connections=3, address_connections_per_s=0.001) as world:
         client, _, _ = (world.connect() for _ in range(3))

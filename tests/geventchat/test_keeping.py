@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -93,17 +93,21 @@ class Keeper(MemoryStorage):
         self.most_read = max(self.most_read, len(found))
         return found
 
-    def first_between(self, room: str, after: int, before: int, limit: int) -> int:
+    def first_between(self, wanted: Mapping[str, tuple[int, int, int]]) -> dict[str, int]:
         if self.broken:
             raise StorageUnavailable
-        return next((one.id for one in self.before(room, before, limit) if one.id > after), 0)
+        found = {
+            room: [one.id for one in self.before(room, before, limit) if one.id > after]
+            for room, (after, before, limit) in wanted.items()
+        }
+        return {room: ids[0] for room, ids in found.items() if ids}
 
 
-def keeping(keeper: Keeper, **limits: int) -> Scene:
+def keeping(keeper: Keeper, **limits: Any) -> Scene:
     return Scene(storage=keeper, **limits)
 
 
-def again(keeper: Keeper, **limits: int) -> Scene:
+def again(keeper: Keeper, **limits: Any) -> Scene:
     """The same storage after a restart."""
     last = {key: max((one.id for one in keeper.messages.get(key, ())), default=0) for key in keeper.rooms}
     rooms = tuple(replace(record, last_id=last[key]) for key, record in keeper.rooms.items())
@@ -163,6 +167,21 @@ def test_rooms_go_on_after_a_restart_and_an_empty_one_expires_when_it_would_have
     ]
     scene.now_s += 1
     assert len(scene.chat.rooms) == 1
+
+
+def test_a_start_counts_no_time_after_the_latest_that_the_storage_knows():
+    keeper = Keeper()
+    scene = keeping(keeper)
+    session, _ = scene.login("ann")
+    assert scene.chat.handle(session, EnterRoom("dev")) is DONE
+    assert scene.chat.handle(session, LeaveRoom()) is DONE
+    keeper.stored = replace(keeper.stored, latest_ms=1000 * NOW_S + 100_000)
+    # A year has passed, or the clock is wrong.
+    scene = again(keeper, time=lambda: NOW_S + 365 * 86_400)
+    scene.now_s += 499
+    assert scene.chat.rooms.find("dev") is not None
+    scene.now_s += 1
+    assert scene.chat.rooms.find("dev") is None
 
 
 def test_the_ids_of_new_rooms_are_above_the_floor_that_was_kept():
@@ -275,6 +294,24 @@ def test_after_a_restart_what_was_missed_is_read_from_the_storage():
     assert [said.first_id for said in heard if isinstance(said, Said)] == [6, 7, 8, 9]
 
 
+def test_the_search_for_what_was_missed_costs_a_lookup_for_each_room_that_is_searched():
+    keeper = Keeper()
+    rooms = ("lobby", "dev", "new")
+    scene = keeping(keeper)
+    session, _ = scene.connect()
+    run(scene.chat.handle(session, Login("ann", tuple(EnterRoom(room) for room in rooms))))
+    for room in rooms[:2]:
+        assert scene.chat.handle(session, Say(["text"], room)) is DONE
+    scene = again(keeper)
+    session, _ = scene.connect()
+    run(scene.chat.handle(session, Login("bob", tuple(EnterRoom(room, after=0) for room in rooms))))
+    assert session.cost_bytes == 2 * LOOKUP_BYTES
+    assert scene.chat.handle(session, LeaveRoom("dev")) is DONE
+    for after, cost in ((0, 3), (1, 3)):
+        run(scene.chat.handle(session, EnterRoom("dev", after=after)))
+        assert session.cost_bytes == cost * LOOKUP_BYTES
+
+
 def test_at_most_the_latest_are_replayed_also_from_the_storage():
     keeper = Keeper()
     scene = keeping(keeper, history_messages=4)
@@ -343,6 +380,24 @@ def test_what_the_log_loses_meanwhile_comes_from_the_storage():
     assert scene.chat.lobby.log.first_id > 101
     reader.finish()
     assert reader.ids == list(range(51, 341))
+
+
+def test_what_is_said_and_leaves_the_log_while_the_storage_is_read_is_read_as_well():
+    _, scene = said_before_a_restart(100, history_messages=10)
+    session, _ = scene.login("ann")
+    reader = Reader(scene)
+    reader.go_on()
+    assert isinstance(reader.result, More)
+    reader.go_on()
+    assert isinstance(reader.result, Pending)
+    read = reader.result.job()
+    # In one piece, so that the log has lost a part of an event and no whole one.
+    assert scene.chat.handle(session, Say([f"pasted {n}" for n in range(64)])) is DONE
+    assert scene.chat.lobby.log.first_id > 101
+    reader.result = reader.result.finish(read)
+    reader.finish()
+    assert reader.result is DONE
+    assert reader.ids == list(range(91, 165))
 
 
 def test_a_client_that_has_lost_arrivals_cannot_follow_even_with_a_storage():

@@ -20,6 +20,7 @@ from geventchat.chat.commands import (
     Login,
     PassOwnership,
     Quit,
+    Register,
     Sanction,
     Say,
     SendDirectMessage,
@@ -47,6 +48,7 @@ from geventchat.chat.events import (
     Roster,
     Said,
 )
+from geventchat.chat.passwords import Secret
 from geventchat.chat.records import Act, Restriction, RestrictionKind, RoomRecord
 from geventchat.chat.results import DONE, LEAVE, Busy, More
 from tests.geventchat.moderated_chat import LOBBY, NOW_MS, Client, ModeratedChat, RecordingStorage
@@ -545,6 +547,34 @@ def test_a_ban_of_a_person_closes_no_address_to_those_who_have_an_account(scene,
     assert not scene.chat.is_banned_address(ELSEWHERE)
     assert scene.connect(ELSEWHERE).do(Login("other")) == [BANNED]
     scene.login("member", host=ELSEWHERE, account=True)
+
+
+@pytest.mark.parametrize("sanction", [BAN, MUTE])
+def test_on_the_server_an_account_is_banned_or_muted_alone_and_others_at_its_address_are_not(
+    scene, op, sanction
+):
+    eve = scene.login("eve", host=ELSEWHERE, account=True)
+    op.do(Impose(sanction, "eve"))
+    eve.do(Quit())
+    pupil = scene.login("pupil", host=ELSEWHERE)
+    assert pupil.do(Say(["hi"])) == []
+    assert pupil.succeeds(Register(Secret("correct horse"))) is Action.REGISTERED
+    # Only operators can close the address, for all of them.
+    op.do(Impose(sanction, ELSEWHERE))
+    assert scene.chat.is_banned_address(ELSEWHERE) is (sanction is BAN)
+
+
+@pytest.mark.parametrize("sanction", [BAN, MUTE])
+def test_on_the_server_nobody_evades_a_ban_or_a_mute_without_an_account_by_registering(scene, op, sanction):
+    bob = scene.login("bob", host=ELSEWHERE)
+    op.do(Impose(sanction, "bob"))
+    bob.do(Quit())
+    again = scene.connect(ELSEWHERE)
+    if sanction is BAN:
+        assert again.do(Login("bob2")) == [BANNED]
+    else:
+        again.do(Login("bob2"))
+        assert again.refused(Register(Secret("correct horse"))) is Rejection.MUTED
 
 
 def test_an_operator_cannot_shut_himself_out_and_stays_where_others_have_to_go(scene, op):

@@ -245,6 +245,57 @@ def test_a_room_that_is_deleted_makes_way_for_another_of_the_same_owner():
     assert scene.owner("four") == "alice@"
 
 
+def keeps(scene: ModeratedChat, name: str, *rooms: str) -> None:
+    """An account that has left these rooms, the first one first."""
+    client = scene.login(name, account=True)
+    for room in rooms:
+        client.enters(room)
+        scene.now_s += 0.01
+    client.do(Quit())
+
+
+def rooms_of(scene: ModeratedChat) -> set[str]:
+    return {room.key for room in scene.chat.rooms} - {LOBBY}
+
+
+def test_when_all_rooms_are_taken_whoever_keeps_the_most_empty_ones_loses_the_longest_empty_of_them():
+    scene = ModeratedChat(rooms=9)
+    keeps(scene, "eve", "e1", "e2", "e3", "e4")
+    keeps(scene, "bob", "b1", "b2", "b3")
+    scene.login("amy", "a1")
+    kept = {"e1", "e2", "e3", "e4", "b1", "b2", "b3", "a1"}
+    for number, lost in enumerate(("e1", "e2", "b1")):
+        assert rooms_of(scene) == kept
+        scene.login(f"n{number}", f"n{number}")
+        kept = kept - {lost} | {f"n{number}"}
+    assert rooms_of(scene) == kept
+
+
+def test_a_room_that_is_used_again_makes_no_way_for_another():
+    scene = ModeratedChat(rooms=8)
+    keeps(scene, "eve", "e1", "e2", "e3")
+    keeps(scene, "bob", "b1", "b2", "b3", "b4")
+    scene.login("n1", "n1")
+    assert rooms_of(scene) == {"e1", "e2", "e3", "b2", "b3", "b4", "n1"}
+    scene.login("amy", "e1")
+    scene.login("n2", "n2")
+    assert rooms_of(scene) == {"e1", "e2", "e3", "b3", "b4", "n1", "n2"}
+
+
+def test_rooms_that_are_kept_while_they_are_empty_make_way_only_while_they_are_more_than_half_of_all():
+    scene = ModeratedChat(rooms=7)
+    keeps(scene, "eve", "e1", "e2", "e3", "e4")
+    scene.login("n1", "n1")
+    scene.login("n2", "n2")
+    hasty = scene.login("hasty")
+    hasty.peer.rooms_left = 0
+    assert hasty.refused(EnterRoom("n3")) is Rejection.TOO_MANY_ROOMS
+    assert rooms_of(scene) == {"e1", "e2", "e3", "e4", "n1", "n2"}
+    scene.login("n3", "n3")
+    assert rooms_of(scene) == {"e2", "e3", "e4", "n1", "n2", "n3"}
+    assert scene.login("n4").refused(EnterRoom("n4")) is Rejection.TOO_MANY_ROOMS
+
+
 def test_an_owner_who_quits_after_the_room_is_gone_leaves_nothing_behind(scene: ModeratedChat):
     alice = scene.login("alice", "dev")
     alice.do(LeaveRoom())

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import pty
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from geventchat.chat.events import DirectMessage
 from geventchat.chat.passwords import Secret, prepare, stored_token
 from geventchat.chat.records import AccountRecord
 from geventchat.clock import SystemClock
@@ -17,6 +21,7 @@ from geventchat.services.passwords import Hasher, derive_here
 from geventchat.services.storage.sqlite import SqliteStorage
 from geventchat.settings import Limits
 from tests.geventchat.processes import MODULE, environment, ready_lines, running
+from tests.geventchat.storage_worlds import LOBBY, act, say
 from tests.patience import HANG_S
 
 PASSWORD = "correct horse battery"
@@ -41,8 +46,10 @@ def accounts(path: Path) -> dict[str, AccountRecord]:
     return found
 
 
-def opened(path: Path) -> SqliteStorage:
-    return SqliteStorage(path, Limits(), SystemClock(), lambda event, **fields: None, lambda call: call())
+def opened(path: Path, limits: Limits | None = None) -> SqliteStorage:
+    return SqliteStorage(
+        path, limits or Limits(), SystemClock(), lambda event, **fields: None, lambda call: call()
+    )
 
 
 def matches(record: AccountRecord, password: str) -> bool:
@@ -102,6 +109,43 @@ def test_a_new_password_revokes_the_tokens_and_keeps_the_rest(tmp_path: Path):
     record = accounts(tmp_path)["boss"]
     assert record.token_hashes == ()
     assert (record.created_ms, record.ignored, record.origins) == (5, ("bob",), ("10.0.0.1",))
+
+
+def rows(path: Path) -> dict[str, int]:
+    """How many rows there are of what a server's limits remove."""
+    with closing(sqlite3.connect(path / "chat.db")) as database:
+        tables = ("messages", "mail", "audit WHERE room <> ''")
+        return {table: database.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in tables}
+
+
+MORE_ACTS = """
+    WITH RECURSIVE counted (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM counted WHERE n < ?)
+    INSERT INTO audit (time_ms, by, action, room, target, detail)
+    SELECT time_ms, by, action, room, target, detail FROM counted, audit
+"""
+
+
+@pytest.mark.parametrize("words", [(), ("--token",)], ids=["password", "token"])
+def test_nothing_is_removed_that_the_server_keeps_by_its_own_limits(tmp_path: Path, words: tuple[str, ...]):
+    usual = Limits()
+    limits = replace(usual, stored_messages=10**6, mail_s=10 * usual.mail_s, room_acts=10**6)
+    storage = opened(tmp_path, limits)
+    storage.load()
+    storage.save(LOBBY)
+    for id in range(0, usual.stored_messages, 1_000):
+        say(storage, id + 1, *["hi"] * 1_000)
+    say(storage, usual.stored_messages + 1, *["too many by default"] * 10)
+    storage.save(AccountRecord("boss", "Boss", "x"))
+    old_ms = int(1000 * (SystemClock().time() - 2 * usual.mail_s))
+    assert storage.keep("boss", "alice", DirectMessage("alice", "Boss", "old by default", old_ms))
+    storage.audit(act(1, "lobby"))
+    assert storage.close(HANG_S)
+    with closing(sqlite3.connect(tmp_path / "chat.db")) as database, database:
+        database.execute(MORE_ACTS, (usual.room_acts + 10,))
+    before = rows(tmp_path)
+    assert before["messages"] > usual.stored_messages
+    assert passwd("--data", str(tmp_path), *words, "boss").returncode == 0
+    assert rows(tmp_path) == before
 
 
 @pytest.mark.parametrize(

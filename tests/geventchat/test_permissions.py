@@ -16,6 +16,7 @@ from geventchat.chat.commands import (
     ListRooms,
     Login,
     Quit,
+    Register,
     Sanction,
     Say,
     SendDirectMessage,
@@ -28,6 +29,8 @@ from geventchat.chat.commands import (
     Who,
 )
 from geventchat.chat.events import Accepted, Action, Invited, Rejected, Rejection, RoomList, Said
+from geventchat.chat.passwords import Secret
+from geventchat.chat.records import RoomRecord
 from tests.geventchat.moderated_chat import LOBBY, NOW_MS, Client, ModeratedChat
 
 DAY_S = 86_400
@@ -208,6 +211,28 @@ def test_a_kick_or_a_ban_cancels_an_invitation(scene, alice):
     carol.enters("dev")
 
 
+@pytest.mark.parametrize("who", ["carol", "account:carol", "name:carol"])
+def test_a_ban_of_someone_who_is_away_cancels_the_invitation_of_the_account(scene, alice, who):
+    op = scene.login("op", "dev", account=True)
+    alice.do(SetPrivate(on=True))
+    carol = scene.login("carol", account=True)
+    alice.do(Invite("carol"))
+    carol.do(Quit())
+    op.do(Impose(Sanction.MUTE, who, 600))
+    assert invited_to(scene, "dev") == ["carol"]
+    op.do(Impose(Sanction.BAN, who, 600))
+    assert invited_to(scene, "dev") == []
+    scene.now_s += 600
+    carol = scene.login("carol", account=True)
+    assert carol.refused(EnterRoom("dev")) is Rejection.INVITATION_REQUIRED
+
+
+def invited_to(scene: ModeratedChat, key: str) -> list[str]:
+    """The accounts that are invited to the room, as the storage has it."""
+    records = [one for one in scene.storage.saved if isinstance(one, RoomRecord) and one.key == key]
+    return [guest for guest, _ in records[-1].invited]
+
+
 def test_an_invitation_is_good_for_a_week(scene, alice):
     alice.do(SetPrivate(on=True))
     carol = scene.login("carol")
@@ -333,6 +358,17 @@ def test_voice_with_an_account_lasts(scene, alice):
     bob.do(Quit())
     assert alice.succeeds(SetVoice("bobby", on=False)) is Action.VOICE_TAKEN, "although he is away"
     bob = scene.login("bobby", "dev", account=True)
+    assert bob.refused(Say(["hi"])) is Rejection.NO_VOICE
+
+
+def test_voice_that_was_given_before_and_after_registering_is_taken_at_once(scene, alice):
+    bob = scene.login("bobby", "dev")
+    alice.do(SetModerated(on=True))
+    alice.do(SetVoice("bobby", on=True))
+    assert bob.succeeds(Register(Secret("correct horse"))) is Action.REGISTERED
+    alice.do(SetVoice("bobby", on=True))
+    assert bob.do(Say(["hi"])) == []
+    assert alice.succeeds(SetVoice("bobby", on=False)) is Action.VOICE_TAKEN
     assert bob.refused(Say(["hi"])) is Rejection.NO_VOICE
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from geventchat.chat.commands import EnterRoom, LeaveRoom, ListRooms, Login, Say, SetTopic
 from geventchat.chat.events import Entered, Rejected, Rejection, RoomList
 from geventchat.chat.names import parse_room_name
@@ -15,7 +17,7 @@ from tests.geventchat.test_chat import Scene
 
 def rooms_of(limits: Limits) -> tuple[Rooms, ManualClock]:
     clock = ManualClock()
-    return Rooms(clock.time, lambda delay_s: SwitchedGate(), limits.chat, memory()), clock
+    return Rooms(clock.time, clock.monotonic, lambda delay_s: SwitchedGate(), limits.chat, memory()), clock
 
 
 def test_the_lobby_is_first_and_stays():
@@ -49,6 +51,21 @@ def test_an_empty_room_is_deleted_after_a_while():
     rooms.entered(second)
     clock.now += 100
     assert list(rooms) == [rooms.lobby, second]
+
+
+@pytest.mark.parametrize("ahead_s", [91 * 86_400, -91 * 86_400])
+def test_a_clock_that_is_set_makes_no_room_due_and_none_last_longer(ahead_s: int):
+    rooms, clock = rooms_of(Limits(empty_room_s=10))
+    room = rooms.create(parse_room_name("dev"))
+    assert room is not None
+    rooms.left(room)
+    clock.now += 4
+    clock.ahead = ahead_s
+    assert rooms.find("dev") is room
+    clock.now += 5.999
+    assert rooms.find("dev") is room
+    clock.now += 0.001
+    assert rooms.find("dev") is None
 
 
 def test_rooms_that_are_due_together_no_longer_count_and_are_deleted_a_few_at_a_time():

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from geventchat.chat.events import DirectMessage, PastMessage
+from geventchat.chat.events import DirectMessage, PastMessage, Said
 from geventchat.chat.records import KeptMessage, RestrictionKind, RoomRecord
 from geventchat.chat.storage import Storage
 from geventchat.settings import Limits
@@ -102,10 +102,12 @@ def test_before_and_after_exclude_the_id_and_are_limited_to_the_nearest(world: W
 def test_the_first_of_the_last_messages_between_two_ids_is_found(world: World):
     storage = with_lobby(world)
     say(storage, 1, *map(str, range(1, 11)))
-    assert storage.first_between("lobby", 2, 9, 100) == 3
-    assert storage.first_between("lobby", 2, 9, 4) == 5
-    assert [storage.first_between("lobby", *ids, 5) for ids in ((8, 9), (10, 50), (0, 1))] == [0, 0, 0]
-    assert storage.first_between("nowhere", 0, 9, 5) == 0
+    storage.save(RoomRecord("dev", "dev"))
+    say(storage, 100, "a", "b", room="dev")
+    assert storage.first_between({"lobby": (2, 9, 100), "dev": (100, 200, 5)}) == {"lobby": 3, "dev": 101}
+    assert storage.first_between({"lobby": (2, 9, 4), "nowhere": (0, 9, 5)}) == {"lobby": 5}
+    for ids in ((8, 9), (10, 50), (0, 1)):
+        assert storage.first_between({"lobby": (*ids, 5)}) == {}
 
 
 @keeping_messages
@@ -437,6 +439,53 @@ def test_old_messages_are_not_delivered_and_take_no_place(world: World):
     assert storage.mailbox("bob", 0, 100) == []
     assert storage.keep("bob", "alice", direct(world, "new")) is not None
     assert [kept.message.text for kept in storage.mailbox("bob", 0, 100)] == ["new"]
+
+
+def test_a_clock_that_is_set_ahead_makes_no_message_old(world: World):
+    limits = Limits(mail_per_account=2, mail_s=60.0)
+    storage = world.open(limits)
+    storage.keep("bob", "alice", direct(world, "kept"))
+    world.clock.ahead = 1e6
+    world.clock.now += 59
+    for _ in range(2):
+        storage.audit(act(world.now_ms()))
+        storage.acts(1)
+        assert [kept.message.text for kept in storage.mailbox("bob", 0, 100)] == ["kept"]
+        if world.survives:
+            # A start does not make it old either: the storage knows of nothing so late.
+            world.clock.ahead = 0.0
+            storage.audit(act(world.now_ms()))
+            world.close(storage)
+            world.clock.ahead = 1e6
+            storage = world.open(limits)
+    world.clock.ahead = 0.0
+    world.clock.now += 2
+    assert storage.mailbox("bob", 0, 100) == []
+    # Nor does one that was ahead and is set right.
+    storage.keep("bob", "alice", direct(world, "new"))
+    assert [kept.message.text for kept in storage.mailbox("bob", 0, 100)] == ["new"]
+
+
+@surviving
+@pytest.mark.parametrize("what", ["message", "mail", "act", "room", "empty room", "account"])
+def test_the_latest_time_that_it_knows_is_there_after_a_restart(world: World, what: str):
+    storage = world.open()
+    storage.save(replace(LOBBY, last_used_ms=5))
+    storage.save(account("alice", last_login_ms=6))
+    match what:
+        case "message":
+            storage.append("lobby", Said("lobby", "alice", ("hi",), 1, 77))
+        case "mail":
+            storage.keep("alice", "bob", DirectMessage("bob", "alice", "hi", 77))
+        case "act":
+            storage.audit(act(77))
+        case "room":
+            storage.save(RoomRecord("dev", "dev", last_used_ms=77))
+        case "empty room":
+            storage.save(RoomRecord("dev", "dev", last_used_ms=7, empty_since_ms=77))
+        case "account":
+            storage.save(account("bob", last_login_ms=77))
+    assert world.reopened(storage).load().latest_ms == 77
 
 
 def test_whoever_has_the_most_kept_messages_makes_way_for_those_who_have_fewer(world: World):

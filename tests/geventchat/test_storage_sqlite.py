@@ -28,7 +28,6 @@ from geventchat.services.storage.directory import CannotOpenStorage
 from geventchat.services.storage.sqlite import SqliteStorage
 from tests.geventchat.processes import ready_lines, run, running
 from tests.geventchat.storage_worlds import LOBBY, TIMEOUT_S, Disk, account, act, ban, say, texts
-from tests.patience import until
 
 STOPPED, RESUMED, LOST = LogEvent.HISTORY_STOPPED, LogEvent.HISTORY_RESUMED, LogEvent.HISTORY_LOST
 
@@ -535,6 +534,25 @@ def test_the_chat_is_slowed_down_while_too_much_waits_and_never_waits_itself(dis
     assert disk.logged(STOPPED) == []
 
 
+def test_a_search_in_many_rooms_waits_for_the_disk_once(disk: Disk, monkeypatch: pytest.MonkeyPatch):
+    storage = disk.open()
+    rooms = [f"room{number}" for number in range(50)]
+    for room in rooms:
+        storage.save(RoomRecord(room, room))
+        say(storage, 1, "old", room=room)
+    catch_up, waits = storage._writer.catch_up, []
+
+    def busy() -> None:
+        # Somebody talks all the time.
+        waits.append(len(waits))
+        say(storage, 2 + len(waits), "new", room=rooms[0])
+        catch_up()
+
+    monkeypatch.setattr(storage._writer, "catch_up", busy)
+    assert storage.first_between(dict.fromkeys(rooms, (0, 2, 5))) == dict.fromkeys(rooms, 1)
+    assert waits == [0]
+
+
 def test_a_room_without_reserved_ids_is_not_ready_until_more_are_reserved(disk: Disk):
     storage = disk.open()
     storage.save(LOBBY)
@@ -684,22 +702,105 @@ def test_a_storage_that_rests_too_late_goes_on(disk: Disk, monkeypatch: pytest.M
     storage = disk.open()
     storage.save(LOBBY)
 
-    def without_patience(*attempts: Callable[[], None]) -> None:
-        with monkeypatch.context() as patched, disk._at_work:
-            patched.setattr("geventchat.services.storage.writer._ANSWER_S", 0.0)
-            patched.setattr("geventchat.services.storage.writer._POLL_S", 0.01)
-            for attempt in attempts:
-                with pytest.raises(StorageUnavailable, match="has not answered"):
-                    attempt()
+    def suspend_without_patience() -> None:
+        with pytest.raises(StorageUnavailable, match="has not answered"):
+            storage.suspend()
 
-    without_patience(storage.suspend, storage.resume)
+    with monkeypatch.context() as patched, disk._at_work:
+        patched.setattr("geventchat.services.storage.writer._ANSWER_S", 0.0)
+        patched.setattr("geventchat.services.storage.writer._POLL_S", 0.01)
+        suspend_without_patience()
+        storage.resume()
+        suspend_without_patience()
     say(storage, 1, "kept")
     assert texts(storage) == [(1, "kept")]
-    without_patience(storage.suspend)
-    assert until(lambda: storage._writer._rested)
+    storage.suspend()
     storage.resume()
     say(storage, 2, "too")
     assert texts(storage) == [(1, "kept"), (2, "too")]
+
+
+def write_nothing(disk: Disk, storage: SqliteStorage) -> None:
+    disk.connection(storage).execute("PRAGMA query_only = ON")
+
+
+def test_a_storage_goes_on_if_the_lock_cannot_be_rewritten(disk: Disk, monkeypatch: pytest.MonkeyPatch):
+    storage = disk.open()
+    storage.save(LOBBY)
+    storage.suspend()
+
+    def full() -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(storage._directory, "take_over", full)
+    storage.resume()
+    say(storage, 1, "kept")
+    assert texts(storage) == [(1, "kept")]
+
+
+def test_a_storage_that_could_not_be_suspended_can_be_later(disk: Disk):
+    storage = disk.open()
+    epoch = storage.load().epoch
+    storage.save(LOBBY)
+    say(storage, 1, "before")
+    storage.acts(1)
+    write_nothing(disk, storage)
+    with pytest.raises(StorageUnavailable, match="the storage cannot write now"):
+        storage.suspend()
+    storage.resume()
+    assert disk.logged(STOPPED, RESUMED) == [STOPPED]
+    disk.free(storage)
+    say(storage, 2, "after")
+    assert texts(storage) == [(1, "before"), (2, "after")]
+    storage.suspend()
+    disk.killed_at_rest(storage)
+    storage = disk.open()
+    assert (storage.load().epoch, disk.log[-1][1]["end"]) == (epoch, "clean")
+    assert texts(storage) == [(1, "before"), (2, "after")]
+
+
+def test_a_storage_without_a_place_for_a_new_mark_goes_on_when_there_is_one(disk: Disk):
+    storage = disk.open()
+    epoch = storage.load().epoch
+    storage.save(LOBBY)
+    storage.suspend()
+    (disk.path / "ids-new").mkdir()
+    storage.resume()
+    assert disk.logged(STOPPED, RESUMED) == [STOPPED]
+    say(storage, 1, "meanwhile")
+    other = disk.path / "other"
+    with other.open("xb", buffering=0) as file:
+        # Beyond the descriptors that were closed.
+        others = [os.dup(file.fileno()) for _ in range(10)]
+        disk.free(storage)
+        say(storage, 2, "still none")
+        storage.acts(1)
+        (disk.path / "ids-new").rmdir()
+        disk.free(storage)
+        for id in (schema.AHEAD_IDS, 3 * schema.AHEAD_IDS):
+            say(storage, id, "later")
+            storage.acts(1)
+        for descriptor in others:
+            os.close(descriptor)
+    assert other.read_bytes() == b""
+    assert disk.logged(STOPPED, RESUMED, LOST) == [STOPPED, RESUMED]
+    disk.killed(storage)
+    storage = disk.open()
+    assert storage.load().epoch == epoch
+    assert [text for _, text in texts(storage)] == ["meanwhile", "still none", "later", "later"]
+
+
+def test_a_kill_while_a_storage_that_was_suspended_cannot_write_begins_a_new_epoch(disk: Disk):
+    storage = disk.open()
+    epoch = storage.load().epoch
+    storage.save(LOBBY)
+    storage.suspend()
+    (disk.path / "ids-new").mkdir()
+    storage.resume()
+    say(storage, 1, "lost")
+    disk.killed(storage)
+    (disk.path / "ids-new").rmdir()
+    assert disk.open().load().epoch != epoch
 
 
 # --- A full disk ---

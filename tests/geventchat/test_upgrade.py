@@ -335,6 +335,37 @@ def activated(folder: Path, sockets: Mapping[str, socket.socket], *words: str) -
             os.close(number)
 
 
+def test_an_upgrade_deletes_no_account_that_has_not_been_used_for_too_long(tmp_path: Path):
+    config = tmp_path / "chat.toml"
+    config.write_text("")
+    with world_of(tmp_path, "--data", str(tmp_path / "data"), "--config", str(config)) as world:
+        alice, bob = world.connect(name="alice"), world.connect(name="bob")
+        assert [one.ask("REGISTER correct-horse") for one in (alice, bob)] == ["OK", "OK"]
+        assert [bob.ask("QUIT"), alice.hear()] == ["Goodbye!", "INFO bob disconnected"]
+        assert [alice.ask(line) for line in ("JOIN dev", "PRIVATE on", "MOD bob")] == ["OK", "OK", "OK"]
+        # So short that both accounts have not been used for longer.
+        config.write_text("unused-account-timeout = 0.001\n")
+        world.upgrade(sys.executable)
+        another = world.connect()
+        assert another.ask("LOGIN bob") == "ERR password-required"
+        assert another.ask("LOGIN bob correct-horse") == "OK"
+        assert another.ask("JOIN dev") == "OK"
+        # The account of a client that has been taken over is still its own.
+        assert [alice.ask("TOKEN revoke"), alice.ask("UNMOD bob")] == ["OK", "OK"]
+
+
+def test_a_new_program_disconnects_those_whom_its_ban_list_has_and_the_old_one_had_not(tmp_path: Path):
+    banned = tmp_path / "banned"
+    banned.write_text("")
+    with world_of(tmp_path, "--ban-list", str(banned)) as world:
+        eve, bob = world.connect(name="eve"), world.connect(name="bob")
+        banned.write_text("name:eve spam\n")
+        world.upgrade(sys.executable)
+        assert [eve.hear(), eve.lines.readline()] == ["ERR banned", b""]
+        assert bob.hear() == "INFO eve kicked"
+        assert bob.ask("PING") == "PONG"
+
+
 def test_the_sockets_that_systemd_has_passed_go_on_from_one_program_to_the_next(tmp_path: Path):
     pytest.importorskip("websockets")
     path = tmp_path / "chat"

@@ -6,6 +6,8 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
+
 from geventchat.worker import Worker
 
 
@@ -16,6 +18,22 @@ class Growing(deque[Any]):
         begun = super().__iter__()
         self.append("later")
         return begun
+
+
+class Idle(Worker[Any]):
+    """A thread that waits to be closed."""
+
+    def _run(self) -> None:
+        while not self._wait():
+            pass
+        self._complete = True
+
+
+@pytest.mark.parametrize("within_s", [1e10, 1e300])
+def test_it_can_be_closed_within_more_time_than_a_thread_can_wait(within_s: float):
+    worker = Idle("geventchat-test", 0.0)
+    worker._thread.start()
+    assert worker.close(within_s)
 
 
 def test_items_are_taken_while_others_are_put_in():

@@ -315,6 +315,80 @@ def test_a_signal_handler_that_exits_ends_the_run(name: str) -> None:
         signal.signal(signal.SIGUSR1, before)
 
 
+class OnGevent:
+    """A server that acts while it is made, started or stopped."""
+
+    def __init__(self, when: str, act: Callable[[], object]) -> None:
+        self.when, self.act = when, act
+        self.server = StreamServer(("127.0.0.1", 0), lambda *_: gevent.sleep(1_000))
+        self.acts("made")
+
+    def acts(self, now: str) -> None:
+        if now == self.when:
+            self.act()
+
+    def start(self) -> None:
+        self.server.start()
+        self.acts("started")
+
+    def stop(self) -> None:
+        self.server.stop()
+        self.acts("stopped")
+
+    @property
+    def addresses(self) -> dict[str, Any]:
+        return {"": self.server.address}
+
+
+def acting_when(name: str, when: str, act: Callable[[], object]) -> InProcess | InProcessAsyncio:
+    @contextlib.asynccontextmanager
+    async def on_asyncio(spec: ServerSpec) -> AsyncIterator[object]:
+        async with await asyncio.start_server(aio.echo, "127.0.0.1", 0) as server:
+            if when == "started":
+                act()
+            yield server
+        if when == "stopped":
+            act()
+
+    def made(spec: ServerSpec) -> Any:
+        if when == "made":
+            act()
+        return on_asyncio(spec)
+
+    return InProcess(lambda _spec: OnGevent(when, act)) if name == "gevent" else InProcessAsyncio(made)
+
+
+@pytest.mark.parametrize("when", ["made", "started", "stopped"])
+@pytest.mark.parametrize("name", LOOPS)
+def test_a_server_that_exits_while_it_starts_or_stops_is_a_broken_target(name: str, when: str) -> None:
+    verdict = play(parse("ann connects\n"), acting_when(name, when, lambda: sys.exit(0)))
+    assert verdict.outcome is Outcome.TARGET_ERROR
+    assert f"does not {'stop' if when == 'stopped' else 'start'}: SystemExit(0)" in verdict.reason
+    assert "sys.exit(0)" in verdict.reason  # the traceback
+
+
+def test_a_server_that_kills_the_greenlet_in_which_it_stops_is_a_broken_target() -> None:
+    target = acting_when("gevent", "stopped", lambda: gevent.getcurrent().kill())
+    verdict = play(parse("ann connects\n"), target)
+    assert verdict.outcome is Outcome.TARGET_ERROR
+    assert "does not stop: GreenletExit()" in verdict.reason
+
+
+@pytest.mark.parametrize("when", ["made", "started", "stopped"])
+@pytest.mark.parametrize("name", LOOPS)
+def test_a_signal_handler_that_exits_while_the_server_starts_or_stops_ends_the_run(
+    name: str, when: str
+) -> None:
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: sys.exit(3))
+    try:
+        with pytest.raises(SystemExit):
+            play(
+                parse("ann connects\n"), acting_when(name, when, lambda: os.kill(os.getpid(), signal.SIGUSR1))
+            )
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
 @pytest.mark.parametrize("name", ACTING)
 def test_time_stops_for_a_thread_and_the_grade_says_so(name: str) -> None:
     """A thread that has ended by the end of the turn has had less time than the script says."""

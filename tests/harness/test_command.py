@@ -31,6 +31,7 @@ from harness import (
     parse,
     play,
 )
+from harness.playing.verdict import Outcome
 from harness.report.styled_text import plain
 from harness.report.text import report
 from harness.targets.command import READY, claimed_port
@@ -213,11 +214,16 @@ def test_a_ready_line_that_is_missing_is_named_with_all_of_them() -> None:
     ("command", "message"),
     [
         ("/no/such/program {port}", "cannot start '/no/such/program': No such file"),
+        ("serve {port} --motd don't", r"No closing quotation in the command `serve \d+ --motd don't`"),
+        ("", "the command is empty"),
+        ([], "the command is empty"),
+        (["", "{port}"], "cannot start ''"),
         (
             "sh -c 'echo no licence >&2; exit 3' {port}",
             "(?s)exited with status 3 before it listened.*no licence",
         ),
         (["sh", "-c", "kill -SEGV $$", "{port}"], "was killed by SIGSEGV"),
+        (["sh", "-c", "kill -40 $$", "{port}"], "was killed by signal 40 before it listened"),
         ("sh -c 'echo thinking; sleep 60' {port}", "(?s)did not listen on port .* within 0.3 s.*thinking"),
         (
             "sh -c 'echo hello; sleep 60' 4000",
@@ -230,6 +236,74 @@ def test_a_command_that_does_not_start_says_why(command: str | list[str], messag
     with pytest.raises(TargetError, match=message), Stage(Command(command, starts_within=0.3)):
         pass
     assert time.monotonic() - began < 9
+
+
+DAEMON = """
+    import os, signal, socket, sys, time
+    port, order, pids = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+    def listen():
+        return socket.create_server(("127.0.0.1", port))
+    door = listen() if order == "listens, forks" else None
+    told, tell = os.pipe()
+    parent, child = os.getpid(), os.fork()
+    if child:
+        with open(pids, "a") as file:
+            file.write(f"{child}\\n")
+        for _ in range(2 if order == "forks, listens, tells" else 1):
+            os.read(told, 1)
+        os._exit(0)
+    os.setsid()
+    signal.alarm(80)
+    os.write(tell, b"x")
+    while order == "forks, listens" and os.getppid() == parent:
+        time.sleep(0.01)
+    door = door or listen()
+    os.write(tell, b"x")
+    while True:
+        visitor, _ = door.accept()
+        visitor.sendall(visitor.recv(9))
+"""
+
+
+MOTD = "serve {port} {motd=x}"
+
+
+@pytest.mark.parametrize(
+    ("target", "value", "message"),
+    [
+        (Command(MOTD), "it's", r"No closing quotation in the command `serve \d+ it's`"),
+        (Nodes({"b": MOTD}), "it's", r"No closing quotation in the command `serve \d+ it's`"),
+        (Command(MOTD), "a\0b", "cannot start 'serve': embedded null"),
+        (Command("{motd=serve}"), "", "the command is empty"),
+    ],
+)
+def test_an_option_that_spoils_the_command_is_an_error_of_the_target(
+    target: Target, value: str, message: str
+) -> None:
+    with pytest.raises(TargetError, match=message), Stage(target, ServerSpec((), {"motd": value})):
+        pass
+
+
+@pytest.mark.parametrize("order", ["listens, forks", "forks, listens, tells", "forks, listens"])
+@pytest.mark.parametrize("kind", ["command", "node"])
+def test_a_server_that_puts_itself_into_the_background_is_an_error_of_the_target(
+    order: str, kind: str, tmp_path: Path
+) -> None:
+    """Nothing would end it, and its death would not be seen. It is not tried again on another port."""
+    pids = tmp_path / "pids"
+    command = [sys.executable, "-S", "-c", textwrap.dedent(DAEMON), "{port}", order, str(pids)]
+    target = Command(command) if kind == "command" else Nodes({"b": command})
+    script = parse("alice> hi\nalice< hi\n\nwait 1s\nalice receives nothing\n")
+    try:
+        verdict = play(script, target)
+    finally:
+        left = [int(pid) for pid in pids.read_text().split()]
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+    assert verdict.outcome is Outcome.TARGET_ERROR, plain(report(verdict))
+    assert len(left) == 1
+    assert "exited with status 0" in verdict.reason
+    assert "foreground" in verdict.reason
 
 
 def test_every_process_that_it_started_ends_with_it(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import pty
 import re
@@ -17,7 +18,8 @@ from typing import Any
 import pytest
 
 from harness.cli import _parser, main
-from tests.patience import HANG_S
+from tests.harness.test_command import gone
+from tests.patience import HANG_S, killed_at_the_end, until
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = Path(__file__).parent / "golden"
@@ -82,6 +84,7 @@ def test_a_script_error_outweighs_a_failure(folder, capsys):
     ("arguments", "message"),
     [
         (["play", "nowhere.chat", *CORRECT], "cannot read nowhere.chat: No such file"),
+        (["play", 300 * "x", *CORRECT], "x: File name too long"),
         (["play", ".", *CORRECT], "no *.chat file in ."),
         (["play", "a.chat", "-k", "zebra", *CORRECT], "no *.chat file in a.chat with 'zebra' in its path"),
         (["play", "a.chat", "--app", "nowhere:serve"], "nowhere:serve: No module named 'nowhere'"),
@@ -92,6 +95,11 @@ def test_a_script_error_outweighs_a_failure(folder, capsys):
             ["play", "a.chat", "--server", "x", "--ready", "("],
             "--ready '(': missing ), unterminated subpattern",
         ),
+        (
+            ["audit", "a.chat", "--ready", "x", "--node", "a=x {port}"],
+            "--ready is for --server, not for --node",
+        ),
+        (["play", "a.chat", "--shared", *CORRECT], "--shared is for --server, not for --app"),
         (["play", "a.chat", "--server", "x {port} {socket}"], "gives the only endpoint a port and a socket"),
         (["play", "a.chat", "--connect", "127.0.0.1:1"], "connection refused by 127.0.0.1:1"),
         (["play", "a.chat", "--fence", "PING", *CORRECT], "a line without its answer"),
@@ -115,6 +123,37 @@ def test_a_script_that_cannot_be_played_is_explained_and_exits_with_2(folder, ca
     assert main(arguments) == 2
     captured = capsys.readouterr()
     assert message in captured.out + captured.err
+
+
+@pytest.mark.parametrize("words", [["play", "a.chat", "--app"], ["generate", "--model"]])
+@pytest.mark.parametrize(
+    ("code", "message", "shown"),
+    [
+        ("import sys\nsys.exit()\n", "the module raised SystemExit", "sys.exit()"),
+        (
+            "def helper():\n    return 1 / 0\nhelper()\n",
+            "ZeroDivisionError: division by zero",
+            "return 1 / 0",
+        ),
+        ("import os\nos.nothing\n", "has no attribute 'nothing'", "line 2, in <module>"),
+        ("serve = (\n", "SyntaxError: '(' was never closed", "serve = ("),
+    ],
+    ids=["exits", "raises", "wrong attribute", "wrong syntax"],
+)
+def test_a_module_that_cannot_be_imported_is_explained_and_exits_with_2(
+    folder, capsys, monkeypatch, words, code, message, shown
+):
+    """Also where it exits with status 0: the run would look as if everything had passed."""
+    write(folder, a=GOOD)
+    (folder / "broken.py").write_text(code)
+    monkeypatch.syspath_prepend(str(folder))
+    assert main([*words, "broken:serve"]) == 2
+    written = capsys.readouterr().err
+    assert written.startswith("harness: broken:serve: the module raised ")
+    assert message in written
+    assert shown in written
+    assert "importlib" not in written
+    assert "choice.py" not in written
 
 
 TARGETED = "target: {}\n\n" + GOOD.partition("\n\n")[2]
@@ -198,6 +237,68 @@ def test_folders_are_searched_and_files_of_definitions_are_left_out(folder, caps
     assert capsys.readouterr().out.startswith("1 passed in ")
 
 
+def checked(capsys) -> str:
+    """What the check of the current folder says."""
+    main(["check", "."])
+    out, err = capsys.readouterr()
+    return (out + err).rstrip("\n")
+
+
+def test_what_a_folder_hides_or_has_installed_is_not_searched(folder, capsys):
+    write(folder, a=GOOD)
+    installed = "lib/python3/site-packages/harness/conformance/chat-line"
+    for place in (f".venv/{installed}", f"env/{installed}", f"conda/{installed}", ".git"):
+        (folder / place).mkdir(parents=True)
+        (folder / place / "b.chat").write_text(BAD)
+    (folder / "env" / "pyvenv.cfg").touch()
+    (folder / "conda" / "conda-meta").mkdir()
+    (folder / ".#a.chat").symlink_to("someone@host.1:2")  # a lock of Emacs
+    assert checked(capsys) == "1 script is valid"
+    assert main(["update", ".", *CORRECT]) == 0
+    assert capsys.readouterr().out == "unchanged a.chat\n"
+    # What is named is meant.
+    assert main(["check", ".venv", "env", ".git/b.chat"]) == 0
+    assert capsys.readouterr().out == "3 scripts are valid\n"
+
+
+def test_links_to_folders_are_followed_and_each_folder_is_searched_once(folder, capsys):
+    inner, outside = folder / "project" / "inner", folder / "outside"
+    inner.mkdir(parents=True)
+    outside.mkdir()
+    for place in (inner, outside):
+        (place / "a.chat").write_text(BAD)
+    (folder / "project" / "again").symlink_to(inner)
+    (folder / "project" / "out").symlink_to(outside)
+    (outside / "round").symlink_to(outside)
+    (inner / "up").symlink_to(folder / "project")
+    assert main(["play", "project", *CORRECT]) == 1
+    failed = [line.split()[1] for line in capsys.readouterr().out.splitlines() if line.startswith("FAILED")]
+    assert failed == ["project/inner/a.chat:2", "outside/a.chat:2"]
+
+
+def test_only_files_are_scripts_of_a_folder_but_a_link_to_nothing_is_reported(folder, capsys):
+    write(folder, a=GOOD)
+    (folder / "folder.chat").mkdir()
+    os.mkfifo(folder / "pipe.chat")  # opening it would wait for ever
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("socket.chat")
+    assert checked(capsys) == "1 script is valid"
+    (folder / "gone.chat").symlink_to("nowhere.chat")
+    assert "cannot read gone.chat: No such file" in checked(capsys)
+
+
+def test_a_folder_that_cannot_be_read_is_an_error(folder, capsys):
+    write(folder, a=GOOD)
+    for _ in range(20):  # not even root can name the last one
+        os.mkdir("deep" * 60)
+        os.chdir("deep" * 60)
+    os.chdir(folder)
+    assert main(["check", "."]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert re.fullmatch(r"harness: cannot read \./deep[/deep]+: File name too long\n", err)
+
+
 def test_a_script_that_has_lost_its_steps_is_not_left_out(folder, capsys):
     lost = {
         "empty": "",
@@ -274,6 +375,19 @@ def test_update_explains_a_refusal_and_exits_with_1(folder, capsys):
     assert "not rewritten: line 5 is played 2 times" in capsys.readouterr().out
 
 
+def test_a_file_that_update_cannot_write_is_an_error_and_the_others_are_updated(folder, capsys):
+    write(folder, a=BAD, b=BAD)
+    with open("a.chat", "rb") as opened:
+        os.unlink("a.chat")
+        # It can be read, but not even root can replace it.
+        assert main(["update", f"/proc/self/fd/{opened.fileno()}", "b.chat", *CORRECT]) == 2
+    out = capsys.readouterr().out
+    assert "FAILED a.chat (deleted):2" in out
+    assert "not rewritten: cannot replace a.chat (deleted): No such file or directory\n" in out
+    assert (folder / "b.chat").read_text() == BAD.replace("NO", "OK")
+    assert os.listdir() == ["b.chat"]
+
+
 def test_the_words_around_reports_fit_a_narrow_terminal_too(folder, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "50")
     write(
@@ -289,10 +403,16 @@ def test_the_words_around_reports_fit_a_narrow_terminal_too(folder, capsys, monk
     assert max(map(len, out.splitlines())) <= 50
 
 
-def test_a_command_without_an_output_has_its_exit_code(folder, monkeypatch):
+@pytest.mark.parametrize("closed", [["stdout"], ["stderr"], ["stdout", "stderr"]], ids=" and ".join)
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(["play", "a.chat", *CORRECT], 0), (["play", ".", *CORRECT], 1), (["check", ".", "-k", "zebra"], 2)],
+)
+def test_a_command_without_an_output_has_its_exit_code(folder, monkeypatch, arguments, code, closed):
     write(folder, a=GOOD, b=BAD)
-    monkeypatch.setattr(sys, "stdout", None)
-    assert main(["play", ".", *CORRECT]) == 1
+    for name in closed:
+        monkeypatch.setattr(sys, name, None)
+    assert main(arguments) == code
 
 
 def test_check_needs_no_server(folder, capsys):
@@ -349,6 +469,57 @@ def test_every_command_ends_quietly_if_its_output_is_closed(folder, arguments):
     assert process.returncode == 128 + signal.SIGPIPE
 
 
+def test_a_closed_output_has_its_exit_code_also_without_standard_error(folder):
+    write(folder, a=GOOD, b=BAD)
+    reader, writer = os.pipe()
+    os.close(reader)
+    with without_standard_error("play", ".", *CORRECT, folder=folder, stdout=writer) as process:
+        os.close(writer)
+        assert process.wait(HANG_S) == 128 + signal.SIGPIPE
+
+
+def without_standard_error(*arguments: str, folder: Path, **streams: Any) -> subprocess.Popen[bytes]:
+    shell = ["sh", "-c", 'exec "$0" -m harness "$@" 2>&-', sys.executable, *arguments]
+    return subprocess.Popen(shell, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, **streams)
+
+
+def test_what_the_encoding_of_the_output_lacks_is_escaped(folder, monkeypatch):
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    (folder / "ä.chat").write_text("alice> LOGIN alice\nalice< ö\n")
+    (folder / os.fsdecode(b"\xff.chat")).write_text(BAD)  # not UTF-8
+    for arguments, code, texts in (
+        (["play", "--help"], 0, ["\\u2026"]),
+        (
+            ["play", ".", *CORRECT],
+            1,
+            ["FAILED \\xe4.chat:2", "FAILED \\udcff.chat:2", "\n  expected  \\xf6 "],
+        ),
+    ):
+        process = harness(*arguments, folder=folder, stdout=subprocess.PIPE)
+        output = process.communicate(timeout=HANG_S)[0].decode("ascii")
+        assert process.returncode == code
+        for text in texts:
+            assert text in output
+
+
+def test_a_name_that_is_not_utf_8_is_escaped_in_files(folder, capsys):
+    (folder / os.fsdecode(b"\xff.chat")).write_text(BAD)
+    played = ["play", ".", *CORRECT]
+    compared = ["compare", ".", "--app", f"mine={CORRECT[1]}"]
+    for command, option in (
+        (played, "--html"),
+        (compared, "--html"),
+        (compared, "--markdown"),
+        (compared, "--write-baseline"),
+    ):
+        assert main([*command, option, "report"]) == 1
+        assert r"\udcff.chat" in (folder / "report").read_text()
+    assert main([*compared, "--baseline", "report"]) == 0
+    for command in (played, compared):
+        assert main([*command, "--junit", "report.xml"]) == 1
+        assert ET.parse(folder / "report.xml").getroot().tag == "testsuites"
+
+
 def test_output_that_cannot_be_written_is_an_error(folder):
     write(folder, a=GOOD)
     with open("/dev/full", "wb") as full:
@@ -358,12 +529,20 @@ def test_output_that_cannot_be_written_is_an_error(folder):
     assert process.returncode == 2
 
 
+@pytest.mark.parametrize("outputs", [["stderr"], ["stdout", "stderr"]], ids=" and ".join)
+def test_an_error_that_cannot_be_written_has_its_exit_code(folder, outputs):
+    with open("/dev/full", "wb") as full:
+        process = harness("check", ".", folder=folder, **dict.fromkeys(outputs, full))
+        assert process.wait(HANG_S) == 2
+
+
 @pytest.mark.parametrize(
     ("output", "message"),
     [
         ("nowhere/out", "cannot write nowhere/out: nowhere is not a folder"),
         ("a.chat/out", "cannot write a.chat/out: a.chat is not a folder"),
         ("chats", "cannot write chats: is a folder"),
+        (300 * "x", "cannot write " + 300 * "x" + ": File name too long"),
     ],
 )
 @pytest.mark.parametrize(
@@ -434,6 +613,51 @@ def test_a_terminal_gets_colours_and_progress(folder):
     assert "\x1b[1;31mFAILED " in text
     assert "1/2  1 failed  a.chat\r\x1b[K" in text
     assert "\x1b[1;31m" not in on_a_terminal("play", ".", *CORRECT, folder=folder, NO_COLOR="1")
+
+
+# --- several processes --------------------------------------------------------------------------------------
+
+
+def children(pid: int) -> list[int]:
+    """The processes that this one has started and that have not ended."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, parent = path.read_text().rpartition(")")[2].split()[:2]
+            if int(parent) == pid and state not in "ZX":
+                found.append(int(path.parent.name))
+    return found
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_nothing_is_left_when_the_run_is_killed(folder, number):
+    """Neither the processes of -j, which are at work or wait for more, nor their servers."""
+    write(folder, a="alice> hi\nwait 1h\n", b="bob> hi\nwait 1h\n", c="carol> hi\nwait 1h\n")
+    (folder / "serve.py").write_text(
+        "import os, socket, sys\n"
+        "door = socket.create_server(('127.0.0.1', int(sys.argv[1])))\n"
+        "print(os.getpid(), file=open('servers', 'a'), flush=True)\n"
+        "kept = [door.accept() for _ in range(9)]\n"
+    )
+    server = f"{sys.executable} -S serve.py {{port}}"
+    command = [sys.executable, "-m", "harness", "play", ".", "-j", "2", "--shared", "--server", server]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with killed_at_the_end(subprocess.Popen(command, env=environment)) as run:
+        servers = folder / "servers"
+        assert until(lambda: servers.exists() and len(servers.read_text().split()) == 2)
+        started = [*children(run.pid), *map(int, servers.read_text().split())]
+        assert len(started) >= 4
+        run.send_signal(number)
+        run.wait(HANG_S)
+        assert until(lambda: all(map(gone, started))), [pid for pid in started if not gone(pid)]
+
+
+def test_a_process_that_dies_at_its_work_is_explained_and_exits_with_2(folder, capsys, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    write(folder, a="alice> hi\n", b="bob> hi\n")
+    (folder / "deadly.py").write_text("import os\n\ndef serve(spec):\n    os._exit(7)\n")
+    assert main(["play", ".", "--app", "deadly:serve", "-j", "2"]) == 2
+    assert "harness: a worker process died" in capsys.readouterr().err
 
 
 # --- tags, and what a script says of itself -----------------------------------------------------------------

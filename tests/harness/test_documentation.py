@@ -906,6 +906,6 @@ def test_the_options_without_a_key_in_the_ini_are_counted() -> None:
 @pytest.mark.parametrize("name", [TRANSCRIPTS, AUDIT, EXPLORE])
 def test_every_option_in_the_documentation_exists(name: str) -> None:
     known = {row.flag for row in OPTIONS} | {row.pytest_flag for row in OPTIONS}
-    pytest_options = {"--lf", "--junitxml", "--port", "--pdb", "--tb"}
+    pytest_options = {"--lf", "--junitxml", "--port", "--pdb", "--tb", "--trace"}
     mentioned = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", page(name)))
     assert mentioned - known - pytest_options == set()

@@ -143,6 +143,37 @@ def test_the_command_does_not_overwrite_an_earlier_transcript(tmp_path, monkeypa
     assert (tmp_path / "Talkers-1-2.chat").is_file()
 
 
+def test_a_transcript_that_another_run_writes_meanwhile_is_not_overwritten(
+    tmp_path, capsys, monkeypatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    folder = tmp_path / "found"
+
+    def serve_during_another_run(spec: ServerSpec) -> object:
+        folder.mkdir(exist_ok=True)
+        (folder / "Talkers-1.chat").write_text("# of the other run\n")
+        return forgetful(spec)
+
+    monkeypatch.setattr("tests.harness.servers.fragile.forgetful", serve_during_another_run)
+    assert main(["generate", *MODEL, *FAULTY, "--runs", "20", "-o", str(folder)]) == 1
+    assert (folder / "Talkers-1.chat").read_text() == "# of the other run\n"
+    assert load(folder / "Talkers-1-2.chat").title is not None
+    assert f"shortened to {folder / 'Talkers-1-2.chat'}" in capsys.readouterr().out
+
+
+def test_a_folder_that_cannot_be_made_in_the_end_is_an_error(tmp_path, capsys, monkeypatch) -> None:
+    monkeypatch.chdir(ROOT)
+    folder = tmp_path / "found"
+
+    def serve_and_be_in_the_way(spec: ServerSpec) -> object:
+        folder.touch()
+        return forgetful(spec)
+
+    monkeypatch.setattr("tests.harness.servers.fragile.forgetful", serve_and_be_in_the_way)
+    assert main(["generate", *MODEL, *FAULTY, "--runs", "20", "-o", str(folder)]) == 2
+    assert capsys.readouterr().err == f"harness: cannot write {folder / 'Talkers-1.chat'}: File exists\n"
+
+
 def test_the_command_says_how_much_it_has_tried(tmp_path, capsys, monkeypatch) -> None:
     monkeypatch.chdir(ROOT)
     assert main(["generate", *MODEL, *CORRECT, "--runs", "3", "--seed", "5", "-o", str(tmp_path)]) == 0

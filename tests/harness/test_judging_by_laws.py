@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import pytest
 from harness import Command, InProcess
 from harness.cli import main
 from harness.laws.history import ALL, Breach, History, Law, Session, breaches, shortest
-from harness.laws.traffic import Judgement, check_laws, report
+from harness.laws.traffic import Granted, Judgement, Message, check_laws, report
 from harness.report.styled_text import plain
 from tests.harness.servers.lawless import FAULTS, Chat, Late, LineChat, faulty, serve
+from tests.harness.test_transports import certificate_for
 
 ROOT = Path(__file__).parents[2]
 MISTAKES = [name for name, (_, law) in FAULTS.items() if law is not None]
@@ -273,6 +275,100 @@ def test_a_server_that_dies_has_failed(tmp_path, capsys, monkeypatch) -> None:
     assert "exited with status 3" in capsys.readouterr().out
 
 
+class GrantsAll:
+    """The protocol of `streams.py`, in which everyone hears every line, and names mean nothing."""
+
+    header = {"fence": "PING ${token} -> PONG ${token}"}  # noqa: RUF012
+    laws = frozenset({Law.LOST, Law.DOUBLED, Law.CHANGED, Law.DISCONNECTED})
+
+    def login(self, name):
+        return f"PING {name}"
+
+    def say(self, text):
+        return text
+
+    def read(self, line):
+        return Granted() if line.startswith("PONG ") else Message("", line)
+
+
+STREAMS = f"{sys.executable} {Path(__file__).parent / 'servers' / 'streams.py'} {{port}}"
+
+
+@pytest.mark.parametrize("transport", ["websocket", "tls"])
+def test_clients_talk_over_every_transport(transport, capsys, monkeypatch, tmp_path) -> None:
+    """A half of a message would be another message, so it is never sent over a WebSocket."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    word = f"tls={certificate_for('127.0.0.1', tmp_path)}" if transport == "tls" else transport
+    arguments = ["laws", "--model", f"{__name__}:GrantsAll", "--server", f"{STREAMS} {word}", *SHORT]
+    assert main([*arguments, "--transport", transport, "--tls-insecure"]) == 0, capsys.readouterr().out
+    assert capsys.readouterr().out.startswith("no law was broken: ")
+
+
+@pytest.mark.parametrize(
+    ("words", "transport", "message"),
+    [
+        ("tls={}", "tls", "the server's certificate is not accepted"),
+        ("websocket garbage", "websocket", "did not answer the WebSocket handshake with HTTP"),
+    ],
+)
+def test_a_handshake_that_fails_is_a_failure(
+    words, transport, message, capsys, monkeypatch, tmp_path
+) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    words = words.format(certificate_for("127.0.0.1", tmp_path)) if "{}" in words else words
+    arguments = ["--model", f"{__name__}:GrantsAll", "--transport", transport, *SHORT]
+    assert main(["laws", *arguments, "--server", f"{STREAMS} {words}"]) == 1
+    shown = capsys.readouterr().out
+    assert shown.startswith("FAILED ")
+    assert message in shown
+
+
+def test_a_refused_handshake_is_named_with_its_status(capsys, monkeypatch) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    arguments = ["--model", f"{__name__}:GrantsAll", "--transport", "websocket", *SHORT]
+    assert main(["laws", *arguments, "--server", f"{STREAMS} websocket status=403"]) == 2
+    assert "TARGET ERROR connection refused with 403" in capsys.readouterr().out
+
+
+AT_A_PATH = """
+import socketserver, sys
+people = {}
+class Client(socketserver.StreamRequestHandler):
+    def handle(self):
+        for line in self.rfile:
+            if line.startswith(b"PING "):
+                people[self] = self.wfile
+                self.wfile.write(line.replace(b"PING", b"PONG"))
+                continue
+            for other in list(people.values()):
+                try:
+                    other.write(line)
+                except OSError:
+                    pass
+    def finish(self):
+        people.pop(self, None)
+class Server(socketserver.ThreadingUnixStreamServer):
+    request_queue_size = 100
+    daemon_threads = True
+Server(sys.argv[1], Client).serve_forever()
+"""
+
+
+def test_a_server_at_a_unix_socket_is_judged(tmp_path, capsys, monkeypatch) -> None:
+    """Its clients close their connections when they leave: a reset is not possible there."""
+    monkeypatch.chdir(ROOT)
+    (tmp_path / "path.py").write_text(AT_A_PATH)
+    model = ["--model", f"{__name__}:GrantsAll", "--server"]
+    assert main(["laws", *model, f"{sys.executable} {tmp_path}/path.py {{socket}}", *SHORT]) == 0
+    shown = capsys.readouterr().out
+    connections = re.match(r"no law was broken: (\d+) connections of 20 clients", shown)
+    assert connections, shown
+    assert int(connections[1]) > 20
+
+
 def mute(spec):
     return FAULTS["mute"][0]()
 
@@ -393,6 +489,11 @@ class CannotLogIn(LineChat):
         raise LookupError("no words")
 
 
+class Exits(LineChat):
+    def login(self, name: str) -> str:
+        sys.exit()
+
+
 class CannotSay(LineChat):
     def say(self, text: str) -> str:
         raise LookupError("no words")
@@ -424,6 +525,7 @@ RAISED = "the model raised LookupError: no words"
     [
         ("CannotBeMade", RAISED),
         ("CannotLogIn", RAISED),
+        ("Exits", "the model raised SystemExit"),
         ("CannotSay", RAISED),
         ("CannotRead", RAISED),
         ("ReadsTrue", "`read` of the model returned True for"),

@@ -9,6 +9,7 @@ import pytest
 
 from harness import ScriptError, check, load, parse
 from harness.language.expansion import expand
+from harness.language.loading import shown
 from harness.language.patterns import Pattern
 from harness.language.steps import (
     Acts,
@@ -182,6 +183,15 @@ def test_a_byte_that_is_not_utf_8_is_reported_with_its_place(tmp_path):
     (tmp_path / "x.chat").write_bytes(b"# ok\na> caf\xe9\n")
     with pytest.raises(ScriptError, match=r"x.chat:2:7: this byte is not UTF-8"):
         load(tmp_path / "x.chat")
+
+
+@pytest.mark.parametrize("name", ["round.chat", 300 * "x"])
+def test_whatever_makes_a_file_unreadable_is_a_problem_with_a_place(tmp_path, name):
+    (tmp_path / "round.chat").symlink_to("round.chat")
+    (tmp_path / "a.chat").write_text(f"include {name}\na> x\n")
+    with pytest.raises(ScriptError, match=r"a\.chat:1:9: cannot read "):
+        load(tmp_path / "a.chat")
+    assert shown(tmp_path / "round.chat") == str(tmp_path / "round.chat")
 
 
 def test_included_files_give_definitions_and_headers_but_their_title_is_their_own(tmp_path):

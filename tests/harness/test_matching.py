@@ -71,6 +71,23 @@ def test_what_precedes_a_wrong_line_and_is_right_is_not_reported(received: str, 
     ]
 
 
+@pytest.mark.parametrize("lost", [1, 700, 1500, 3000])
+def test_one_lost_line_of_thousands_is_found(lost: int) -> None:
+    turn = validate(expand(parse("b connects\nrepeat 3000 as n:\n    b<~ MSG ${n} ${_}\n"))).turns[0]
+    data = b"".join(b"MSG %d hi\n" % number for number in range(1, 3001) if number != lost)
+    lane = align_turn(TurnExpectations.of(turn), {"b": data}, {}, b"\n").entries["b"]
+    wrong = [(one.expected.text if one.expected else "", one.received) for one in lane if not one.matches]
+    assert wrong == [(f"<~ MSG {lost} ${{_}}", None)]
+
+
+def test_many_lost_lines_of_thousands_are_found() -> None:
+    turn = validate(expand(parse("b connects\nrepeat 1500 as n:\n    b<~ MSG ${n} ${_}\n"))).turns[0]
+    data = b"".join(b"MSG %d hi\n" % number for number in range(1, 1501) if number % 10)
+    lane = align_turn(TurnExpectations.of(turn), {"b": data}, {}, b"\n").entries["b"]
+    assert sum(not one.matches for one in lane) == 150
+    assert [one.received for one in lane if one.received] == data.splitlines(keepends=True)
+
+
 def test_lines_end_at_the_first_that_ends_them_also_where_another_client_wants_a_later_one() -> None:
     steps = (
         f"{NAMES}ann> bob: hi | oh | DONE 6 | DONE 7\nann> ann: STARTED 7\n"

@@ -190,6 +190,43 @@ def test_a_client_can_connect_through_a_link_to_a_node_that_is_stopped() -> None
     )
 
 
+INTERFACES = Path("/proc/net/if_inet6").read_text() if Path("/proc/net/if_inet6").exists() else ""
+IPV6_ONLY = """
+import socket, sys
+with socket.create_server(("::1", int(sys.argv[1])), family=socket.AF_INET6) as listener:
+    while True:
+        visitor, _ = listener.accept()
+        visitor.sendall(visitor.recv(9))
+"""
+
+
+@pytest.mark.skipif("0" * 31 + "1" not in INTERFACES, reason="needs the address ::1")
+def test_a_link_reaches_a_node_that_listens_on_ipv6_only() -> None:
+    """As one in Node.js does that listens on `localhost`."""
+    node = [sys.executable, "-S", "-c", IPV6_ONLY, "{port}"]
+    passes("alice connects to a.link\nalice> hi\nalice< hi\n", Nodes({"a": node}))
+
+
+def test_a_node_whose_program_is_gone_is_an_error_of_the_target(tmp_path: Path) -> None:
+    """The server has not failed. What the nodes wrote can still be read."""
+    program = tmp_path / "node"
+    program.write_text(f"#!/bin/sh\nrm $0\nexec {RELAY} b $1\n")
+    program.chmod(0o700)
+    target = Nodes({"b": f"{program} {{port}}"})
+    verdict = played(
+        "alice> hi\nalice< hi\nnode b is killed\nalice is disconnected\nnode b is started\n", target
+    )
+    assert verdict.outcome is Outcome.TARGET_ERROR
+    assert f"cannot start '{program}': No such file or directory" in verdict.reason
+    program.write_text(f"#!/bin/sh\nrm $0\nexec {RELAY} b $1\n")
+    program.chmod(0o700)
+    with Stage(target) as stage:
+        stage.server.change_node(NodeChanges("b", NodeFate.KILLED))
+        with pytest.raises(TargetError, match="cannot start"):
+            stage.server.change_node(NodeChanges("b", NodeFate.STARTED))
+        assert stage.server_output() == "b | b listens\n"
+
+
 def test_definitions_can_name_nodes() -> None:
     passes(
         "define NODE crashes:\n    node NODE is killed\n    wait 10ms\n    node NODE is started\n\n"

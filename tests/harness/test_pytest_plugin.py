@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import re
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 # pytester forgets what its runs in this process import, unless it was imported before.
 import harness.targets.choice
 import harness.update  # noqa: F401
-import tests.harness.servers.talk  # noqa: F401
+import tests.harness.servers.talk
 from harness import Address, AsyncStage, Command, End, Grade, Stage, TargetError, Unexpected
 from harness.options import OPTIONS, add_options, from_pytest
 
@@ -134,6 +135,30 @@ def test_a_stage_without_a_server_is_one_clear_error(bare):
     assert "has no server; name the server" in result.stderr.str()
 
 
+def test_transcripts_whose_headers_name_one_command_share_its_server(bare):
+    command = f"{sys.executable} -m tests.harness.servers.talk {{port}} none"
+    text = f"target: server echo started >> starts; exec {command}\n\n{GOOD.partition(chr(10) * 2)[2]}"
+    (bare.path / "one.chat").write_text(text)
+    (bare.path / "two.chat").write_text(text)
+    starts = bare.path / "starts"
+    run(bare, "one.chat", "two.chat", "--harness-shared", apart=True).assert_outcomes(passed=2)
+    assert starts.read_text().split() == ["started"]
+    starts.unlink()
+    run(bare, "one.chat", "two.chat", apart=True).assert_outcomes(passed=2)
+    assert starts.read_text().split() == ["started", "started"]
+
+
+def test_a_target_of_a_header_that_cannot_be_made_is_a_sentence(bare):
+    (bare.path / "hello.chat").write_text(TARGETED.replace("serve_correctly", "nowhere"))
+    result = run(bare, "hello.chat")
+    result.assert_outcomes(failed=1)
+    assert (
+        "tests.harness.servers.talk:nowhere: module 'tests.harness.servers.talk' has no"
+        in result.stdout.str()
+    )
+    assert ".py:" not in result.stdout.str()
+
+
 def test_an_option_replaces_the_target_of_a_header(bare):
     (bare.path / "hello.chat").write_text(TARGETED.replace("serve_correctly", "nowhere"))
     run(bare, "hello.chat").assert_outcomes(failed=1)
@@ -218,6 +243,15 @@ def test_a_target_on_the_command_line_replaces_that_of_the_ini(bare):
     )
 
 
+def test_a_target_of_another_kind_also_replaces_what_the_ini_says_of_its_server_command(bare):
+    bare.makeini("[pytest]\nharness_server = ./serve {port}\nharness_shared = true\nharness_ready = up\n")
+    parse = functools.partial(bare.parseconfig, "-p", "harness.pytest_plugin")
+    found = from_pytest(parse("--harness-connect=h:1"))
+    assert (found.connect, found.server, found.shared, found.ready) == ("h:1", None, False, None)
+    found = from_pytest(parse("--harness-server=./other {port}"))
+    assert (found.server, found.shared, found.ready) == ("./other {port}", True, ["up"])
+
+
 def test_the_page_of_a_run_has_every_transcript(project):
     pytest.importorskip("xdist", reason="workers need pytest-xdist")
     write(project, good=GOOD, bad=BAD, needy="needs: quantum\n\na> LOGIN a\na< OK\n")
@@ -241,6 +275,116 @@ def test_a_page_that_cannot_be_written_is_an_error(project):
     result.assert_outcomes(passed=1)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert "harness: cannot write /dev/full: No space left on device" in result.stderr.str()
+
+
+def test_a_run_without_a_transcript_leaves_the_page_of_another_run(project):
+    write(project, good=GOOD)
+    project.makepyfile(test_unit="def test_unit():\n    pass\n")
+    page = project.path / "page.html"
+    ini = ["-o", "harness_html=page.html"]
+    run(project, *ini, "test_unit.py").assert_outcomes(passed=1)
+    assert not page.exists()
+    run(project, *ini).assert_outcomes(passed=2)
+    written = page.read_text()
+    assert "good.chat" in written
+    for words in (["--collect-only"], ["test_unit.py"], ["--harness-update"], ["--harness-audit"]):
+        run(project, *ini, *words)
+        assert page.read_text() == written
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["--harness-audit-most=1"], "--harness-audit-most needs --harness-audit"),
+        (["--harness-explore-seed=1"], "--harness-explore-seed needs --harness-explore"),
+        (["--harness-update-ends"], "--harness-update-ends needs --harness-update"),
+        (["--harness-compare-baseline=x"], "--harness-compare-baseline needs --harness-compare"),
+        (["--harness-compare-write-baseline=x"], "--harness-compare-write-baseline needs --harness-compare"),
+        (["--harness-update", "--harness-html=x"], "--harness-html cannot be used with --harness-update"),
+        (["--harness-audit", "--harness-html=x"], "--harness-html cannot be used with --harness-audit"),
+        (["--harness-explore=1", "--harness-html=x"], "--harness-html cannot be used with --harness-explore"),
+        (["--harness-audit", "--harness-repeat=2"], "--harness-repeat cannot be used with --harness-audit"),
+        *(
+            (["--harness-compare=a=./serve {port}", f"--harness-{name}"], f"--harness-{only} cannot be used with --ha")
+            for name, only in (
+                ("server=./serve {port}", "server"),
+                ("features=x", "features"),
+                ("adapter=x", "adapter"),
+                ("shared", "shared"),
+                ("repeat=2", "repeat"),
+            )
+        ),
+    ],
+)  # fmt: skip
+def test_an_option_that_a_mode_does_not_have_is_an_error(project, words, problem):
+    write(project, good=GOOD)
+    result = run(project, *words)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert problem in result.stderr.str()
+
+
+def test_a_key_of_the_ini_is_for_the_modes_that_have_it(bare):
+    talk = "tests.harness.servers.talk"
+    bare.makeini(
+        f"[pytest]\nharness_app = {talk}:serve_correctly\nharness_repeat = 2\nharness_features = x\n"
+        "harness_audit_most = 1\nharness_explore_seed = 3\nharness_update_ends = true\n"
+    )
+    (bare.path / "hello.chat").write_text(GOOD)
+    for words in (
+        [],
+        ["--harness-update"],
+        ["--harness-explore=1"],
+        [f"--harness-compare-app=a={talk}:serve"],
+    ):
+        run(bare, "hello.chat", *words).assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize("scope", ["function", "session"])
+def test_a_comparison_replaces_the_parameters_of_the_target(project, scope):
+    project.makeconftest(
+        "import pytest\nfrom harness import InProcess\nfrom tests.harness.servers.talk import serve\n"
+        f"@pytest.fixture(scope={scope!r}, params=['one', 'two'])\ndef harness_target(request):\n"
+        "    return InProcess(serve)\n"
+    )
+    write(project, good=GOOD)
+    project.makepyfile("def test_it(stage):\n    pass\n")
+    servers = [f"--harness-compare-app={name}=tests.harness.servers.talk:serve" for name in ("a", "b")]
+    result = run(project, *servers, "-v")
+    result.assert_outcomes(passed=4)
+    result.stdout.fnmatch_lines(["*good.chat::good[[]a[]] PASSED*", "*good.chat::good[[]b[]] PASSED*"])
+
+
+def test_a_comparison_counts_the_last_of_several_plays_of_one_test(project, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "TRIES", [])
+    write(project, good=GOOD)
+    project.makepyfile(again=RUN_TWICE)
+    project.syspathinsert()
+    server = "--harness-compare-app=a=tests.harness.test_pytest_plugin:right_the_second_time"
+    result = run(project, "-p", "again", server)
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*servers compared*", "good.chat *ok"])
+    result.stdout.no_fnmatch_line("*a differs*")
+
+
+TRIES: list[int] = []
+
+
+def right_the_second_time(spec):
+    TRIES.append(1)
+    return tests.harness.servers.talk.FAULTS["crlf" if len(TRIES) == 1 else "none"]()
+
+
+def test_without_the_plugin_of_the_terminal_failures_are_reported_and_files_written(project):
+    write(project, bad=BAD)
+    words = ["-p", "no:cacheprovider", "-p", "harness.pytest_plugin", "-p", "no:terminal", "--junitxml=j.xml"]
+    assert project.runpytest_inprocess(*words).ret == pytest.ExitCode.TESTS_FAILED
+    assert "bad.chat:2 alice received something" in (project.path / "j.xml").read_text()
+    words += [
+        "--harness-compare-app=a=tests.harness.servers.talk:serve",
+        "--harness-compare-write-baseline=known.txt",
+    ]
+    assert project.runpytest_inprocess(*words).ret == pytest.ExitCode.TESTS_FAILED
+    assert "a\tbad.chat\t" in (project.path / "known.txt").read_text()
 
 
 def test_only_files_that_match_the_ini_are_collected(project):
@@ -274,13 +418,52 @@ def test_one_line_for_each_failure_is_a_sentence(project):
 
 def test_the_ini_and_the_options_say_how_to_play(project):
     write(project, good=GOOD)
-    result = run(project, "--harness-settle", "soon")
-    assert "'soon' is not a duration" in result.stdout.str() + result.stderr.str()
-    result = run(project, "-o", "harness_start=0s")
-    assert "no time at all" in result.stdout.str() + result.stderr.str()
     run(
         project, "--harness-settle", "20ms", "-o", "harness_within=2s", "-o", "harness_fence=none"
     ).assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["--harness-settle", "soon"], "'soon' is not a duration"),
+        (["-o", "harness_start=0s"], "no time at all"),
+        (["--harness-tls-ca", "none.pem"], "--tls-ca none.pem: no certificates can be read"),
+        (["-o", "harness_adapter=none.adapter"], "none.adapter"),
+        (["--harness-server=./serve", "--harness-node=a=./serve"], "use only one of --server and --node"),
+        (["-o", "harness_connect=h:1", "-o", "harness_app=a:b"], "use only one of --connect and --app"),
+        (["--harness-app=a:b", "--harness-ready=x"], "--ready is for --server, not for --app"),
+        (
+            ["-o", "harness_connect=h:1", "-o", "harness_shared=true"],
+            "--shared is for --server, not for --conn",
+        ),
+    ],
+)
+def test_an_invalid_option_is_one_error_for_all_transcripts_and_stages(project, words, problem):
+    write(project, good=GOOD, bad=BAD)
+    project.makepyfile("def test_it(stage):\n    pass\n")
+    result = run(project, *words)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert result.stderr.str().count(problem) == 1
+    assert ".py:" not in result.stdout.str() + result.stderr.str()
+
+
+def test_with_workers_an_invalid_option_fails_each_transcript_in_a_sentence(project):
+    pytest.importorskip("xdist", reason="workers need pytest-xdist")
+    write(project, good=GOOD)
+    project.makepyfile("def test_it(stage):\n    pass\n")
+    result = run(project, "--harness-settle", "soon", "-p", "xdist", "-n", "1", apart=True)
+    result.assert_outcomes(failed=1, errors=1)
+    assert "'soon' is not a duration" in result.stdout.str()
+    assert "harness/pytest_plugin.py" not in result.stdout.str()
+
+
+def test_what_cannot_be_explored_fails_in_a_sentence(bare):
+    (bare.path / "hello.chat").write_text("target: connect 127.0.0.1:1\n" + GOOD)
+    result = run(bare, "hello.chat", "--harness-explore", "1")
+    result.assert_outcomes(failed=1)
+    assert "only a server in this process can be scheduled" in result.stdout.str()
+    assert ".py:" not in result.stdout.str()
 
 
 def test_lf_plays_the_last_failures(project):
@@ -480,6 +663,86 @@ def test_coroutines_await_a_stage(project):
     assert "async_stage is for coroutines: `async def`; other tests use `stage`" in text
 
 
+def test_a_coroutine_that_is_not_awaited_fails(project):
+    """--trace calls the test from a plain function, which would lose the coroutine."""
+    project.makepyfile(
+        "async def test_wrong(async_stage):\n    await async_stage.client('alice').expect('never')\n"
+    )
+    result = run(project, "--trace", "-W", "ignore::RuntimeWarning")
+    result.assert_outcomes(failed=1)
+    text = result.stdout.str()
+    assert "the test is a coroutine that was not awaited" in text
+    assert "hidden" not in text
+
+
+RUN_TWICE = """
+import pytest
+from _pytest.runner import runtestprotocol
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item, nextitem):
+    # As plugins do that run a failed test again.
+    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    runtestprotocol(item, nextitem=nextitem, log=False)
+    item._initrequest()
+    runtestprotocol(item, nextitem=nextitem, log=True)
+    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    return True
+"""
+
+FLAKY = """
+import unittest
+import pytest
+
+ATTEMPTS = []
+
+async def test_second_time(async_stage):
+    ATTEMPTS.append(1)
+    alice = async_stage.client("alice")
+    await alice.send("LOGIN alice")
+    await alice.expect("OK" if len(ATTEMPTS) == 2 else "NO")
+
+async def test_left_over(async_stage):
+    await async_stage.client("bob").send("LOGIN bob")
+
+@pytest.fixture
+def leaves(stage):
+    yield
+    stage.client("carol").send("LOGIN carol")
+
+def test_wrong_the_second_time(leaves, tries=[]):
+    tries.append(1)
+    assert len(tries) == 1, "a mistake of the test"
+
+class TestAwaited(unittest.IsolatedAsyncioTestCase):
+    @pytest.fixture(autouse=True)
+    def _stage(self, async_stage):
+        self.stage = async_stage
+
+    async def test_right(self):
+        dave = self.stage.client("dave")
+        await dave.send("LOGIN dave"); await dave.expect("OK")
+"""
+
+
+def test_a_test_with_a_stage_can_be_run_again(project):
+    project.makepyfile(FLAKY, again=RUN_TWICE)
+    project.syspathinsert()
+    result = run(project, "-p", "again")
+    result.assert_outcomes(passed=2, failed=2)
+    text = result.stdout.str()
+    assert "at the end of the test: bob received `< OK`, which was not expected" in text
+    assert "a mistake of the test" in text
+    assert "carol received" not in text
+
+
+def test_an_awaited_stage_needs_a_loop_of_asyncio():
+    with AsyncStage(Stage(Command(f"{sys.executable} -m tests.harness.servers.talk {{port}} none"))) as stage:
+        sending = stage.client("alice").send("LOGIN alice")
+        with pytest.raises(RuntimeError, match="needs a running event loop of asyncio; with trio"):
+            sending.send(None)
+
+
 def test_a_server_on_the_loop_of_the_test_is_played_from_its_own_thread():
     async def conversation():
         async def shout(reader, writer):
@@ -672,8 +935,31 @@ def test_what_a_fixture_does_after_the_test_is_settled(project):
         assert f"at the end of the fixtures: {name} received `< OK`, which was not expected" in text
 
 
+NESTED = """
+import pytest
+
+pytestmark = pytest.mark.harness(server="fault=crlf", eol="lf")
+
+@pytest.mark.harness(ignore="OK")
+class TestGroup:
+    @pytest.mark.harness(eol="crlf")
+    def test_of_all(self, stage):
+        alice, bob = stage.clients("alice", "bob")
+        alice.send("LOGIN alice"); bob.send("LOGIN bob")
+        alice.send("MSG hi"); bob.expect("MSG alice hi")
+"""
+
+
+def test_the_markers_of_a_test_its_class_and_its_module_add_up(project):
+    project.makepyfile(NESTED)
+    run(project).assert_outcomes(passed=1)
+
+
 MARKED = """
 import pytest
+
+@pytest.mark.harness("fault=crlf")
+def test_without_key(stage): pass
 
 @pytest.mark.harness(fense="PING -> PONG")
 def test_misspelt(stage): pass
@@ -692,8 +978,9 @@ async def test_awaited(async_stage): pass
 def test_a_stage_that_cannot_be_made_is_an_error_without_a_traceback(project):
     project.makepyfile(MARKED)
     result = run(project)
-    result.assert_outcomes(errors=4)
+    result.assert_outcomes(errors=5)
     text = result.stdout.str()
+    assert "@pytest.mark.harness: 'fault=crlf' has no key; expected a key for each value, such as" in text
     assert "@pytest.mark.harness: unknown header 'fense'; expected: perhaps fence:" in text
     assert "@pytest.mark.harness: `skip:` is for scripts only; expected: server:, fence:" in text
     assert text.count("\nno option 'salt'; known: fault\n") == 2

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -21,6 +24,7 @@ from harness import Address, Command, Outcome, Stage, load, play
 from harness.cli import main
 from harness.language.renderer import render
 from harness.language.steps import ConnectionAction, Ending
+from harness.record.recorder import Recorder
 from harness.record.transcript import (
     Acted,
     Connected,
@@ -92,7 +96,10 @@ def recording(server: tuple[str, int], out: Path) -> Iterator[tuple[int, subproc
     """`harness record`: its port and its process."""
     command = [sys.executable, "-m", "harness", "record", "--connect", f"{server[0]}:{server[1]}"]
     with subprocess.Popen(
-        [*command, "--listen", "0", "-o", str(out)], stdout=subprocess.PIPE, text=True
+        [*command, "--listen", "0", "-o", str(out)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     ) as proxy:
         try:
             assert proxy.stdout is not None
@@ -307,6 +314,75 @@ def test_a_port_that_is_in_use_is_a_usage_error(tmp_path: Path, capsys: pytest.C
         ]
         assert main(command) == 2
     assert f"harness: cannot listen on 127.0.0.1:{port}: Address already in use" in capsys.readouterr().err
+
+
+def test_an_error_ends_the_recording_but_what_was_recorded_is_written(tmp_path: Path) -> None:
+    out = tmp_path / "session.chat"
+    with Stage(Command([sys.executable, "-S", str(SERVER), "{port}"])) as stage:
+        address = stage.address(None)
+        with recording(address, out) as (port, proxy):
+            with socket.create_connection(("127.0.0.1", port)) as alice:
+                alice.sendall(b"LOGIN alice\n")
+                assert alice.recv(100) == b"OK\n"
+                opened = os.listdir(f"/proc/{proxy.pid}/fd")
+                free = next(number for number in range(len(opened) + 1) if str(number) not in opened)
+                _, most = resource.prlimit(proxy.pid, resource.RLIMIT_NOFILE)
+                resource.prlimit(proxy.pid, resource.RLIMIT_NOFILE, (free, most))
+                with socket.create_connection(("127.0.0.1", port)):
+                    assert proxy.stdout is not None
+                    output = proxy.stdout.read()
+            assert proxy.wait(HANG_S) == 2
+        assert f"written: {out}" in output
+        assert output.endswith("harness: cannot accept a client: Too many open files\n")
+        assert without_waits(out)[-2:] == ["alice> LOGIN alice", "alice< OK"]
+        assert play(load(out), Address(*address)).outcome is Outcome.PASSED
+
+
+@needs_nc
+def test_a_server_that_has_not_read_yet_is_not_quiet(tmp_path: Path, terminals: list[Terminal]) -> None:
+    out = tmp_path / "session.chat"
+    with Stage(Command([sys.executable, "-S", str(SERVER), "{port}"])) as stage:
+        with recording(stage.address(None), out) as (port, proxy):
+            terminals.append(alice := Terminal(port))
+            alice.types("LOGIN alice\n")
+            alice.shows("OK\n")
+            server = stage.server.process.pid
+            os.kill(server, signal.SIGSTOP)
+            threading.Timer(0.5, os.kill, (server, signal.SIGCONT)).start()
+            alice.types("PING\n")
+            alice.shows("PONG\n")
+            ended(proxy, signal.SIGINT)
+        steps = [line for line in out.read_text().splitlines() if line]
+        assert steps[-2:] == ["alice> PING", "alice< PONG"], steps
+
+
+def test_a_recording_ends_also_where_something_comes_at_that_moment(tmp_path: Path) -> None:
+    async def end(iterations: int) -> None:
+        recorder = Recorder(("127.0.0.1", 1), tmp_path / "session.chat", None)
+        recorder._loop, recorder._received = asyncio.get_running_loop(), asyncio.Event()
+        waiting = asyncio.create_task(recorder._receives_within(HANG_S))
+        await asyncio.sleep(0)
+        recorder._received.set()
+        for _ in range(iterations):
+            await asyncio.sleep(0)
+        if not waiting.done():
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+        recorder._diagnostics.close()
+
+    for iterations in range(6):
+        asyncio.run(end(iterations))
+
+
+def test_a_client_for_whom_there_is_no_way_to_the_server_is_not_recorded(tmp_path: Path) -> None:
+    out = tmp_path / "session.chat"
+    with recording(("255.255.255.255", 9), out) as (port, proxy):  # TCP has no broadcast
+        with socket.create_connection(("127.0.0.1", port)):
+            assert proxy.stdout is not None
+            assert proxy.stdout.read().startswith("harness: cannot connect to 255.255.255.255:9: ")
+        assert proxy.wait(HANG_S) == 2
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_without_clients_nothing_is_written(tmp_path: Path) -> None:
@@ -551,6 +627,21 @@ def test_a_token_becomes_a_capture_that_is_sent_again() -> None:
         "alice> LOGIN alice 1-secret" + 39 * "x",
         'alice> {"token": "2-secret' + 39 * "x" + '"}',
         "alice> MSG like gct_" + 42 * "A" + "E",
+    ]
+
+
+def test_a_token_that_contains_the_time_is_captured_as_a_whole() -> None:
+    token = b"sess_1700000001_" + 24 * b"a"
+    session = log_of(
+        Connected(1),
+        received(Sent(1, b"TOKEN\n"), c1=b"1700000001 " + token + b" 1700000002\n"),
+        Sent(1, b"LOGIN alice " + token + b"\n"),
+    )
+    assert written(session) == [
+        "alice> TOKEN",
+        "alice<~ ${_:int} ${token1} ${_:int}",
+        "",
+        "alice>~ LOGIN alice ${token1}",
     ]
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import os
+import select
 import shutil
 import socket
 import ssl
@@ -10,11 +13,25 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import gevent
+import gevent.ssl
 import pytest
+from gevent.server import StreamServer
 
-from harness import Address, Command, InProcessAsyncio, PlayOptions, ServerSpec, Stage, Verdict, parse, play
+from harness import (
+    Address,
+    Command,
+    InProcess,
+    InProcessAsyncio,
+    PlayOptions,
+    ServerSpec,
+    Stage,
+    Verdict,
+    parse,
+    play,
+)
 from harness.cli import main
 from harness.language.expansion import expand
 from harness.language.fences import Fence
@@ -31,6 +48,7 @@ from tests.harness.servers import streams
 
 SERVER = Path(__file__).parent / "servers" / "streams.py"
 ROOT = Path(__file__).parents[2]
+REPLY = "reply: PING ${t} -> PONG ${t}\n"
 PING = "fence: PING ${token} -> PONG ${token}\n"
 TALK = """
 alice> hello there
@@ -72,6 +90,20 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def trusting(certificate: str) -> PlayOptions:
     return PlayOptions(tls=TlsTrust(certificate), within_s=2)
+
+
+def in_process(*options: str, certificate: str = "") -> InProcessAsyncio:
+    """The same server in this process."""
+    context = None
+    if certificate:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(certificate)
+
+    async def serve(spec: ServerSpec) -> Any:
+        chat = streams.Server({word.partition("=")[0]: word.partition("=")[2] for word in options})
+        return await asyncio.start_server(chat.accept, "127.0.0.1", 0, ssl=context)
+
+    return InProcessAsyncio(serve)
 
 
 def played(script: str, target: Any, options: PlayOptions = PlayOptions(within_s=2)) -> Verdict:  # noqa: B008
@@ -132,16 +164,8 @@ def test_a_client_can_half_close_over_tls(certificate: str) -> None:
 
 
 def test_the_fence_is_exact_over_tls_and_websocket_in_process(certificate: str) -> None:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-
-    async def serve(spec: ServerSpec) -> Any:
-        import asyncio
-
-        chat = streams.Server({"websocket": ""})
-        return await asyncio.start_server(chat.accept, "127.0.0.1", 0, ssl=context)
-
-    verdict = passes(BOTH.format("tls websocket"), InProcessAsyncio(serve), trusting(certificate))
+    target = in_process("websocket", certificate=certificate)
+    verdict = passes(BOTH.format("tls websocket"), target, trusting(certificate))
     assert verdict.grade is Grade.EXACT
 
 
@@ -165,6 +189,41 @@ def test_a_close_notify_is_the_end_whatever_its_connection_does(certificate: str
         finally:
             finished.set()
             server.join()
+
+
+class HangingUp(streams.Talker):
+    """Says something that the client answers, and hangs up at once."""
+
+    def leave(self, code: int = 1000, reason: bytes = b"") -> None:
+        self.say(b"PING x")
+        super().leave(code, reason)
+
+
+def test_a_line_before_a_close_notify_is_not_replied_to(
+    certificate: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "Talker", HangingUp)
+    script = f"{REPLY}transport: tls\n\nalice> QUIT\nalice is closed\n"
+    passes(script, in_process(certificate=certificate), trusting(certificate))
+
+
+def test_a_close_notify_during_the_handshake_of_a_websocket_is_reported_in_gevent_too(
+    certificate: str,
+) -> None:
+    context = gevent.ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+
+    def hang_up(sock: Any, address: object) -> None:
+        with context.wrap_socket(sock, server_side=True) as secure:
+            secure.recv(1000)
+            secure.unwrap()
+
+    target = InProcess(lambda spec: StreamServer(("127.0.0.1", 0), hang_up))
+    text = fails("alice connects with tls websocket\n", target, trusting(certificate))
+    assert (
+        "actual    the server closed the connection during the WebSocket handshake; it had sent nothing"
+        in text
+    )
 
 
 # --- WebSocket ----------------------------------------------------------------------------------------------
@@ -270,6 +329,49 @@ def test_a_line_before_a_record_that_is_no_tls_is_received(certificate: str) -> 
     assert client.violation.startswith("TLS: ")
 
 
+def test_a_line_is_sent_after_a_new_handshake_that_the_server_has_asked_for(certificate: str) -> None:
+    client = Tls(TlsTrust(certificate).context(), "127.0.0.1", Plain())
+    command = [
+        "openssl",
+        "s_server",
+        "-accept",
+        "127.0.0.1:0",
+        "-cert",
+        certificate,
+        "-tls1_2",
+        "-naccept",
+        "1",
+    ]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as own:
+        assert own.stdin is not None
+        assert own.stdout is not None
+        port = next(line for line in own.stdout if line.startswith(b"ACCEPT")).rpartition(b":")[2]
+        with socket.create_connection(("127.0.0.1", int(port))) as sock:
+            sock.sendall(client.begin())
+            while not client.ready:
+                client.receive(sock.recv(65536), b"\n")
+                sock.sendall(client.take_reply())
+            sock.sendall(client.send(b"before\n", b"\n"))
+            assert b"before\n" in own.stdout
+            own.stdin.write(b"r\n")
+            client.receive(sock.recv(65536), b"\n")
+            waiting = client.send(b"behind\n", b"\n")
+            assert client.send(b"it\n", b"\n") == b""
+            sock.sendall(waiting)
+            heard = b""
+            while b"it\n" not in heard:
+                readable, _, _ = select.select([sock, own.stdout], [], [])
+                if own.stdout in readable:
+                    heard += os.read(own.stdout.fileno(), 65536)
+                if sock in readable:
+                    client.receive(sock.recv(65536), b"\n")
+                    sock.sendall(client.take_reply())
+            assert b"behind\nit\n" in heard
+            assert client.violation == ""
+            own.stdin.write(b"Q\n")
+            own.stdout.read()
+
+
 @pytest.mark.parametrize("words", ["websocket", "tls websocket"])
 def test_a_part_of_a_frame_has_been_received(certificate: str, words: str) -> None:
     target = server("websocket", *[f"tls={certificate}"] * ("tls" in words))
@@ -293,6 +395,57 @@ def test_what_is_incomplete_when_the_connection_ends_has_been_received(
     passes(f"{begins}{end}\nalice<< he\nalice is closed with {ends[end]}\n", target, trusting(certificate))
 
 
+@pytest.mark.parametrize(
+    ("first", "received", "rest", "then"),
+    [
+        (r"\x01\x02he", "<< he", r"\x80\x03llo", "< llo"),
+        (r"\x02\x02he", "<< he", r"\x80\x03llo", "<< llo"),
+        (r"\x01\x02he\x80", r"<< he\x80", r"\x03llo", "< llo"),
+        (r"\x81", r"<< \x81", r"\x05hello", "< hello"),
+        (r"\x81\x05he", r"<< \x81\x05he", "llo", "< llo"),
+        (r"\x01\x02he\x8a\x03ab", r"<< he\x8a\x03ab", r"c\x80\x03llo", "< llo"),
+        (r"\x01\x01\xc3", r"<< \xc3", r"\x80\x01\xbc", r"<< \xbc\n"),
+    ],
+)
+@pytest.mark.parametrize("words", ["websocket", "tls websocket"])
+def test_what_completes_a_message_is_received_without_what_an_earlier_turn_received(
+    certificate: str, words: str, first: str, received: str, rest: str, then: str
+) -> None:
+    target = in_process("websocket", certificate=certificate if "tls" in words else "")
+    script = (
+        f"transport: {words}\n\nalice> RAW {first}\nalice{received}\nbob connects\nalice receives nothing\n"
+        f"alice> RAW {rest}\nalice{then}\nalice> RAW {first}\nalice{received}\nalice> VANISH\n"
+        "alice is closed with 1006\n"
+    )
+    passes(script, target, trusting(certificate))
+
+
+def test_a_part_of_a_message_is_received_once_by_clients_in_python_too() -> None:
+    with Stage(in_process("websocket"), transport=Transport(websocket=True)) as stage:
+        alice = stage.client("alice")
+        alice.send(r"RAW \x01\x02he")
+        alice.expect_bytes(b"he")
+        stage.settle()
+        alice.send(r"RAW \x80\x03llo")
+        alice.expect("llo")
+        stage.settle()
+
+
+def test_a_part_of_a_message_was_received_when_it_came() -> None:
+    with Stage(in_process("websocket"), transport=Transport(websocket=True)) as stage:
+        alice = stage.client("alice")
+        stage.wait(1)
+        alice.send(r"RAW \x01\x02he")
+        stage.wait(1)
+        alice.connection.release()
+        assert (alice.received, alice.arrived_at(0)) == (b"he", 1.0)
+
+
+def test_a_line_in_a_part_of_a_message_can_be_ignored() -> None:
+    script = "transport: websocket\nignore: he\n\nalice> RAW \\x01\\x04he\\nl\nalice<< l\n"
+    passes(script, in_process("websocket"))
+
+
 class Rude(streams.WebSocketTalker):
     """Answers a Close frame with a frame that is forbidden."""
 
@@ -306,17 +459,43 @@ class Rude(streams.WebSocketTalker):
 def test_a_farewell_that_is_answered_with_a_forbidden_frame_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "WebSocketTalker", Rude)
 
-    async def serve(spec: ServerSpec) -> Any:
-        import asyncio
-
-        return await asyncio.start_server(streams.Server({"websocket": ""}).accept, "127.0.0.1", 0)
-
-    with Stage(InProcessAsyncio(serve), transport=Transport(websocket=True)) as stage:
+    with Stage(in_process("websocket"), transport=Transport(websocket=True)) as stage:
         alice = stage.client("alice")
         alice.send("hello")
         alice.expect("hello")
         alice.close()
         assert (alice.end.value, alice.end_detail) == ("closed", "violation: a frame with a reserved bit")
+
+
+class Final(streams.WebSocketTalker):
+    """Says something that the client answers, together with a Close frame, and notes what it receives from then on."""
+
+    heard: ClassVar[list[bytes]] = []
+
+    async def line(self) -> bytes | None:
+        opcode, payload = await self.read_frame()
+        if opcode != 8 and payload != b"QUIT":
+            return payload
+        self.say(b"PING x")
+        self.frame(8, b"")
+        self.writer.write_eof()
+        self.heard.append(await self.reader.read())
+        return None
+
+
+@pytest.mark.parametrize(
+    ("steps", "heard"),
+    [("alice> QUIT\nalice is closed\n", [b"\x88"]), ("alice connects\nalice closes\n", [])],
+)
+def test_nothing_is_sent_after_a_close_frame(
+    monkeypatch: pytest.MonkeyPatch, steps: str, heard: list[bytes]
+) -> None:
+    monkeypatch.setattr(streams, "WebSocketTalker", Final)
+    Final.heard.clear()
+    passes(f"{REPLY}transport: websocket\n\n{steps}", in_process("websocket"))
+    (came,) = Final.heard
+    # A Close frame without a code: two bytes and a mask.
+    assert [came[at : at + 1] for at in range(0, len(came), 6)] == heard
 
 
 @pytest.mark.parametrize(
@@ -329,6 +508,13 @@ def test_a_farewell_that_is_answered_with_a_forbidden_frame_is_over(monkeypatch:
         ("answer=", "did not answer the WebSocket handshake with HTTP, but ``"),
         ("answer=HTTP/1.1", "did not answer the WebSocket handshake with HTTP, but `HTTP/1.1`"),
         ("hang-up", "closed the connection during the WebSocket handshake; it had sent nothing"),
+        ("answer=HTTP/1.1 4x3 No", "did not answer the WebSocket handshake with HTTP, but `HTTP/1.1 4x3 No`"),
+        ("answer=HTTP/2 403", "did not answer the WebSocket handshake with HTTP, but `HTTP/2 403`"),
+        (
+            "http=1.0",
+            "accepted the WebSocket handshake with `HTTP/1.0 101 Switching Protocols`; expected HTTP/1.1",
+        ),
+        ("header=Sec-WebSocket-Accept: x\x1b", r"=, x\x1b`; expected `"),
         ("mute", "the handshake was not over within 0.5 s"),
         ("accept=x", "`sec-websocket-accept` is `x`; expected `"),
         ("upgrade=h2c", "`upgrade` is `h2c`; expected `websocket`"),
@@ -354,6 +540,50 @@ def test_a_refused_handshake_is_a_refusal_with_its_status() -> None:
     assert "actual    alice is refused with 403" in text
 
 
+@pytest.mark.parametrize("http", ["1.0", "1.1"])
+def test_a_handshake_is_refused_in_each_version_of_http(http: str) -> None:
+    target = in_process("websocket", "status=403 Forbidden", f"http={http}")
+    passes("alice connects with websocket\nalice is refused with 403\n", target)
+
+
+@pytest.mark.parametrize("answer", ["HTTP/1.0 403", "HTTP/1.1 403 ", "HTTP/1.1 403 \x1b[2J"])
+def test_a_refused_handshake_can_have_any_reason(answer: str) -> None:
+    target = in_process("websocket", f"answer={answer}")
+    passes("alice connects with websocket\nalice is refused with 403\n", target)
+
+
+def test_time_passes_during_a_handshake_in_asyncio() -> None:
+    with Stage(in_process("websocket", "delay=1.5"), transport=Transport(websocket=True)) as stage:
+        alice, bob = stage.clients("alice", "bob")
+        alice.send("hello")
+        alice.expect("hello")
+        assert stage.now() == 1.5
+        bob.send("hello")
+        assert (stage.now(), bob.arrived_at(0)) == (3, 3)
+
+
+def test_time_passes_during_a_handshake_in_gevent() -> None:
+    def refuse(sock: Any, address: object) -> None:
+        sock.recv(1000)
+        gevent.sleep(1)
+        sock.sendall(b"HTTP/1.1 401 Unauthorized\r\n\r\n")
+
+    target = InProcess(lambda spec: StreamServer(("127.0.0.1", 0), refuse))
+    passes("alice connects with websocket\nalice is refused with 401\n", target)
+
+
+@pytest.mark.parametrize("option", ["mute", "delay=1001"])
+def test_a_handshake_in_process_is_given_up_without_waiting(option: str) -> None:
+    options = PlayOptions(within_s=1000)  # longer than a test can take
+    text = fails("alice connects with websocket\n", in_process("websocket", option), options)
+    assert "the handshake was not over within 1000 s" in text
+
+
+def test_a_header_of_the_handshake_can_stand_in_several_lines() -> None:
+    script = "transport: websocket\n\nalice> hello\nalice< hello\n"
+    passes(script, in_process("websocket", "header=Connection: keep-alive"))
+
+
 def test_an_end_with_another_code_is_shown_with_both() -> None:
     verdict = played("transport: websocket\n\nalice> CLOSE 1011 oh\nalice is closed\n", server("websocket"))
     assert verdict.failures[0].kind is FailureKind.WRONG_END
@@ -361,6 +591,25 @@ def test_an_end_with_another_code_is_shown_with_both() -> None:
     assert "expected  alice is closed\n" in text
     assert "actual    alice is closed with 1011 oh" in text
     assert "\nalice is closed with 1011 oh\n" in text, "to be pasted"
+
+
+@pytest.mark.parametrize(
+    ("reason", "detail"),
+    [
+        (r"bye\x20", r"1008 bye\x20"),
+        (r"\x20bye", "1008  bye"),
+        (r"a\nb", r"1008 a\nb"),
+        (r"\x1b[2J", r"1008 \x1b[2J"),
+        (r"a\\b", r"1008 a\\b"),
+        ("Grüße", "1008 Grüße"),
+    ],
+)
+def test_the_reason_of_an_end_is_visible_text(reason: str, detail: str) -> None:
+    script = f"transport: websocket\n\nalice> SAY-WHY {reason}\n"
+    target = in_process("websocket")
+    text = fails(f"{script}alice is closed with 1008 bye\n", target)
+    assert text.endswith(f"paste:\nalice is closed with {detail}\n")
+    passes(f"{script}alice is closed with {detail}\n", target)
 
 
 def test_the_handshake_accepts_the_example_of_the_standard() -> None:

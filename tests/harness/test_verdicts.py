@@ -399,6 +399,17 @@ def test_an_optional_line_that_comes_after_the_last_turn_is_no_failure_either() 
     assert verdict.passed, text
 
 
+@pytest.mark.parametrize("optional", ["", "optional ann< Welcome\n"])
+def test_a_server_that_dies_is_no_late_line(optional: str) -> None:
+    steps = f"{LOGINS}{optional}ann> MSG one\nbob< MSG ann one\n\nann> DIE 200\nann receives nothing\n"
+    with Stage(hub()) as stage:
+        host, port = stage.address(None)
+        verdict = play(parse(PATIENT + steps), Address(host, port))
+    text = plain(report(verdict))
+    assert verdict.outcome is Outcome.FAILED, text
+    assert {one.kind for one in verdict.failures} == {FailureKind.LOST_CONNECTION}
+
+
 def test_a_late_line_that_a_client_replies_to_is_late() -> None:
     header = f"reply bob: MSG ${{_}} ${{text}} -> MSG ${{text}}\n{PATIENT}"
     steps = f"{LOGINS}ann> MSG hello there\nann receives nothing\n"

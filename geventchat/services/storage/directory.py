@@ -8,8 +8,9 @@ needs no space.
 Invariants:
 - The content is rewritten after the database has reserved ids and before one of them is used. So a database whose count is
   smaller than the mark's is an older copy, or has lost its latest transactions.
-- The mark has its second name before an id is used that the database has not reserved.
+- The mark has its second name before an id is used that the database has not reserved, and fits no database then.
 - A mark that is missing or damaged fits no database.
+- `_mark` is an open descriptor or -1: a number that the system has given to another file must not be written to.
 """
 
 from __future__ import annotations
@@ -70,8 +71,7 @@ class DataDirectory:
 
     def take_over(self) -> None:
         """Note that the lock is held by this process."""
-        os.ftruncate(self._lock, 0)
-        os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+        _name_holder(self._lock)
 
     def close(self) -> None:
         """Let others use the directory."""
@@ -82,26 +82,32 @@ class DataDirectory:
 
     # --- The mark ---
 
-    def fits(self, run: str, reservations: int, clean: bool) -> bool:
+    def fits(self, run: str, reservations: int) -> bool:
         """True if the database, which holds these values, knows every id that has been used."""
-        names = (_RESERVED, _UNRESERVED)
-        marks = {name: mark for name in names if (mark := self._read(name)) is not None}
-        if not clean and _UNRESERVED in marks:
+        mark = self._read(_RESERVED)
+        if mark is None or self._read(_UNRESERVED) is not None:
             return False
+        of_run, count = mark
         # The database is one ahead if the process ended between its commit and the new mark.
-        counts = (reservations - 1, reservations)
-        return any(of_run == run and count in counts for of_run, count in marks.values())
+        return of_run == run and count in (reservations - 1, reservations)
 
     def begin_run(self, reservations: int) -> str:
-        """Replace the mark by one of a new run; returns the name of the run, which the database must hold as well."""
+        """Replace the mark by one of a new run; returns the name of the run, which the database must hold as well.
+
+        If the new mark cannot be written, the old one stays.
+        """
         run = secrets.token_hex(16)
-        if self._mark >= 0:
-            os.close(self._mark)
         flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-        self._mark = os.open(_NEW, flags, 0o600, dir_fd=self._descriptor)
-        self._run = run
-        self.reserve(reservations)
-        self._rename(_NEW, _RESERVED)
+        mark = os.open(_NEW, flags, 0o600, dir_fd=self._descriptor)
+        try:
+            _write_mark(mark, run, reservations)
+            os.rename(_NEW, _RESERVED, src_dir_fd=self._descriptor, dst_dir_fd=self._descriptor)
+        except BaseException:
+            os.close(mark)
+            raise
+        old, self._mark, self._run = self._mark, mark, run
+        if old >= 0:
+            os.close(old)
         with suppress(FileNotFoundError):
             os.unlink(_UNRESERVED, dir_fd=self._descriptor)
         os.fsync(self._descriptor)
@@ -109,8 +115,7 @@ class DataDirectory:
 
     def reserve(self, reservations: int) -> None:
         """Record that the database has reserved ids this many times."""
-        os.pwrite(self._mark, _mark(self._run, reservations), 0)
-        os.fdatasync(self._mark)
+        _write_mark(self._mark, self._run, reservations)
 
     def leave_reservations(self) -> None:
         """Mark that ids are used from now on that the database has not reserved."""
@@ -184,8 +189,7 @@ class DataDirectory:
                 f"{self.path} is in use by {by}; stop it first, or name another directory"
             ) from error
         try:
-            os.ftruncate(lock, 0)
-            os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+            _name_holder(lock)
         except OSError:
             os.close(lock)
             raise
@@ -204,6 +208,17 @@ class DataDirectory:
             case errno.ENOSPC | errno.EDQUOT:
                 return "free some space there, or name another directory"
         return "name another directory"
+
+
+def _name_holder(lock: int) -> None:
+    # Written before it is cut off, so that this needs no space where there is an older number.
+    length = os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+    os.ftruncate(lock, length)
+
+
+def _write_mark(descriptor: int, run: str, reservations: int) -> None:
+    os.pwrite(descriptor, _mark(run, reservations), 0)
+    os.fdatasync(descriptor)
 
 
 def _mark(run: str, reservations: int) -> bytes:

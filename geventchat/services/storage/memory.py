@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from geventchat.chat.names import key_of
 from geventchat.chat.records import AccountRecord, Act, KeptMessage, Record, RoomRecord, Stored
 from geventchat.chat.states import pack, unpack
 from geventchat.chat.storage import CannotBackUp
-from geventchat.clock import Clock
+from geventchat.clock import Clock, SteadyTime
 from geventchat.services.storage.epoch import random_epoch
 from geventchat.services.storage.mail_space import MailSpace
 from geventchat.services.storage.taken import Taken
@@ -34,7 +34,7 @@ class MemoryStorage:
     def __init__(self, limits: Limits, clock: Clock, new_epoch: Callable[[], str] = random_epoch) -> None:
         self._new_epoch = new_epoch
         self._limits = limits
-        self._clock = clock
+        self._time = SteadyTime(clock)
         self._taken = Taken()
         # Jobs come from several threads.
         self._lock = threading.Lock()
@@ -145,9 +145,9 @@ class MemoryStorage:
         """No messages are kept."""
         return []
 
-    def first_between(self, room: str, after: int, before: int, limit: int) -> int:
+    def first_between(self, wanted: Mapping[str, tuple[int, int, int]]) -> dict[str, int]:
         """No messages are kept."""
-        return 0
+        return {}
 
     def mailbox(self, account: str, after: int, limit: int) -> list[KeptMessage]:
         """The first messages that wait for an account and have larger numbers than this, oldest first."""
@@ -190,7 +190,7 @@ class MemoryStorage:
 
     # The epoch is passed in, and no job runs that could deliver a message twice.
     TRANSIENT = frozenset(
-        {"_sent", "_space", "_new_epoch", "_limits", "_clock", "_taken", "_lock", "_acts_of_rooms"}
+        {"_sent", "_space", "_new_epoch", "_limits", "_time", "_taken", "_lock", "_acts_of_rooms"}
     )
 
     def suspend(self) -> None:
@@ -267,7 +267,7 @@ class MemoryStorage:
         self._room_acts -= 1
 
     def _remove_expired(self, account: str) -> None:
-        oldest_ms = (self._clock.time() - self._limits.mail_s) * 1000
+        oldest_ms = (self._time() - self._limits.mail_s) * 1000
         mailbox = self._mailboxes.get(account, {})
         self._remove(account, [n for n, (_, kept) in mailbox.items() if kept.message.time_ms < oldest_ms])
 

@@ -7,6 +7,7 @@ split: splitting moves rows to another page, and leaves copies of their texts be
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -148,6 +149,7 @@ BUSY_S = 5.0
 # back after each, which can take milliseconds in a busy server. So many rows are inserted by few statements.
 _ROWS_AT_ONCE = (512, 128, 32, 8, 2, 1)
 
+_LATEST = "SELECT time_ms FROM {table} ORDER BY number DESC LIMIT 1"
 
 # How many ids are reserved ahead of those in use.
 AHEAD_IDS = 65_536
@@ -400,6 +402,17 @@ def read_state(connection: sqlite3.Connection) -> RunState:
         _integer(floor_id),
         _integer(floor_reserved_id),
     )
+
+
+def latest_ms(
+    connection: sqlite3.Connection, rooms: Iterable[RoomRecord], accounts: Iterable[AccountRecord]
+) -> float:
+    """The latest time in the database, which holds these rooms and accounts; infinity if there is none."""
+    times = [max(room.last_used_ms, room.empty_since_ms or 0) for room in rooms]
+    times += [account.last_login_ms for account in accounts]
+    for table in ("messages", "mail", "audit"):
+        times += [_integer(time) for (time,) in connection.execute(_LATEST.format(table=table))]
+    return max(times, default=0) or math.inf
 
 
 def read_mail(connection: sqlite3.Connection) -> tuple[dict[str, int], dict[str, int]]:

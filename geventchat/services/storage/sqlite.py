@@ -14,7 +14,7 @@ from __future__ import annotations
 import secrets
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -231,19 +231,23 @@ class SqliteStorage:
             for id, name, text, time_ms, deleted in sorted(rows)
         ]
 
-    def first_between(self, room: str, after: int, before: int, limit: int) -> int:
-        """The id of the first of the last messages with ids between these two; 0 if there are none."""
-        number = self._number_of(room)
-        if number is None:
-            return 0
-        [[first]] = self._read(("first",), _FIRST_BETWEEN, (number, after, before, limit))
-        return int(first or 0)
+    def first_between(self, wanted: Mapping[str, tuple[int, int, int]]) -> dict[str, int]:
+        """Of each room the id of the first of the last messages with ids between two, at most so many."""
+        # Once for all of them: each time can take a commit.
+        self._catch_up()
+        found: dict[str, int] = {}
+        for room, (after, before, limit) in wanted.items():
+            number = self._writer.number_of(room)
+            if number is not None:
+                [[first]] = self._read(("first",), _FIRST_BETWEEN, (number, after, before, limit))
+                if first is not None:
+                    found[room] = int(first)
+        return found
 
     def mailbox(self, account: str, after: int, limit: int) -> list[KeptMessage]:
         """The first messages that wait for an account and have larger numbers than this, oldest first."""
         self._catch_up()
-        oldest_ms = int((self._clock.time() - self._limits.mail_s) * 1000)
-        rows = self._read(_MAIL, _MAILBOX, (account, oldest_ms, after, limit))
+        rows = self._read(_MAIL, _MAILBOX, (account, self._writer.oldest_ms(), after, limit))
         return [KeptMessage(number, account, DirectMessage(*message)) for number, *message in sorted(rows)]
 
     def keep(self, account: str, sender: str, message: DirectMessage) -> KeptMessage | None:
@@ -272,8 +276,10 @@ class SqliteStorage:
         self._writer.suspend()
 
     def resume(self) -> None:
-        """Go on writing. No id is used before the database says that it is in use."""
-        self._directory.take_over()
+        """Go on writing. No id is used before the database says that it is in use, or that cannot be written."""
+        # Its only reader is the message of a second server.
+        with suppress(OSError):
+            self._directory.take_over()
         self._writer.resume()
 
     def begin(self) -> None:
@@ -361,20 +367,17 @@ class SqliteStorage:
     def _begin_run(self, connection: sqlite3.Connection) -> tuple[State, Stored, Callable[[], None]]:
         """Read everything; the last value reserves ids. Before that is on the disk, no id is used."""
         was = schema.read_state(connection)
-        continuous = bool(was.epoch) and self._directory.fits(was.run, was.reservations, was.clean)
+        continuous = bool(was.epoch) and self._directory.fits(was.run, was.reservations)
         epoch = was.epoch if continuous else secrets.token_hex(8)
         floor_id = was.floor_id if was.clean else was.floor_reserved_id
         rooms, records = schema.read_rooms(connection, was.clean)
         mail, mail_of_senders = schema.read_mail(connection)
         [(room_acts,)] = connection.execute("SELECT count(*) FROM audit WHERE room <> ''")
         removed = [number for (number,) in connection.execute("SELECT room FROM removed")]
-        stored = Stored(
-            epoch,
-            floor_id,
-            tuple(records),
-            tuple(schema.read_accounts(connection)),
-            tuple(schema.read_restrictions(connection)),
-        )
+        accounts = tuple(schema.read_accounts(connection))
+        latest_ms = schema.latest_ms(connection, records, accounts)
+        restrictions = tuple(schema.read_restrictions(connection))
+        stored = Stored(epoch, floor_id, tuple(records), accounts, restrictions, latest_ms)
 
         def write_run() -> None:
             run = self._directory.begin_run(was.reservations)
@@ -404,6 +407,7 @@ class SqliteStorage:
                 mail=mail,
                 mail_of_senders=mail_of_senders,
                 room_acts=room_acts,
+                latest_ms=latest_ms,
             ),
             stored,
             write_run,

@@ -32,7 +32,7 @@ from geventchat.chat.events import DirectMessage, Said
 from geventchat.chat.names import key_of
 from geventchat.chat.records import AccountRecord, Act, KeptMessage, Record, Restriction, RoomRecord
 from geventchat.chat.storage import StorageUnavailable
-from geventchat.clock import Clock
+from geventchat.clock import Clock, SteadyTime
 from geventchat.exhaustive import assert_never
 from geventchat.log import LogEvent
 from geventchat.services.storage import schema
@@ -123,6 +123,8 @@ class State:
     mail: dict[str, int]
     mail_of_senders: dict[str, int]
     room_acts: int
+    # The latest time in the database.
+    latest_ms: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +268,7 @@ class Writer(Worker[Item]):
         self._connection: sqlite3.Connection | None = connection
         self._limits = limits
         self._clock = clock
+        self._steady_time = SteadyTime(clock, state.latest_ms / 1000)
         self._report = report
         self._on_progress = on_progress
         # `_queued_bytes` is changed only by the event loop, the others only by the thread.
@@ -319,10 +322,12 @@ class Writer(Worker[Item]):
         self.lost_messages = 0
         # When the thread began its present work; None while it waits.
         self._busy_since: float | None = None
-        # `_suspended`: the event loop has asked the thread to stop for a handover. `_rested`: the thread has stopped. It has
-        # written everything, and the database says that no ids are in use.
-        self._suspended = False
-        self._rested = False
+        # `_suspension`: the event loop has asked the thread to stop for a handover; changed by the event loop alone.
+        # `_rests_for`: the one for which the thread has written everything; changed by the thread alone. Each is another
+        # object, so that the thread stops for none that has failed or was given up.
+        self._suspension: object = None
+        self._rests_for: object = None
+        # The database says that no ids are in use. A transaction that changes this begins a run.
         self._is_clean = False
 
     def start(self) -> None:
@@ -358,27 +363,27 @@ class Writer(Worker[Item]):
 
     def suspend(self) -> None:
         """Wait until everything is written, as at an orderly end, and stop the thread. Raises StorageUnavailable."""
-        self._suspended = True
-        self._ask(_Question(self._rest))
+        self._suspension = suspension = object()
+        try:
+            self._ask(_Question(partial(self._rest, suspension)))
+        except StorageUnavailable:
+            self._suspension = None
+            raise
 
     def resume(self) -> None:
-        """Let the thread continue, and wait until the database says that it is in use."""
-        self._suspended = False
-        self._ask(_Question(self._begin_again))
+        """Let the thread continue, and wait until the database says that it is in use, or that cannot be written."""
+        self._suspension = None
+        # If it fails, each of the thread's attempts to write begins with it.
+        with suppress(StorageUnavailable):
+            self._ask(_Question(_nothing))
 
-    def _rest(self, connection: sqlite3.Connection) -> None:
+    def _rest(self, suspension: object, connection: sqlite3.Connection) -> None:
         # Takes effect at the end of this transaction, which is the last.
-        self._rested = True
+        self._rests_for = suspension
 
     @property
     def _rests(self) -> bool:
-        return self._suspended and self._rested
-
-    def _begin_again(self, connection: sqlite3.Connection) -> None:
-        self._rested = False
-        # The process that failed to take over can have begun a run.
-        run = self._directory.begin_run(self._reservations)
-        connection.execute("UPDATE state SET run = ?", (run,))
+        return self._suspension is not None and self._rests_for is self._suspension
 
     # --- In other threads ---
 
@@ -386,6 +391,10 @@ class Writer(Worker[Item]):
         """The number of a room in the database; None if it has none yet."""
         room = self._rooms.get(key)
         return room.number if room is not None and room.in_database else None
+
+    def oldest_ms(self) -> int:
+        """When the oldest mail was sent that is still delivered."""
+        return int((self._steady_time() - self._limits.mail_s) * 1000)
 
     def keep(self, account: str, sender: str, message: DirectMessage) -> KeptMessage | None:
         """Put a message into a mailbox, and wait until it is there; None if the mailbox is full."""
@@ -646,10 +655,19 @@ class Writer(Worker[Item]):
             question.answer = question.work(connection)
         self._remove_beyond_limits(connection)
         clean = clean or self._rests
+        if self._is_clean and not clean:
+            self._begin_run(connection)
         reserved = self._reserve(connection, clean)
         connection.execute("COMMIT")
         self._is_clean = clean
         self._committed(reserved)
+
+    def _begin_run(self, connection: sqlite3.Connection) -> None:
+        # The process that failed to take over can have begun one.
+        run = self._directory.begin_run(self._reservations)
+        self._marked = self._reservations
+        self._left_reservations = False
+        connection.execute("UPDATE state SET run = ?", (run,))
 
     def _write_removed_rooms(self, connection: sqlite3.Connection) -> None:
         changes = self._changes
@@ -768,7 +786,7 @@ class Writer(Worker[Item]):
         self, connection: sqlite3.Connection, account: str, sender: str, message: DirectMessage
     ) -> KeptMessage | None:
         limits = self._limits
-        [(kept, from_sender)] = connection.execute(_COUNT_MAIL, (sender, account, self._oldest_ms()))
+        [(kept, from_sender)] = connection.execute(_COUNT_MAIL, (sender, account, self.oldest_ms()))
         size = _mail_size(message)
         if (
             kept >= limits.mail_per_account
@@ -805,7 +823,7 @@ class Writer(Worker[Item]):
             self._change_mail(kept.account, sender, added, added * _mail_size(message))
         if self._clock.monotonic() >= self._expire_at:
             expired = "number IN (SELECT number FROM mail WHERE time_ms < ? LIMIT ?)"
-            removed = self._remove_mail(connection, expired, (self._oldest_ms(), _MOST_REMOVED))
+            removed = self._remove_mail(connection, expired, (self.oldest_ms(), _MOST_REMOVED))
             self._expire_at = self._clock.monotonic() + (_EXPIRY_S if removed < _MOST_REMOVED else 0)
 
     def _remove_mail(self, connection: sqlite3.Connection, where: str, values: tuple[Any, ...]) -> int:
@@ -816,9 +834,6 @@ class Writer(Worker[Item]):
         for _, account, sender, size in found:
             self._change_mail(account, sender, -1, -size)
         return len(found)
-
-    def _oldest_ms(self) -> int:
-        return int((self._clock.time() - self._limits.mail_s) * 1000)
 
     # --- Limits ---
 
@@ -956,7 +971,7 @@ class Writer(Worker[Item]):
         self._lost_messages = self._lost_changes = 0
 
     def _roll_back(self) -> None:
-        self._suspended = False
+        self._rests_for = None
         for _, sender, _, size in self._mail_changes:
             self._mail_space.change(sender, -size)
         self._mail_changes.clear()
@@ -973,6 +988,10 @@ class Writer(Worker[Item]):
         except sqlite3.Error:
             self._connection = None
             connection.close()
+
+
+def _nothing(connection: sqlite3.Connection) -> None:
+    pass
 
 
 def _mail_size(message: DirectMessage) -> int:

@@ -183,8 +183,9 @@ function setName(name) {
 
 // --- The connection --------------------------------------------------------------------------------------------------
 
-const QUIET_MS = 25000;
-const LOST_MS = 40000;
+// The server counts only what it receives as activity.
+const QUIET_MS = 20000;
+const LOST_MS = 20000;
 const FIRST_PAUSE_MS = 500;
 const LAST_PAUSE_MS = 30000;
 // A connection that was lost can hold the name until the server notices.
@@ -204,10 +205,14 @@ const connection = {
   // The first welcome of this page has arrived.
   welcomed: false,
   epoch: "",
-  heardAt: 0,
+  sentAt: 0,
+  // Since when an answer of the server is pending; 0 if none is.
+  waitingSince: 0,
   pause: FIRST_PAUSE_MS,
   retry: 0,
   lostAt: 0,
+  // The rooms are too many for one line of this server.
+  oneByOne: false,
 };
 // By their refs: the requests without an answer.
 const waiting = new Map();
@@ -220,15 +225,15 @@ function connect() {
   address.search = address.hash = "";
   const socket = new WebSocket(address);
   connection.socket = socket;
-  connection.heardAt = Date.now();
+  connection.waitingSince = Date.now();
   showState();
   socket.addEventListener("open", () => {
-    connection.heardAt = Date.now();
+    connection.waitingSince = Date.now();
     join();
   });
   socket.addEventListener("message", (message) => {
     if (connection.socket !== socket) return;
-    connection.heardAt = Date.now();
+    connection.waitingSince = 0;
     receive(message.data);
   });
   socket.addEventListener("close", (close) => {
@@ -237,7 +242,10 @@ function connect() {
 }
 
 function transmit(fields) {
-  if (connection.socket?.readyState === WebSocket.OPEN) connection.socket.send(JSON.stringify(fields));
+  if (connection.socket?.readyState !== WebSocket.OPEN) return;
+  connection.socket.send(JSON.stringify(fields));
+  connection.sentAt = Date.now();
+  connection.waitingSince ||= connection.sentAt;
 }
 
 /* Send a request. The promise gets its answer, or the error. */
@@ -247,7 +255,7 @@ function request(fields, ref = randomKey()) {
       reject({ code: "offline", message: "You are offline" });
       return;
     }
-    waiting.set(ref, { resolve, reject });
+    waiting.set(ref, { resolve, reject, bytes: lineBytes({ ...fields, ref }) });
     transmit({ ...fields, ref });
   });
 }
@@ -273,9 +281,12 @@ function lost(code) {
   connection.socket = null;
   connection.online = connection.replayed = false;
   if (!connection.lostAt) connection.lostAt = Date.now();
-  for (const { reject } of waiting.values()) reject({ code: "offline", message: "The connection was lost" });
+  // If a request was too long, the longest of those without an answer was.
+  const longest = code === TOO_BIG ? Math.max(...[...waiting.values()].map((one) => one.bytes)) : Infinity;
+  for (const { reject, bytes } of waiting.values()) {
+    reject(bytes < longest ? { code: "offline", message: "The connection was lost" } : { code: "line-too-long", message: "Too long for this server" });
+  }
   waiting.clear();
-  if (code === TOO_BIG && unsent.length) refuse(unsent[0], "Too long for this server");
   if ([REPLACED, KICKED, BANNED].includes(code)) {
     connection.wanted = false;
     const reasons = { [REPLACED]: "You have logged in elsewhere.", [KICKED]: "You were removed from the chat.", [BANNED]: "You are banned." };
@@ -311,35 +322,36 @@ function start() {
 }
 
 function watchConnection() {
-  const silent = Date.now() - connection.heardAt;
-  if (!connection.socket) return;
-  if (silent > LOST_MS) {
+  const { socket, waitingSince, sentAt } = connection;
+  if (!socket) return;
+  // In a hidden tab this runs once in a minute: that nothing was heard for so long means nothing if nothing was asked.
+  if (waitingSince && Date.now() - waitingSince > LOST_MS) {
     // A socket without a network takes minutes to close.
-    const socket = connection.socket;
     lost(0);
     socket.close();
-  } else if (silent > QUIET_MS && connection.online) {
+  } else if (Date.now() - sentAt > QUIET_MS) {
     transmit({ type: "ping" });
   }
 }
 
 async function join() {
+  const wanted = [...conversations.values()].filter((one) => one.isRoom && one.wanted);
   // A room can have the name `__proto__`.
   const rooms = Object.create(null);
-  for (const conversation of conversations.values()) {
-    if (conversation.isRoom && conversation.wanted) rooms[conversation.name] = { after: conversation.lastId, key: conversation.roomKey };
-  }
+  if (!connection.oneByOne) for (const room of wanted) rooms[room.name] = room.seen();
   const fields = { type: "join", v: 2, username: me.name, epoch: connection.epoch, rooms };
   if (me.token) fields.token = me.token;
   else if (me.password) fields.password = me.password;
   try {
     welcome(await request(fields));
   } catch (error) {
-    if (error.code !== "offline") refuseLogin(error);
+    if (error.code === "line-too-long") connection.oneByOne = true;
+    else if (error.code !== "offline") refuseLogin(error);
     return;
   }
   // A new connection hears everybody.
   for (const name of me.ignored) request({ type: "ignore", username: name }).catch(() => null);
+  if (connection.oneByOne) for (const room of wanted) transmit({ type: "enter", room: room.name, ...room.seen() });
   try {
     // Its answer comes behind everything that was missed.
     await request({ type: "ping" });
@@ -356,19 +368,11 @@ function welcome(object) {
   connection.online = true;
   connection.pause = FIRST_PAUSE_MS;
   connection.lostAt = 0;
-  const sameEpoch = connection.epoch === object.epoch;
   connection.epoch = object.epoch;
   setName(object.username);
   me.hasAccount = Boolean(me.token || me.password) && !me.registering;
   for (const conversation of conversations.values()) conversation.present = !conversation.isRoom;
-  for (const [name, state] of Object.entries(object.rooms)) {
-    const conversation = roomNamed(name);
-    if (!sameEpoch) {
-      conversation.forget();
-      conversation.readId = null;
-    }
-    conversation.enter(name, state);
-  }
+  for (const [name, state] of Object.entries(object.rooms)) roomNamed(name).enter(name, state);
   if (!connection.welcomed) {
     connection.welcomed = true;
     if (object.greeting) tell(object.greeting);
@@ -428,11 +432,12 @@ class Conversation {
     this.mentions = 0;
     // Everything up to this id has been read; null if nothing is known.
     this.readId = null;
-    // The item before which the user has read everything, when the conversation was opened.
+    // The first item that was unread when the user came back.
     this.fresh = null;
-    this.draft = "";
     this.forget();
     this.lastId = null;
+    // Of these ids.
+    this.epoch = connection.epoch;
   }
 
   /* Drop the items; they can be asked for again. */
@@ -447,7 +452,17 @@ class Conversation {
     if (view.conversation === this) view.conversation = null;
   }
 
+  /* What the server needs to know for entering the room again. */
+  seen() {
+    return { after: this.epoch === connection.epoch ? this.lastId : this.lastId && 0, key: this.roomKey };
+  }
+
   enter(name, state) {
+    if (this.epoch !== connection.epoch) {
+      this.forget();
+      this.readId = null;
+      this.epoch = connection.epoch;
+    }
     this.name = name;
     this.wanted = this.present = true;
     this.topic = state.topic;
@@ -459,8 +474,7 @@ class Conversation {
       this.lastId = state.replay_from - 1;
       this.more = this.firstId > 1;
     }
-    changed("room", this);
-    changed("people", this);
+    for (const part of ["room", "people", "log"]) changed(part, this);
   }
 
   push(item) {
@@ -513,7 +527,6 @@ function conversationOf(isRoom, name) {
   let found = conversations.get(key);
   if (!found) {
     found = new Conversation(isRoom, name);
-    found.draft = kept.read(ofMe("drafts"), {})[key] ?? "";
     conversations.set(key, found);
     changed("lists");
   }
@@ -542,8 +555,14 @@ function recallConversations() {
     room.lastId = read.ids[room.key] ?? null;
     room.roomKey = Object.hasOwn(keys, name) ? keys[name] : "";
   }
-  for (const [name, items] of Object.entries(keptInTab.read(ofMe("directs"), {}))) directWith(name).items = items;
+  for (const [name, items] of Object.entries(keptInTab.read(ofMe("directs"), {}))) {
+    const direct = directWith(name);
+    direct.items = items;
+    direct.fresh = items.find((item) => item.unread) ?? null;
+    direct.unread = direct.mentions = direct.fresh?.unread ?? 0;
+  }
   unsent = kept.read(ofMe("unsent"), []);
+  drafts = kept.read(ofMe("drafts"), {});
   for (const entry of unsent) conversationOf(entry.isRoom, entry.to);
   const opened = keptInTab.read(ofMe("opened"), "#lobby");
   current = conversations.get(opened) ?? conversations.values().next().value ?? roomNamed("lobby");
@@ -563,8 +582,13 @@ function keepReadNow() {
 }
 
 function keepDirects() {
-  const directs = [...conversations.values()].filter((one) => !one.isRoom && one.items.length);
-  const entries = directs.map((one) => [one.name, one.items.slice(-MOST_KEPT_DIRECT).map(({ row, ...item }) => item)]);
+  const directs = [...conversations.values()].filter((one) => !one.isRoom && (one.items.length || drafts[one.key]));
+  const entries = directs.map((one) => {
+    const items = one.items.slice(-MOST_KEPT_DIRECT);
+    const fresh = Math.max(0, items.indexOf(one.fresh));
+    // How many are unread is kept with the first of them.
+    return [one.name, items.map(({ row, ...item }, index) => ({ ...item, unread: index === fresh ? one.unread : 0 }))];
+  });
   keptInTab.write(ofMe("directs"), Object.fromEntries(entries));
 }
 
@@ -576,8 +600,16 @@ function markRead(conversation) {
   if (conversation.unread) {
     conversation.unread = conversation.mentions = 0;
     changed("lists");
+    keepDirectsSoon();
   }
   keepRead();
+}
+
+/* Show "New" before this item, and before no other. */
+function markFresh(conversation, item) {
+  const before = conversation.fresh;
+  conversation.fresh = item;
+  view.refresh(conversation, before);
 }
 
 // --- Events ----------------------------------------------------------------------------------------------------------
@@ -705,7 +737,7 @@ function arrived(conversation, item) {
     if (connection.replayed) byId("spoken").textContent = `${item.name}: ${item.text}`;
     return;
   }
-  conversation.fresh ??= item;
+  if (!conversation.unread || !conversation.fresh) markFresh(conversation, item);
   conversation.unread += 1;
   if (mentioned) conversation.mentions += 1;
   changed("lists");
@@ -715,12 +747,22 @@ function arrived(conversation, item) {
 function notify(conversation, item) {
   if (!kept.read("notify", false) || !("Notification" in window) || Notification.permission !== "granted" || document.hasFocus()) return;
   const title = conversation.isRoom ? `${item.name} in ${conversation.name}` : item.name;
-  const notification = new Notification(title, { body: item.text, tag: conversation.key, icon: "icon.png" });
-  notification.addEventListener("click", () => {
+  const notification = newNotification(title, { body: item.text, tag: conversation.key });
+  notification?.addEventListener("click", () => {
     window.focus();
     open(conversation);
     notification.close();
   });
+}
+
+/* Show a notification. Without one, notifications are off: some browsers, as on Android, allow them and have none for pages. */
+function newNotification(title, options) {
+  try {
+    return new Notification(title, { ...options, icon: "icon.png" });
+  } catch {
+    kept.write("notify", false);
+    return null;
+  }
 }
 
 // --- What is sent ----------------------------------------------------------------------------------------------------
@@ -733,18 +775,28 @@ let typingSentAt = 0;
 
 // Messages that the server has not confirmed, in the order in which they were written.
 let unsent = [];
+// By the keys of their conversations, also of those that are not in the lists: what was typed and not sent.
+let drafts = {};
 
 function keepUnsent() {
   kept.write(ofMe("unsent"), unsent.filter((entry) => !entry.failure).map(({ sent, ...entry }) => entry));
   changed("pending");
 }
 
-function say(conversation, text) {
-  const entry = { key: randomKey(), isRoom: conversation.isRoom, to: conversation.name, text, after: conversation.lastId, time: Date.now() };
-  unsent.push(entry);
+/* Say texts in a conversation, all of them or none; returns what is wrong with them. */
+function say(conversation, texts) {
+  if (texts.length > MOST_LINES) return `${texts.length} lines are too many at once: ${MOST_LINES} at most.`;
+  const { isRoom, name, lastId } = conversation;
+  const entries = texts.map((text) => ({ key: randomKey(), isRoom, to: name, text, after: lastId, time: Date.now() }));
+  const bytes = Math.max(...entries.map((entry) => lineBytes({ ...messageOf(entry), ref: entry.key })));
+  if (bytes > MOST_LINE_BYTES) return `Too long by ${bytes - MOST_LINE_BYTES} bytes.`;
+  unsent.push(...entries);
   keepUnsent();
-  if (connection.replayed) send(entry);
+  if (connection.replayed) entries.forEach(send);
+  return "";
 }
+
+const lineBytes = (fields) => bytesOf(JSON.stringify(fields));
 
 const messageOf = (entry) =>
   entry.isRoom ? { type: "chat", room: entry.to, message: entry.text, key: entry.key } : { type: "dm", to: entry.to, message: entry.text, key: entry.key };
@@ -796,7 +848,7 @@ async function enter(name, roomKey = "") {
     return null;
   }
   try {
-    const answer = await request({ type: "enter", room: name, key: roomKey, after: known?.lastId ?? null });
+    const answer = await request({ type: "enter", room: name, key: roomKey, after: known?.seen().after ?? null });
     const room = roomNamed(answer.room);
     room.roomKey = roomKey;
     room.enter(answer.room, answer);
@@ -828,8 +880,9 @@ const COMMANDS = [
   ["topic", "TEXT…", (room, topic) => changeTopic(room, topic)],
   ["msg", "NAME TEXT…", (room, name, text) => {
     const direct = directWith(name);
-    if (text) say(direct, text);
-    open(direct);
+    const wrong = text ? say(direct, [text]) : "";
+    if (!wrong) open(direct);
+    return wrong;
   }],
   ["ignore", "NAME", (room, name) => ignore(name, true)],
   ["unignore", "NAME", (room, name) => ignore(name, false)],
@@ -882,8 +935,8 @@ function run(line) {
   if (words.length < needed && name !== "key") return `/${name} ${usage}`;
   if (!current.isRoom && !["join", "leave", "msg", "ignore", "unignore", "help"].includes(name)) return "That is for rooms.";
   const values = wanted.map((one, index) => (one.endsWith("…") ? words.slice(index).join(" ") : words[index] ?? ""));
-  action(current, ...values);
-  return "";
+  const wrong = action(current, ...values);
+  return typeof wrong === "string" ? wrong : "";
 }
 
 /* The messages that a text is: one for each line. Lines of code keep their white space between backticks. */
@@ -904,34 +957,22 @@ function asCode(line) {
 }
 
 function submit() {
-  const field = byId("message");
-  const text = field.value;
+  const text = byId("message").value;
   if (!text.trim()) return;
-  if (/^\/(?!\/)/u.test(text.trim()) && !text.includes("\n")) {
-    const wrong = run(text.trim());
-    showHint(wrong);
-    if (wrong) return;
-  } else {
-    const messages = messagesOf(text.replace(/^(\s*)\/\//u, "$1/"));
-    const long = messages.find((one) => lineBytes(one) > MOST_LINE_BYTES);
-    if (long) {
-      showHint(`Too long by ${lineBytes(long) - MOST_LINE_BYTES} bytes.`);
-      return;
-    }
-    if (messages.length > MOST_LINES) {
-      showHint(`${messages.length} lines are too many at once: ${MOST_LINES} at most.`);
-      return;
-    }
-    messages.forEach((one) => say(current, one));
-    current.fresh = null;
+  const from = current;
+  const isCommand = /^\/(?!\/)/u.test(text.trim()) && !text.includes("\n");
+  const wrong = isCommand ? run(text.trim()) : say(current, messagesOf(text.replace(/^(\s*)\/\//u, "$1/")));
+  showHint(wrong);
+  if (wrong) return;
+  if (!isCommand) {
+    markFresh(current, null);
     view.toEnd();
   }
-  field.value = "";
   typingSentAt = 0;
-  edited();
+  // A command can have opened another conversation, or left this one.
+  keepDraft(from, "");
+  showDraft();
 }
-
-const lineBytes = (text) => bytesOf(JSON.stringify({ ...messageOf({ isRoom: current.isRoom, to: current.name, text, key: randomKey() }), ref: randomKey() }));
 
 function showField() {
   const field = byId("message");
@@ -940,11 +981,21 @@ function showField() {
   byId("composer").classList.toggle("empty", !field.value.trim());
 }
 
+function showDraft() {
+  byId("message").value = drafts[current.key] ?? "";
+  showField();
+}
+
+function keepDraft(conversation, text) {
+  if (text) drafts[conversation.key] = text;
+  else delete drafts[conversation.key];
+  keepDraftsSoon();
+}
+
 function edited() {
   showField();
   const field = byId("message");
-  current.draft = field.value;
-  keepDraftsSoon();
+  keepDraft(current, field.value);
   if (current.isRoom && connection.online && field.value.trim() && !field.value.startsWith("/") && Date.now() - typingSentAt > TYPING_EVERY_MS) {
     typingSentAt = Date.now();
     // A person who cannot speak learns that from the answer.
@@ -953,9 +1004,7 @@ function edited() {
 }
 
 function keepDrafts() {
-  if (!me.name) return;
-  const drafts = [...conversations.values()].filter((one) => one.draft).map((one) => [one.key, one.draft]);
-  kept.write(ofMe("drafts"), Object.fromEntries(drafts));
+  if (me.name) kept.write(ofMe("drafts"), drafts);
 }
 
 const keepDraftsSoon = later(keepDrafts, 250);
@@ -1002,6 +1051,8 @@ function changed(part, conversation = current) {
   if (conversation !== current) return;
   if (!stale.size) requestAnimationFrame(showChanges);
   stale.add(part);
+  // A hidden tab has no frames, and only its title is seen.
+  if (part === "lists") showTitle();
 }
 
 function showChanges() {
@@ -1047,11 +1098,11 @@ const view = {
     this.fill();
   },
 
-  /* Begin with the end of the conversation, or with what is fresh in it. */
+  /* Begin with the end of the conversation, or with what is unread in it. */
   begin() {
     this.conversation = current;
     byId("rows").replaceChildren();
-    const fresh = current.fresh ? current.items.indexOf(current.fresh) : -1;
+    const fresh = current.unread ? current.items.indexOf(current.fresh) : -1;
     const behind = fresh >= 0 && current.items.length - fresh > 20;
     this.isAtEnd = !behind;
     this.from = this.to = behind ? Math.max(0, fresh - 10) : Math.max(0, current.items.length - SOME_ROWS);
@@ -1109,7 +1160,7 @@ const view = {
   },
 
   refresh(conversation, item) {
-    if (conversation !== this.conversation || !item.row) return;
+    if (conversation !== this.conversation || !item?.row?.isConnected) return;
     const old = item.row;
     old.replaceWith(rowOf(conversation, conversation.items.indexOf(item)));
   },
@@ -1141,7 +1192,7 @@ const view = {
   toEnd() {
     this.isAtEnd = true;
     if (this.conversation && this.to < this.conversation.items.length) this.conversation = null;
-    current.fresh = null;
+    markRead(current);
     changed("log");
   },
 
@@ -1279,9 +1330,14 @@ function showLists() {
   if (listed !== current) current.element.scrollIntoView({ block: "nearest" });
   listed = current;
   byId("directs-head").hidden = !directs.length;
-  const unread = all.reduce((sum, one) => sum + one.unread, 0);
-  const mentions = all.reduce((sum, one) => sum + one.mentions, 0);
   byId("elsewhere").hidden = !all.some((one) => one !== current && one.unread);
+}
+
+function showTitle() {
+  if (!current) return;
+  const all = [...conversations.values()];
+  const mentions = all.reduce((sum, one) => sum + one.mentions, 0);
+  const unread = all.some((one) => one.unread);
   document.title = `${mentions ? `(${mentions}) ` : unread ? "• " : ""}${current.name} – geventchat`;
 }
 
@@ -1420,15 +1476,12 @@ function open(conversation) {
   }
   if (current) current.fresh = null;
   current = conversation;
-  if (!conversation.fresh || !conversation.unread) conversation.fresh = null;
   view.conversation = null;
   keptInTab.write(ofMe("opened"), conversation.key);
-  const field = byId("message");
-  field.value = conversation.draft;
   for (const part of ["lists", "room", "people", "pending", "log", "typing"]) changed(part);
-  showField();
+  showDraft();
   showHint("");
-  if (matchMedia("(pointer: fine)").matches) field.focus();
+  if (matchMedia("(pointer: fine)").matches) byId("message").focus();
 }
 
 function showApp() {
@@ -1625,6 +1678,9 @@ async function setNotify() {
       box.checked = false;
     } else if ((await Notification.requestPermission()) !== "granted") {
       note("The browser does not allow notifications of this page.", true);
+      box.checked = false;
+    } else if (!newNotification("geventchat", { body: "Mentions and direct messages are shown like this." })) {
+      note("This browser shows no notifications of pages.", true);
       box.checked = false;
     }
   }

@@ -4,14 +4,17 @@
 
 - `banner`, `leaves`: speaks first; hangs up.
 - `status=403`: refuses the handshake. `accept=x`, `garbage`, `mute`: answers it wrongly, with something else, or not at all.
-  `answer=x`: answers it with this line.
-- Lines that are understood: `FRAGMENT x`, `BINARY x`, `CLOSE 1001 reason`, `VANISH`, `PINGS`, `RAW \\x81…` (frames as given).
+  `answer=x`: answers it with this line. `http=1.0`: answers it in this version of HTTP. `header=a: b`: adds this line.
+  `delay=1`: answers it after this many seconds.
+- Lines that are understood: `FRAGMENT x`, `BINARY x`, `CLOSE 1001 reason`, `SAY-WHY reason` (with escapes, and 1008), `VANISH`,
+  `PINGS`, `RAW \\x81…` (frames as given).
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import ssl
 import sys
@@ -97,6 +100,8 @@ class WebSocketTalker(Talker):
             case b"CLOSE":
                 code, _, reason = rest.partition(b" ")
                 self.leave(int(code or 0), reason)
+            case b"SAY-WHY":
+                self.leave(1008, parse_bytes(rest.decode()))
             case b"VANISH":
                 self.writer.close()
             case b"RAW":
@@ -132,6 +137,12 @@ class Server:
                 return
             talker = WebSocketTalker(reader, writer)
         self.people.append(talker)
+        with contextlib.suppress(OSError):  # the client has reset the connection
+            await self.converse(talker)
+        self.people.remove(talker)
+        writer.close()
+
+    async def converse(self, talker: Talker) -> None:
         while (line := await talker.line()) is not None:
             if line == b"QUIT":
                 talker.leave()
@@ -141,11 +152,11 @@ class Server:
             else:
                 for other in self.people:
                     other.say(line)
-        self.people.remove(talker)
-        writer.close()
 
     async def upgraded(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+        version = f"HTTP/{self.options.get('http', '1.1')}"
+        await asyncio.sleep(float(self.options.get("delay", 0)))
         if "mute" in self.options:
             await reader.read()
         if "hang-up" in self.options:
@@ -156,18 +167,19 @@ class Server:
             return False
         if "answer" in self.options:
             writer.write(f"{self.options['answer']}\r\n\r\n".encode())
+            writer.close()
             return False
         path = head[0].split(" ")[1]
         if "status" in self.options or path == "/missing":
             status = self.options.get("status", "404 Not Found")
-            writer.write(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n".encode())
+            writer.write(f"{version} {status}\r\nContent-Length: 0\r\n\r\n".encode())
             writer.close()
             return False
         key = next(line.split(": ")[1] for line in head if line.lower().startswith("sec-websocket-key"))
         accept = base64.b64encode(hashlib.sha1((key + GUID).encode()).digest()).decode()
         extra = f"{self.options['header']}\r\n" if "header" in self.options else ""
         writer.write(
-            f"HTTP/1.1 101 Switching Protocols\r\nUpgrade: {self.options.get('upgrade', 'websocket')}\r\n"
+            f"{version} 101 Switching Protocols\r\nUpgrade: {self.options.get('upgrade', 'websocket')}\r\n"
             "Connection: keep-alive, Upgrade\r\n"
             f"Sec-WebSocket-Accept: {self.options.get('accept', accept)}\r\n{extra}\r\n".encode()
         )
