@@ -171,7 +171,7 @@ class Server:
         """`name` is the one that `say` and `kick` use, which no client can have; without one it is `server`.
 
         `sockets` listen already, each for clients of a scheme; they take the place of the addresses with that scheme.
-        `new_epoch` names the epoch of message ids where no data directory keeps one. The server closes the `hasher`.
+        `new_epoch` names the epoch of message ids where no data directory keeps one. The server opens and closes the `hasher`.
         """
         self._hasher = hasher or Hasher()
         self._new_epoch = new_epoch
@@ -301,6 +301,7 @@ class Server:
         )
         self._address_log = log
         self._stopping = False
+        self._hasher.open()
         try:
             if handed is not None:
                 # First, because each address needs its service.

@@ -18,6 +18,7 @@ from geventchat import CannotListen, Config, ConfigError, Limits, Listen, Server
 from geventchat.chat.chat import Chat
 from geventchat.chat.commands import Ping
 from geventchat.log import LogEvent
+from geventchat.services.passwords import Cost, Hasher
 from geventchat.settings import SERVICES
 from harness import InProcess, ServerSpec, Stage
 from tests.app import serve
@@ -254,6 +255,18 @@ def test_a_stopped_server_can_be_started_again():
         assert server.stop()
     with server, pytest.raises(RuntimeError, match="has already been started"):
         server.start()
+
+
+@pytest.mark.parametrize(
+    "hasher", [None, Hasher(Cost(4, 1, 1))], ids=["its own hasher", "that of the program"]
+)
+def test_a_server_that_was_started_again_hashes_passwords(hasher: Hasher | None):
+    server = Server(config("line"), hasher=hasher)
+    for _ in range(2):
+        with server, socket.create_connection(server.addresses["line"], HANG_S) as client:
+            client.sendall(b"LOGIN alice\nREGISTER correct horse battery staple\n")
+            with client.makefile("rb") as lines:
+                assert [lines.readline(), lines.readline()] == [b"OK\n", b"OK\n"]
 
 
 def test_every_service_in_the_table_serves_the_clients_of_its_listener():
