@@ -141,7 +141,9 @@ class Listener(StreamServer):
             self._retry = None
         super().close()
         if self._file is not None and _file_at(self._listen.path) == self._file:
-            os.unlink(self._listen.path)
+            # The directory can have become read-only. The next server replaces the file.
+            with contextlib.suppress(OSError):
+                os.unlink(self._listen.path)
         self._file = None
 
     def _adapt(self) -> None:

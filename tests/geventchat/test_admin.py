@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -665,6 +666,21 @@ def test_a_lack_of_memory_costs_one_peer_its_connection(
     first.close()
     second.close()
     assert capfd.readouterr().err == ""
+
+
+def test_a_socket_that_a_killed_server_has_left_and_that_cannot_be_removed_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path = tmp_path / "admin.sock"
+    with plain.socket(plain.AF_UNIX) as left:
+        left.bind(str(path))
+
+    def refuse(self: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(CannotOpenSocket, match=re.escape(f"cannot replace {path}: Permission denied")):
+        AdminSocket(path, lambda request, by, at_once: iter(()), lambda event, **fields: None)
 
 
 def test_a_socket_that_a_killed_server_has_left_is_replaced_and_one_of_a_running_server_is_not(
