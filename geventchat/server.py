@@ -380,10 +380,10 @@ class Server:
     def stop(self, timeout: float | None = None) -> bool:
         """Stop accepting, send everyone a notice and what is pending, close. False if something was left at the deadline.
 
-        `timeout` in seconds overrides the one in the configuration. While the server is stopping, another call
-        returns at once.
+        `timeout` in seconds overrides the one in the configuration. While the server is stopping, or if it does not run,
+        the call returns at once.
         """
-        if self._stopping:
+        if self._stopping or self._context is None:
             return not self._connections.open
         self._stopping = True
         self._log(LogEvent.STOPPING, clients=self.clients)

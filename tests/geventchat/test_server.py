@@ -299,6 +299,31 @@ def test_an_address_in_use_is_named_in_the_error_and_nothing_stays_open():
         assert other.addresses == {}
 
 
+def test_stopping_a_server_that_did_not_start_closes_nothing_a_second_time(tmp_path: Path):
+    logged: list[str] = []
+
+    def other() -> Server:
+        return Server(
+            Config(listen=(taken,), data=str(tmp_path)), log=lambda event, **_: logged.append(event.value)
+        )
+
+    with Server(config("line")) as one:
+        taken = Listen("line", *one.addresses["line"])
+        failed = other()
+        with pytest.raises(CannotListen):
+            failed.start()
+        # It gets the numbers of the descriptors that are free again.
+        files = [(tmp_path / "chat.db").open("rb") for _ in range(10)]
+        logged.clear()
+        assert failed.stop()
+        for file in files:
+            # This fails if something else has closed the descriptor.
+            file.close()
+        assert logged == []
+    with other() as started:
+        assert started.clients == 0
+
+
 def test_every_interface_means_ipv4_and_ipv6_and_each_is_logged_in_its_own_notation():
     logged: list[object] = []
 
