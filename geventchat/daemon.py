@@ -298,7 +298,7 @@ class Process:
             # Now, because the program that is started can do anything. What becomes of it is another entry.
             chat.audit(by, "upgrade", target, "asked for")
             reloads = self._reloads
-            successor = Successor(python or sys.executable, self._words, gevent.sleep, self._clock)
+            successor = Successor(python, self._words, gevent.sleep, self._clock)
             self._log(LogEvent.UPGRADING, pid=successor.pid, python=python or sys.executable)
             self._check(successor.hello())
             successor.prepare(self._server.state.ahead())
