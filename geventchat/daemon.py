@@ -254,23 +254,32 @@ class Process:
 
     def open_admin_socket(self, opened: socket.socket | None = None) -> None:
         """Take requests of operators, perhaps on a socket that is open already. Raises CannotOpenSocket."""
-        path = socket_path(self._program.admin_socket, self._server.config.data)
+        path = self._admin_path
         if path is not None:
             acts = Acts(self._server, self, self._log, self._clock)
             self._admin = AdminSocket(path, acts.carry_out, self._log, opened)
+
+    @property
+    def _admin_path(self) -> Path | None:
+        return socket_path(self._program.admin_socket, self._server.config.data)
 
     # --- Upgrade -----------------------------------------------------------------------------------------------------
 
     def take_over(self, predecessor: Predecessor) -> None:
         """Have the server serve the clients of another process, once the event loop runs."""
         server = self._server
-        server.prepare(predecessor.prepare(_hello(server.config)))
+        admin = self._admin_path
+        hello = {
+            **_hello(server.config),
+            "admin": None if admin is None else str(admin.resolve()),
+            "unix": [listen.path for listen in server.config.listen if listen.is_unix],
+        }
+        server.prepare(predecessor.prepare(hello))
         with _no_collections():
             handed_over = predecessor.receive()
             server.start(handed_over)
             predecessor.understood()
-            admin = server.go_on()
-            self.open_admin_socket(admin)
+            self.open_admin_socket(server.go_on())
             # All of it lives on.
             gc.freeze()
             predecessor.serving()
@@ -300,7 +309,8 @@ class Process:
             reloads = self._reloads
             successor = Successor(python, self._words, gevent.sleep, self._clock)
             self._log(LogEvent.UPGRADING, pid=successor.pid, python=python or sys.executable)
-            self._check(successor.hello())
+            hello = successor.hello()
+            self._check(hello)
             successor.prepare(self._server.state.ahead())
             self._wait_for_moment()
             if self._reloads != reloads:
@@ -317,7 +327,7 @@ class Process:
             self._upgrading = False
             if successor is not None and self._successor is None:
                 successor.end()
-        self._leave(successor, begun, at_once)
+        self._leave(successor, hello, begun, at_once)
 
     def _failed_to_upgrade(self, why: str) -> Answer:
         self._log(LogEvent.UPGRADE_FAILED, error=why)
@@ -329,6 +339,9 @@ class Process:
             raise HandoverFailed("the new program has another data directory; restart instead")
         if hello.get("database") != wanted["database"]:
             raise HandoverFailed("the new program has another version of the database; restart instead")
+        # Its socket goes on, and stays where it is. A program of an older version does not say where it wants it.
+        if self._admin is not None and hello.get("admin", "") not in ("", str(self._admin.path.resolve())):
+            raise HandoverFailed("the new program has another admin socket; restart instead")
 
     def _wait_for_moment(self) -> None:
         deadline = self._clock.monotonic() + _MOMENT_S
@@ -358,13 +371,21 @@ class Process:
             raise
         self._successor = successor
 
-    def _leave(self, successor: Successor, begun: float, at_once: Callable[[Answer], object]) -> NoReturn:
+    def _leave(
+        self,
+        successor: Successor,
+        hello: Mapping[str, Any],
+        begun: float,
+        at_once: Callable[[Answer], object],
+    ) -> NoReturn:
         """End the process after another one has taken over its clients. The event loop must not run again."""
         try:
             self._signals.pass_on_to(successor.pid)
             self._notifier.notify(f"MAINPID={successor.pid}")
             pause_s = round(self._clock.monotonic() - begun, 3)
             at_once({"done": {"pid": successor.pid, "pause_s": pause_s}})
+            if "unix" in hello:
+                self._server.remove_files(hello["unix"])
             left = self._server.state.leave_behind()
             for connection in left:
                 connection.send_away()

@@ -2,7 +2,7 @@
 
 The old process starts the new one with one end of a pair of Unix sockets. The messages, in order:
 
-- new: `hello` with its versions, once it has imported and read all that it needs;
+- new: `hello` with its versions and the paths in its settings, once it has imported and read all that it needs;
 - old: `ahead`, the state that can be sent while it still serves clients; new: `prepared`;
 - old, once it has stopped serving: the rest of its state and its descriptors, in parts; the new process takes each over while
   the old one makes the next;

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
@@ -549,6 +549,12 @@ class Server:
         chat = self.context.chat
         gevent.spawn_raw(lambda: _finish(chat.remove_listed()))
         return handed.admin
+
+    def remove_files(self, kept: Collection[str]) -> None:
+        """Remove the files of the Unix sockets that a process which has taken over does not keep at these paths."""
+        for listen, listener in self._listeners:
+            if listen.is_unix and listen.path not in kept:
+                listener.remove_file()
 
     def administer(
         self, by: Name, room: str, command: ModerationCommand, timeout: float | None = None

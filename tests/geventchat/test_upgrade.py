@@ -13,6 +13,7 @@ import shutil
 import signal
 import socket
 import ssl
+import stat
 import subprocess
 import sys
 import time
@@ -367,6 +368,45 @@ def test_a_new_program_disconnects_those_whom_its_ban_list_has_and_the_old_one_h
         assert bob.ask("PING") == "PONG"
 
 
+def test_an_upgrade_changes_the_modes_of_unix_sockets_and_removes_those_that_the_settings_no_longer_have(
+    tmp_path: Path,
+):
+    file, kept, closed, new = (tmp_path / name for name in ("chat.toml", "kept", "closed", "new"))
+    file.write_text(f'listen = ["line://127.0.0.1:0", "line+unix://{kept}", "line+unix://{closed}"]')
+    words = ("--config", str(file), "--admin-socket", str(tmp_path / "admin"))
+    with started_in(tmp_path, "-c", START, words=words) as world:
+        file.write_text(
+            f'listen = ["line://127.0.0.1:0", "line+unix://{kept}?mode=660", "line+unix://{new}"]'
+        )
+        world.upgrade("")
+        assert until(lambda: not closed.exists())
+        assert [stat.S_IMODE(path.stat().st_mode) for path in (kept, new)] == [0o660, 0o600]
+        for path in (kept, new):
+            with socket.socket(socket.AF_UNIX) as client:
+                client.settimeout(HANG_S)
+                client.connect(str(path))
+                client.sendall(b"PING\n")
+                assert client.recv(10)
+
+
+def test_a_new_program_with_another_admin_socket_is_refused(tmp_path: Path):
+    file = tmp_path / "chat.toml"
+
+    def named(path: Path) -> None:
+        file.write_text(f'port = 0\nhost = "127.0.0.1"\nadmin-socket = "{path}"')
+
+    (tmp_path / "link").symlink_to(tmp_path)
+    named(tmp_path / "admin")
+    with started_in(tmp_path, "-c", START, words=("--config", str(file))) as world:
+        for wanted in (tmp_path / "other", ""):
+            named(wanted)
+            assert "the new program has another admin socket; restart instead" in world.fail_to_upgrade()
+            assert not (tmp_path / "other").exists()
+        # The same one by another name.
+        named(tmp_path / "link" / "admin")
+        world.upgrade("")
+
+
 def test_the_sockets_that_systemd_has_passed_go_on_from_one_program_to_the_next(tmp_path: Path):
     pytest.importorskip("websockets")
     path = tmp_path / "chat"
@@ -477,9 +517,9 @@ SCRIPT = f"import sys; sys.path = [one for one in sys.path if one]; {START}"
 
 
 @contextmanager
-def started_in(directory: Path, *program: str) -> Iterator[World]:
-    """A server that is started in this directory."""
-    words = ("0", "--host", "127.0.0.1", "--admin-socket", str(directory / "admin"))
+def started_in(directory: Path, *program: str, words: Sequence[str] = ()) -> Iterator[World]:
+    """A server that is started in this directory, with an admin socket there."""
+    words = words or ("0", "--host", "127.0.0.1", "--admin-socket", str(directory / "admin"))
     with (
         (directory / "log").open("w") as log,
         running(*words, program=program, cwd=directory, stderr=log) as server,
