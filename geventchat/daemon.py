@@ -58,6 +58,8 @@ _NEW_PROGRAM = "geventchat upgrade"
 _AUDITED_CHARACTERS = 300
 # How often the server tells systemd that it is alive, and looks for orphans.
 _TEND_S = 5.0
+# How often the server looks whether the terminal that it was started on is still there.
+_TERMINAL_S = 5.0
 # The second of these signals ends the process at once.
 _AT_ONCE = (signal.SIGTERM, signal.SIGINT)
 # Comes after all others that wait, because of its number. Shows that those have been received.
@@ -439,10 +441,10 @@ def _read_to_the_end(descriptors: list[int], clock: Clock) -> None:
 class Signals:
     """The signals of the process, received by a thread, because a thread also runs while the main thread is stuck.
 
-    SIGTERM and SIGINT stop the server, and so does SIGHUP if the terminal is gone that the server was started on. Any other
-    SIGHUP means that the settings are to be read again, and SIGUSR2 that a new program is to take over. What comes before
-    the server runs, or while nobody is served because a new program takes over, is acted on afterwards: by the process that
-    serves then.
+    SIGTERM and SIGINT stop the server, and so does the SIGHUP that comes when the terminal goes that it was started on. A
+    terminal can also go without one: that of a job in the background, when its shell exits. Any other SIGHUP means that the
+    settings are to be read again, and SIGUSR2 that a new program is to take over. What comes before the server runs, or while
+    nobody is served because a new program takes over, is acted on afterwards: by the process that serves then.
     """
 
     def __init__(self, clock: Clock, shutdown_s: float, predecessor: int | None) -> None:
@@ -508,7 +510,7 @@ class Signals:
 
     def _receive(self) -> None:
         while True:
-            first = signal.sigwaitinfo(self._signals)
+            first = self._next()
             if first.si_signo == signal.SIGUSR2:
                 watcher = self._upgrade
             elif first.si_signo == signal.SIGHUP and (_has_terminal() or not self._had_terminal):
@@ -538,6 +540,18 @@ class Signals:
                     os._exit(128 + again.si_signo)
                 sent_here = True
         os._exit(EXIT_DEADLINE)
+
+    def _next(self) -> signal.struct_siginfo:
+        """Wait for a signal, and note if the terminal goes without one."""
+        is_gone = False
+        while self._had_terminal:
+            received = signal.sigtimedwait(self._signals, _TERMINAL_S)
+            if received is not None:
+                return received
+            # At the first look, its SIGHUP can be on its way.
+            was_gone, is_gone = is_gone, not _has_terminal()
+            self._had_terminal = not (was_gone and is_gone)
+        return signal.sigwaitinfo(self._signals)
 
     def _is_passed_on(self, number: int, watcher: Any) -> bool:
         """Note what has been received, or pass it on if another process serves by now."""
