@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
@@ -171,7 +171,7 @@ class Server:
         """`name` is the one that `say` and `kick` use, which no client can have; without one it is `server`.
 
         `sockets` listen already, each for clients of a scheme; they take the place of the addresses with that scheme.
-        `new_epoch` names the epoch of message ids where no data directory keeps one. The server closes the `hasher`.
+        `new_epoch` names the epoch of message ids where no data directory keeps one. The server opens and closes the `hasher`.
         """
         self._hasher = hasher or Hasher()
         self._new_epoch = new_epoch
@@ -301,6 +301,7 @@ class Server:
         )
         self._address_log = log
         self._stopping = False
+        self._hasher.open()
         try:
             if handed is not None:
                 # First, because each address needs its service.
@@ -379,10 +380,10 @@ class Server:
     def stop(self, timeout: float | None = None) -> bool:
         """Stop accepting, send everyone a notice and what is pending, close. False if something was left at the deadline.
 
-        `timeout` in seconds overrides the one in the configuration. While the server is stopping, another call
-        returns at once.
+        `timeout` in seconds overrides the one in the configuration. While the server is stopping, or if it does not run,
+        the call returns at once.
         """
-        if self._stopping:
+        if self._stopping or self._context is None:
             return not self._connections.open
         self._stopping = True
         self._log(LogEvent.STOPPING, clients=self.clients)
@@ -548,6 +549,12 @@ class Server:
         chat = self.context.chat
         gevent.spawn_raw(lambda: _finish(chat.remove_listed()))
         return handed.admin
+
+    def remove_files(self, kept: Collection[str]) -> None:
+        """Remove the files of the Unix sockets that a process which has taken over does not keep at these paths."""
+        for listen, listener in self._listeners:
+            if listen.is_unix and listen.path not in kept:
+                listener.remove_file()
 
     def administer(
         self, by: Name, room: str, command: ModerationCommand, timeout: float | None = None

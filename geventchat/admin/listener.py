@@ -198,7 +198,10 @@ def _remove_stale(path: Path) -> None:
         try:
             asked.connect(name)
         except ConnectionRefusedError:
-            path.unlink(missing_ok=True)
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as failed:
+                raise CannotOpenSocket(f"cannot replace {path}: {failed.strerror or failed}") from failed
             return
         except OSError:
             pass  # Its queue is full, or it belongs to someone else.

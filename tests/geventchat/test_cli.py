@@ -17,6 +17,7 @@ import termios
 import textwrap
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -338,6 +339,63 @@ def test_a_terminal_that_closes_and_sends_its_hangup_twice_does_not_cut_the_good
             server.send_signal(signal.SIGHUP)
             assert client.makefile("rb").read() == b"INFO server-shutdown\n"
         assert server.wait(HANG_S) == 0
+
+
+# A shell that starts the server in the background, and says its process id.
+SHELL = """
+import os, subprocess, sys, time
+server = subprocess.Popen(sys.argv[1:], preexec_fn=os.setpgrp)
+print(server.pid, flush=True)
+time.sleep(999)
+"""
+# Looks for the terminal all the time, and notes in a file how often it was gone.
+LOOKING = """
+import geventchat.daemon as one
+from geventchat.cli import main
+one._TERMINAL_S = 0.001
+has_terminal = one._has_terminal
+def noting():
+    found = has_terminal()
+    if not found:
+        with open({noted!r}, "a") as noted:
+            noted.write("x")
+    return found
+one._has_terminal = noting
+raise SystemExit(main())
+"""
+
+
+def test_a_hangup_reloads_the_settings_after_the_terminal_has_gone_without_one(tmp_path: Path):
+    master, slave = pty.openpty()
+    noted, log = tmp_path / "noted", tmp_path / "log"
+    noted.touch()
+
+    def start_session() -> None:
+        os.setsid()
+        fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
+
+    program = ("-c", SHELL, sys.executable, "-c", LOOKING.format(noted=str(noted)))
+    with (
+        log.open("w") as written,
+        running("-p", "0", program=program, preexec_fn=start_session, stderr=written) as shell,
+    ):
+        os.close(slave)
+        pid, *lines = ready_lines(shell)
+        server = int(pid)
+        try:
+            # The kernel sends SIGHUP to the shell, and not to its jobs in the background.
+            os.close(master)
+            assert shell.wait(HANG_S) == -signal.SIGHUP
+            assert until(lambda: noted.stat().st_size >= 2)
+            os.kill(server, signal.SIGHUP)
+            assert until(lambda: " reloaded" in log.read_text())
+            log_in(port_of(lines[0])).close()
+            os.kill(server, signal.SIGTERM)
+            assert until(lambda: " stopped orderly=True" in log.read_text())
+        except BaseException:
+            with suppress(ProcessLookupError):
+                os.kill(server, signal.SIGKILL)
+            raise
 
 
 def test_a_hangup_reloads_the_settings_and_names_those_that_need_a_restart(tmp_path: Path):
