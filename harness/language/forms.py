@@ -82,14 +82,26 @@ def check_client(client: str) -> str:
     if client in steps.RESERVED:
         raise LineError(0, f"{client!r} is a word of the language", "another name for this client")
     try:
-        first = steps.client_names(steps.COUNTER.sub("1", client))[0]
+        names = steps.client_names(client)
     except ValueError as wrong:
         raise LineError(0, str(wrong), "a range, the lower number first: c1..c50") from None
-    if not steps.NAME.fullmatch(first):
+    if steps.COUNTER.search(client):
+        # Which range it is depends on the values.
+        names = tuple(steps.COUNTER.sub("1", client).split("..", 1))
+    if not all(map(steps.NAME.fullmatch, names)):
         raise LineError(
             0, f"{client!r} is not a name for a client", "a letter, then letters, digits, _ and single - or ."
         )
     return client
+
+
+def _check_client_of_header(client: str) -> None:
+    counter = steps.COUNTER.search(client)
+    if counter is not None:
+        raise LineError(
+            counter.start(), f"{counter[0]} has no value in the header", "a name, or a range: c1..c50"
+        )
+    check_client(client)
 
 
 def _enum(*members: enum.Enum) -> Field:
@@ -188,10 +200,14 @@ def _read_clients(
     for client in clients:
         with columns_from(text.index(client)):
             check_client(client)
-    names = steps.names_in(clients)
-    if len(set(names)) < 2 or len(set(names)) != len(names):
+    if not any(map(steps.COUNTER.search, clients)) and not are_different(steps.names_in(clients)):
         raise LineError(0, f"{why} needs at least two different clients", example)
     return clients
+
+
+def are_different(clients: Sequence[str]) -> bool:
+    """Whether these are at least two clients, each of them once."""
+    return 1 < len(clients) == len(set(clients))
 
 
 def _read_words(text: str) -> tuple[str, ...]:
@@ -600,7 +616,7 @@ def _read_unfenced(value: str) -> steps.Unfenced:
     names = tuple(value.split())
     for name in names:
         with columns_from(value.index(name)):
-            check_client(name)
+            _check_client_of_header(name)
         if steps.names_in(names).count(steps.client_names(name)[0]) > 1:
             raise LineError(value.rindex(name), f"{name!r} twice", "each client once")
     return steps.Unfenced(names)
@@ -709,7 +725,7 @@ def header_line(text: str, number: int = 0) -> steps.Setting:
         raise LineError(0, f"unknown header {head!r}", known)
     if client:
         with columns_from(len(key) + 1):
-            check_client(client)
+            _check_client_of_header(client)
     if not value.strip():
         raise LineError(len(head) + 1, "no value", f"one space, then the value: {head}: …")
     if not value.startswith(" ") or value.startswith("  "):

@@ -225,6 +225,12 @@ WRONG = (
     Wrong(
         "include other.chat\n\nb hits\n", files={"other.chat": "define X hits:\n    X> a\n    X< \u00e9 \n"}
     ),
+    Wrong("a> x\n\nrepeat 2 as n:\n    one of c1..c${n}< x\n"),
+    Wrong("define X and Y agree:\n    in any order, the same for X Y:\n        < x\n\na and c3..c1 agree\n"),
+    Wrong("define X and Y agree:\n    in any order, the same for X Y:\n        < x\n\na and a agree\n"),
+    step("one of c1..c${n} d< x"),
+    Wrong("unfenced: a c1..c${n}\n\na> x\n"),
+    Wrong("ignore c1..c${n}: x\n\na> x\n"),
     # A plan
     step("b< x"),
     step("b closes"),
