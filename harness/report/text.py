@@ -20,6 +20,7 @@ from harness.language.steps import (
     Receive,
     ReceiveBody,
     ReceiveBytes,
+    ReceiveUntil,
     Reply,
 )
 from harness.playing.bindings import conflicting_bindings
@@ -219,7 +220,10 @@ def _pasteable(verdict: Verdict) -> Iterator[Line]:
         names = listed([one.client for one in wrong])
     many = len(steps) > PASTED_LINES or any(len(step) > WIDEST for step in steps)
     if many:
-        how = f"{count(len(steps), 'line')}, use `harness update`"
+        # `update` does not replace `any lines until`.
+        entries = (entry for one in failed.client_turns for entry in one.entries if not entry.matches)
+        until = any(entry.expected and isinstance(entry.expected.step, ReceiveUntil) for entry in entries)
+        how = count(len(steps), "line") + ("" if until else ", use `harness update`")
     elif names:
         how = f"replace the lines of {names} by:" if steps else f"remove the lines of {names}"
     elif steps:

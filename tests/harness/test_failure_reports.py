@@ -198,6 +198,29 @@ def test_a_line_that_says_nothing_is_not_silence() -> None:
     assert "  hint  this expects a line `nothing`; that nothing comes is `ann receives nothing`\n" in text
 
 
+def test_lines_before_an_end_that_does_not_come_are_among_those_to_paste() -> None:
+    names = "ann> NAME ann\nben> NAME ben\n"
+    sent = "together:\n    ann> ann: one | two\n    ben> ben: hi\n"
+    script = f"{names}{sent}ann receives any lines until OK\nben< ho\n"
+    text = plain(report(play(parse(script), InProcess(puppet.serve))))
+    pasted = text.partition("paste:\n")[2]
+    assert pasted == "ann< one\nann< two\nben< hi\n"
+    assert play(parse(names + sent + pasted), InProcess(puppet.serve)).passed
+    came = script.replace("until OK", "until two")
+    text = plain(report(play(parse(came), InProcess(puppet.serve))))
+    assert text.partition("paste:\n")[2] == "ann receives any lines until two\nben< hi\n"
+
+
+def test_a_line_that_the_next_turn_expects_is_not_the_missing_one_arriving_late() -> None:
+    names = "ann> NAME ann\nben> NAME ben\n"
+    script = f"{names}ann> nothing\nann< OK\nben> ben: OK\nben< OK\n"
+    assert "turn later" not in plain(report(play(parse(script), InProcess(puppet.serve))))
+    either = script.replace("ben< OK", "either:\n    ben< no\nor:\n    ben< OK")
+    assert "turn later" not in plain(report(play(parse(either), InProcess(puppet.serve))))
+    twice = script.replace("ben: OK", "ben: OK | OK")
+    assert "arrived at ben a turn later" in plain(report(play(parse(twice), InProcess(puppet.serve))))
+
+
 def test_a_greeting_is_called_one() -> None:
     _, text = reported("ann> hi\nann< there\n", {"hi": "welcome\nthere"})
     assert "  hint  it is the first that ann received: a greeting is expected like any other line" in text
@@ -325,6 +348,9 @@ def test_a_flood_is_shown_by_its_beginning_and_its_end() -> None:
     _, text = reported("ann> say\nann receives any lines until y\n", flood)
     assert "\N{HORIZONTAL ELLIPSIS} 290 more" in text
     assert text.count("< x29") == 2
+    assert text.endswith(
+        "\n  to accept what was received, 300 lines\n"
+    )  # `update` refuses to replace this step
 
 
 def test_an_error_of_a_script_or_a_target_fits_a_narrow_terminal() -> None:
