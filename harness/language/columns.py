@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 
 ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
 
@@ -35,10 +36,16 @@ def cut(text: str, columns: int) -> str:
 def windowed(text: str, at: int, columns: int) -> tuple[str, int]:
     """As much of the text around this character as fits, with an ellipsis where something is left out, and the column of
     that character in it."""
-    start = 0
-    if width(text) > columns and width(text[:at]) >= columns * 2 // 3:
+    shown, column = windowed_alike((text,), at, columns)
+    return shown[0], column
+
+
+def windowed_alike(texts: Sequence[str], at: int, columns: int) -> tuple[list[str], int]:
+    """The same for texts that are shown one above the other and are the same up to this character."""
+    longest, start = max(texts, key=width), 0
+    if width(longest) > columns and width(longest[:at]) >= columns * 2 // 3:
         start, before = at, 0
-        while start > 0 and (before := before + columns_of(text[start - 1])) < columns // 3:
+        while start > 0 and (before := before + columns_of(longest[start - 1])) < columns // 3:
             start -= 1
-    shown = cut(f"{ELLIPSIS}{text[start:]}" if start else text, columns)
-    return shown, width(text[start:at]) + (1 if start else 0)
+    shown = [cut(f"{ELLIPSIS}{text[start:]}" if start else text, columns) for text in texts]
+    return shown, width(longest[start:at]) + (1 if start else 0)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from harness.language.adapter import Greeting, Prompt, Spelling
-from harness.language.columns import cut, width
+from harness.language.columns import width, windowed_alike
 from harness.language.escapes import render_bytes
 from harness.language.exhaustive import assert_never
 from harness.language.forms import render_duration
@@ -517,17 +517,14 @@ def _line_details(failure: Failure, verdict: Verdict, columns: int | None) -> It
     at = f"after {failure.at_s:g} s" if verdict.virtual_time and failure.at_s and received else ""
     one, other = _bare(received), _bare(expected)
     differs = first_difference(one, other) if comparable else 0
-    limit = WIDEST if columns is None else columns
-    room = limit - _LABEL_COLUMNS
-    start = _window_start(one, other, differs, room)
-    before = _windowed(one[:differs], start, limit)
-    one, other = _windowed(one, start, room), _windowed(other, start, room)
+    room = (WIDEST if columns is None else columns) - _LABEL_COLUMNS
+    (one, other), at_column = windowed_alike((one, other), differs, room)
     grade = _grade(verdict)
     apart = columns is not None and _LABEL_COLUMNS + width(other) + width(grade) + 6 > columns
     yield pair("received", one, Tone.BAD, at)
     yield pair("expected", other, Tone.WARNING, "" if apart else grade)
     if comparable:
-        yield [Span(" " * (_LABEL_COLUMNS + width(before)) + "^", Tone.BAD)]
+        yield [Span(" " * (_LABEL_COLUMNS + at_column) + "^", Tone.BAD)]
     yield from _passed_over(failure, verdict)
     yield from _size(failure, verdict)
     yield from _conflicts(failure, verdict)
@@ -535,17 +532,6 @@ def _line_details(failure: Failure, verdict: Verdict, columns: int | None) -> It
         yield _other_ways(failure.expected.choice, failure.client)
     if apart:
         yield [Span(" " * _LABEL_COLUMNS), Span(grade, Tone.DIM)]
-
-
-def _window_start(one: str, other: str, differs: int, room: int) -> int:
-    """From which character on two lines are shown, so that the place where they differ is among those."""
-    if max(width(one), width(other)) <= room or differs < room * 2 // 3:
-        return 0
-    return differs - room // 3
-
-
-def _windowed(text: str, start: int, room: int) -> str:
-    return cut(f"\N{HORIZONTAL ELLIPSIS}{text[start:]}" if start else text, room)
 
 
 def _other_ways(choice: Choice, failed: str) -> Line:

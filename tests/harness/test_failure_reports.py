@@ -285,6 +285,20 @@ def test_a_long_line_is_cut_around_the_first_difference(columns: int) -> None:
     assert f"ann< {line.replace('good', 'evil')}" in text  # what is there to be pasted is whole
 
 
+@pytest.mark.parametrize("at", [0, 20, 39, 55, 59])
+def test_a_line_of_wide_characters_is_cut_around_the_first_difference(at: int) -> None:
+    line = "\N{HIRAGANA LETTER A}" * 60
+    came = f"{line[:at]}\N{HIRAGANA LETTER I}{line[at + 1 :]}"
+    verdict, _ = reported(f"ann> say\nann< {line}\n", {"say": came})
+    text = plain(report(verdict, 80))
+    assert widest(text) <= 80
+    received, expected, caret = text.splitlines()[1:4]
+    assert "^" in caret
+    before = received.partition("\N{HIRAGANA LETTER I}")[0]
+    assert width(before) == caret.index("^")
+    assert expected[len(before)] == "\N{HIRAGANA LETTER A}"
+
+
 @pytest.mark.parametrize("columns", [80, None])
 def test_a_line_of_a_million_characters_is_no_long_report(columns: int | None) -> None:
     line = "x" * 1_000_000
