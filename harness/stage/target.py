@@ -53,14 +53,23 @@ class ServerError:
     kind: str
     """The name of its class."""
     text: str
-    """`ValueError: no such name`."""
+    """`ValueError: no such name`: of a message of several lines, the first."""
     from_the_system: bool
     """Whether it is an OSError."""
 
     @classmethod
     def of(cls, error: BaseException) -> ServerError:
-        text = traceback.format_exception_only(type(error), error)[-1].strip()
-        return cls(type(error).__name__, text, isinstance(error, OSError))
+        kind = type(error)
+        name = kind.__qualname__ if kind.__module__ in _UNNAMED else f"{kind.__module__}.{kind.__qualname__}"
+        try:
+            lines = str(error).strip().splitlines()
+        except Exception:
+            lines = ["<exception str() failed>"]
+        return cls(kind.__name__, ": ".join([name, *lines[:1]]), isinstance(error, OSError))
+
+
+_UNNAMED = ("builtins", "__main__")
+"""Modules that a traceback does not name."""
 
 
 def ends_the_process(error: BaseException | None) -> bool:
