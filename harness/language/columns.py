@@ -1,11 +1,21 @@
-"""How many columns of a terminal a text takes. Pure."""
+"""How many columns of a terminal a text takes, and what a terminal would obey instead of showing it. Pure."""
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Sequence
 
 ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
+
+
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+"""Control characters, and halves of surrogate pairs, which no terminal can be sent."""
+
+
+def visible(text: str) -> str:
+    """The text with a replacement character for each that would move the cursor or change the colours."""
+    return text if text.isprintable() else _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def width(text: str) -> int:

@@ -241,7 +241,7 @@ def server_output(verdict: Verdict) -> Iterator[Line]:
         yield []
         yield [Span("  server output", Tone.STRONG)]
         for line in verdict.server_output.rstrip().splitlines()[-SERVER_OUTPUT_LINES:]:
-            yield [Span("  | ", Tone.DIM), Span("".join(c if c.isprintable() else "\ufffd" for c in line))]
+            yield [Span("  | ", Tone.DIM), Span(line)]
 
 
 def _taken(failure: Failure, verdict: Verdict) -> Iterator[Line]:

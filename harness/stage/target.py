@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
+from harness.language.columns import visible
 from harness.language.steps import Fault, LinkStep, NodeChanges
 from harness.stage.connection import Connection
 from harness.stage.event_loop import Clock, EventLoop, RealClock
@@ -65,7 +66,7 @@ class ServerError:
             lines = str(error).strip().splitlines()
         except Exception:
             lines = ["<exception str() failed>"]
-        return cls(kind.__name__, ": ".join([name, *lines[:1]]), isinstance(error, OSError))
+        return cls(kind.__name__, visible(": ".join([name, *lines[:1]])), isinstance(error, OSError))
 
 
 _UNNAMED = ("builtins", "__main__")

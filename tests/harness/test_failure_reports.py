@@ -264,6 +264,32 @@ def test_a_fence_line_that_gets_another_answer_is_reported_with_its_line_and_tha
     assert "(waited 0.3 s)" in text
 
 
+COLOURS = "\x1b[31mno\x1b[0m"
+
+
+def test_what_a_terminal_would_obey_is_shown_instead() -> None:
+    script = parse("fence: PING -> PONG\nwithin: 300ms\n\nann> HI\nann< 250 hi\n")
+    coloured = ANSWERS_HI_ONLY.replace("500 what", COLOURS)
+    text = plain(report(play(script, Command([sys.executable, "-S", "-c", coloured, "{port}"]))))
+    assert "what it said last is `\\x1b[31mno\\x1b[0m`" in text
+    assert "\x1b" not in text
+    ends = f"import sys; sys.exit({COLOURS!r})"
+    verdict = play(parse("ann> x\n"), Command([sys.executable, "-S", "-c", ends, "{port}"]))
+    text = plain(report(verdict))
+    assert verdict.outcome is Outcome.TARGET_ERROR
+    assert "\N{REPLACEMENT CHARACTER}[31mno\N{REPLACEMENT CHARACTER}[0m\n" in text
+
+    def serve(spec: object) -> StreamServer:
+        def converse(sock: socket.socket, address: object) -> None:
+            raise ValueError(COLOURS)
+
+        return StreamServer(("127.0.0.1", 0), converse)
+
+    text = plain(report(play(parse("ann connects\n"), InProcess(serve))))
+    assert "ValueError: \N{REPLACEMENT CHARACTER}[31mno" in text
+    assert "\x1b" not in text
+
+
 # --- within the width of a terminal -------------------------------------------------------------------------
 
 
