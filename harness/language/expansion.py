@@ -97,7 +97,8 @@ MOST_STEPS = 100_000
 
 def expand(script: Script) -> Expansion:
     """Expand the script; ScriptError for an unknown step or a definition that cannot be used."""
-    definitions = tuple(_definitions(script, own=True))
+    # A file that is included by several ways has its definitions once.
+    definitions = tuple({id(one[0]): one for one in _definitions(script, own=True)}.values())
     for number, (define, home) in enumerate(definitions):
         _check_definition(Located(define, home), definitions[:number])
     expander = _Expander(definitions)

@@ -212,6 +212,16 @@ def test_included_files_give_definitions_and_headers_but_their_title_is_their_ow
     assert made.turns[0].actions[0].script.file.endswith("deeper.chat")
 
 
+def test_a_file_can_be_included_by_several_ways(tmp_path):
+    (tmp_path / "words.chat").write_text("define X greets:\n    X> hi\n")
+    (tmp_path / "one.chat").write_text("include words.chat\n")
+    (tmp_path / "link.chat").symlink_to("words.chat")
+    (tmp_path / "two.chat").write_text("include link.chat\n\ndefine X meets Y:\n    X greets\n    Y greets\n")
+    (tmp_path / "a.chat").write_text("include one.chat\ninclude two.chat\ninclude words.chat\na meets b\n")
+    made = check(load(tmp_path / "a.chat"))
+    assert [one.step for turn in made.turns for one in turn.actions] == [Send("a", "hi"), Send("b", "hi")]
+
+
 @pytest.mark.parametrize(
     ("files", "message"),
     [
