@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
-from harness.language.forms import KNOWN, VERBS, are_different, check_client, write_line
+from harness.language.forms import KNOWN, MOST_DIGITS, VERBS, are_different, check_client, write_line
 from harness.language.patterns import bind
 from harness.language.problems import LineError, ScriptError, ScriptProblem
 from harness.language.steps import (
@@ -343,8 +343,10 @@ def _number(step: Any, value: int | str, script: Script, scope: _Scope) -> int |
     known = scope.values.get(value) if isinstance(value, str) else None
     if known is None:
         return value
-    if not (known.isascii() and known.isdigit()):
-        raise Located(step, script).problem(f"${{{value}}} is {known!r} here", "a number")
+    if not (known.isascii() and known.isdigit() and len(known) <= MOST_DIGITS):
+        raise Located(step, script).problem(
+            f"${{{value}}} is {known!r} here", "a number of at most nine digits"
+        )
     return int(known)
 
 

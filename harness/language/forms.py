@@ -46,7 +46,8 @@ class Field:
 _DURATION = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?)(?P<unit>us|ms|s|m|h)")
 _UNITS = {"us": 1, "ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000}
 _AMOUNT = re.compile(r"(?P<most>[0-9]+) bytes?|nothing|all again")
-_MOST_DIGITS = 9
+MOST_DIGITS = 9
+"""Of a number, so that it is one for the operating system as well."""
 _WORD = re.compile(r"[A-Za-z0-9_.-]+")
 
 
@@ -58,6 +59,8 @@ def parse_duration(text: str, column: int = 0) -> int:
             column, f"{text!r} is not a duration", "a number and its unit: 60s, 1.5s, 200ms, 2m, 1h, 50us"
         )
     whole, _, fraction = found["number"].partition(".")
+    if max(len(whole), len(fraction)) > MOST_DIGITS:
+        raise LineError(column, f"a duration of {len(whole + fraction)} digits", "at most nine digits")
     # In integers: 59.999 s as a float is not 59 seconds and 999 milliseconds.
     scaled: int = int(whole + fraction) * _UNITS[found["unit"]]
     microseconds, lost = divmod(scaled, 10 ** len(fraction))
@@ -116,8 +119,8 @@ def _read_error(text: str) -> str:
 
 
 def _read_count(text: str) -> int:
-    if len(text) > _MOST_DIGITS or int(text) < 1:
-        raise LineError(0, f"a count of {text[:_MOST_DIGITS]}", "a number from 1, of at most nine digits")
+    if len(text) > MOST_DIGITS or int(text) < 1:
+        raise LineError(0, f"a count of {text[:MOST_DIGITS]}", "a number from 1, of at most nine digits")
     return int(text)
 
 
@@ -125,7 +128,7 @@ def _read_amount(text: str) -> int | None:
     found = _AMOUNT.fullmatch(text)
     if found is None:
         raise LineError(0, f"{text!r} is not an amount", "1 byte, 20 bytes, nothing, or all again")
-    return None if text == "all again" else int(found["most"] or 0)
+    return None if text == "all again" else _read_whole(found["most"] or "0")
 
 
 def _write_amount(most: int | None) -> str:
@@ -146,7 +149,7 @@ def _read_body_size(text: str) -> int | str:
 
 
 def _read_whole(text: str) -> int:
-    if len(text) > _MOST_DIGITS:
+    if len(text) > MOST_DIGITS:
         raise LineError(0, f"a number of {len(text)} digits", "at most nine digits")
     return int(text)
 
