@@ -72,18 +72,21 @@ def report(verdict: Verdict, columns: int | None = None) -> Iterator[Line]:
             ]
             yield from wrapped(passed, columns)
         case Outcome.SKIPPED:
-            yield [Span("skipped ", Tone.WARNING), Span(f"{verdict.file}  {verdict.reason}")]
+            skipped = f"{verdict.file}  {verdict.reason}"
+            yield from wrapped([Span("skipped ", Tone.WARNING), Span(skipped)], columns)
         case Outcome.XFAILED:
             failed = f"{verdict.file}  {verdict.reason}  ({summary(verdict)})"
             yield from wrapped([Span("failed as expected ", Tone.WARNING), Span(failed)], columns)
         case Outcome.XPASSED:
-            yield [
+            unexpectedly = [
                 Span("PASSED UNEXPECTEDLY ", Tone.BAD),
                 Span(verdict.file, Tone.STRONG),
                 Span(f"   remove `xfail: {verdict.reason}`"),
             ]
+            yield from wrapped(unexpectedly, columns)
         case Outcome.SCRIPT_ERROR:
-            yield [Span("SCRIPT ERROR ", Tone.BAD), Span(verdict.file, Tone.STRONG)]
+            heading = [Span("SCRIPT ERROR ", Tone.BAD), Span(verdict.file, Tone.STRONG)]
+            yield from wrapped(heading, columns)
             yield from _reason(verdict, columns)
         case Outcome.TARGET_ERROR:
             heading = [Span("TARGET ERROR ", Tone.BAD), Span(verdict.file, Tone.STRONG)]

@@ -19,6 +19,8 @@ from harness import Command, Grade, InProcess, Outcome, ScriptError, Verdict, lo
 from harness.language.columns import width
 from harness.language.steps import Script
 from harness.playing.verdict import FailureKind
+from harness.repeat import Repetition
+from harness.repeat import report as repeat_report
 from harness.report.styled_text import Span, plain, wrapped
 from harness.report.text import details, headline, report
 from harness.targets.choice import TargetChoice
@@ -403,6 +405,22 @@ def test_an_error_of_a_script_or_a_target_fits_a_narrow_terminal() -> None:
     )
     assert widest(text) <= 40
     assert text.startswith("TARGET ERROR x.chat\n  /bin/false '{port}' a b")
+
+
+@pytest.mark.parametrize("text", ["< hi\nann is disconnected", "< no"])
+@pytest.mark.parametrize("head", [f"skip: {'because ' * 9}so", f"xfail: {'because ' * 9}so", "title: x"])
+def test_a_report_of_any_outcome_fits_a_narrow_terminal(head: str, text: str) -> None:
+    file = f"{'folder/' * 9}x.chat"
+    script = parse(f"{head}\n\nann> hi\nann{text}\n", file)
+
+    def serve(spec: object) -> StreamServer:
+        return StreamServer(("127.0.0.1", 0), lambda sock, _: sock.sendall(b"hi\n"))
+
+    verdict = play(script, InProcess(serve))
+    assert widest(plain(report(verdict, 40))) <= 40
+    repeated = Repetition(file)
+    repeated.add(verdict)
+    assert widest(plain(repeat_report(repeated, 40))) <= 40
 
 
 def test_a_note_that_does_not_fit_beside_a_text_stands_below_it() -> None:
