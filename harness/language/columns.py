@@ -9,8 +9,7 @@ from collections.abc import Sequence
 ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
 
 
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-"""Control characters, and halves of surrogate pairs, which no terminal can be sent."""
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 
 
 def visible(text: str) -> str:
