@@ -290,6 +290,28 @@ def test_an_exception_that_ends_a_thread_of_the_server_fails_the_run(name: str) 
     assert play(expected, target).passed
 
 
+class Misunderstood(ValueError):
+    def __str__(self) -> str:
+        return "\n2 errors in a line\n  no verb\n  no name"
+
+
+@pytest.mark.parametrize("name", ACTING)
+def test_an_exception_is_told_by_its_class_and_the_first_line_of_its_message(name: str) -> None:
+    def act(line: bytes, write: Callable[[bytes], None], from_thread: object) -> None:
+        error = Misunderstood()
+        if hasattr(error, "add_note"):
+            error.add_note("while reading ann")
+        raise error
+
+    verdict = play(parse("ann> one\nann receives nothing\n"), ACTING[name](act))
+    text = plain(verdict_report(verdict))
+    assert f"the server raised {__name__}.Misunderstood\n" in text
+    assert f"  actual    {__name__}.Misunderstood: 2 errors in a line\n" in text
+    assert "expect `the server raises Misunderstood` in this turn" in text
+    script = parse("ann> one\nann is disconnected\nthe server raises Misunderstood\n")
+    assert play(script, ACTING[name](act)).passed
+
+
 @pytest.mark.parametrize("name", ACTING)
 def test_a_server_that_exits_does_not_end_the_run(name: str) -> None:
     """A test run that ends with status 0 would look as if everything had passed."""
