@@ -187,6 +187,30 @@ def test_what_is_installed_serves_every_address(path: str):
     assert all(set(extras.split(",")) == needed for extras in commands)
 
 
+def unit() -> dict[str, str]:
+    """The last value of each setting of the unit."""
+    pairs = re.findall(r"^(\w+)=(.*)$", (DEPLOY / "geventchat.service").read_text(), re.MULTILINE)
+    return dict(pairs)
+
+
+def test_the_unit_waits_for_a_server_that_reads_a_large_database():
+    assert unit()["TimeoutStartSec"] == "infinity"
+
+
+def test_the_unit_shows_the_server_what_the_metrics_of_its_process_need(tmp_path: Path):
+    """They need the boot time, from /proc/stat, which is not the directory of a process."""
+    prometheus_client = pytest.importorskip(
+        "prometheus_client", reason="prometheus_client is not installed (pip install -e '.[test]')"
+    )
+    shown = tmp_path / "proc"
+    shown.mkdir()
+    for path in Path("/proc").iterdir():
+        if unit().get("ProcSubset") != "pid" or path.name.isdigit() or path.name == "self":
+            (shown / path.name).symlink_to(path)
+    collector = prometheus_client.ProcessCollector(proc=str(shown), registry=None)
+    assert {family.name for family in collector.collect()} >= {"process_open_fds", "process_cpu_seconds"}
+
+
 def test_the_unit_is_hardened():
     analyze = shutil.which("systemd-analyze")
     if analyze is None:
