@@ -389,6 +389,10 @@ ORIGINS = Kind(
 )
 
 
+# A file can have a list of these, and their options can be repeated.
+LISTS = (LISTENS, NAMES, NETWORKS, ORIGINS)
+
+
 _MOST_GREETING_BYTES = 512
 # In the line dialect, clients would take these for the reason why they are disconnected.
 _NOTICE_WORDS = frozenset(map(notice_word, NoticeReason))
@@ -1386,9 +1390,7 @@ def _text(key: str, value: object, file: Path) -> str:
             return "yes" if value else "no"
         case int() | float() | str():
             return str(value)
-        case list() if SETTINGS[key].kind in {LISTENS, NAMES, NETWORKS, ORIGINS} and all(
-            isinstance(item, str) for item in value
-        ):
+        case list() if SETTINGS[key].kind in LISTS and all(isinstance(item, str) for item in value):
             return " ".join(value)
     raise _wrong(key, value, SETTINGS[key].kind, str(file))
 
