@@ -229,12 +229,9 @@ class Server:
         if self._listeners:
             raise RuntimeError("the server has already been started")
         hub = gevent.get_hub()
-        limits = fit_to_descriptors(self.config.limits.without_rates())
+        limits = self._effective_limits(self.config.limits)
         self._chat_limits = limits.chat
         bans = read_bans(self.config, int(1000 * self._clock.time()))
-        if limits.clients < self.config.limits.clients:
-            self._log(LogEvent.CLIENT_LIMIT_LOWERED, asked=self.config.limits.clients, clients=limits.clients)
-        self._warn_of_limits(limits)
         log = AddressLog(
             self._log,
             Rate(limits.address_log_lines_per_s, limits.address_burst_log_lines),
@@ -348,10 +345,15 @@ class Server:
         if exposed:
             self._log(LogEvent.PASSWORDS_IN_CLEAR, listen=" ".join(exposed))
 
-    def _warn_of_limits(self, limits: Limits) -> None:
+    def _effective_limits(self, asked: Limits) -> Limits:
+        """The limits that this process can have; the log says which of those that are asked for mean less."""
+        limits = fit_to_descriptors(asked.without_rates())
+        if limits.clients < asked.clients:
+            self._log(LogEvent.CLIENT_LIMIT_LOWERED, asked=asked.clients, clients=limits.clients)
         above = limits.above_network
         if above:
             self._log(LogEvent.LIMITS_ABOVE_NETWORK, limits=" ".join(above))
+        return limits
 
     def reload_certificates(self) -> list[str]:
         """Read all certificates again, for new connections; returns what is wrong with those that stay as they are."""
@@ -502,14 +504,14 @@ class Server:
             Certificate(certificate.cert, certificate.key)
         context, chat = self.context, self.context.chat
         self.config = config
-        limits = fit_to_descriptors(config.limits.without_rates())
-        self._warn_of_limits(limits)
+        limits = self._effective_limits(config.limits)
         context.limits.take_over(limits)
         self._chat_limits.take_over(limits.chat)
         context.line_rate.change(limits.lines_per_s, limits.burst_lines)
         context.byte_rate.change(limits.bytes_per_s, limits.burst_bytes)
         context.admission.change_rates(limits)
         context.delivery.limits_changed()
+        self.storage.limits_changed()
         context.log.address_rate.change(limits.address_log_lines_per_s, limits.address_burst_log_lines)
         context.log.network_rate.change(limits.network_log_lines_per_s, limits.network_burst_log_lines)
         chat.greeting = clean(config.greeting)

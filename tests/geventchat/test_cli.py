@@ -147,6 +147,25 @@ def test_the_client_limit_is_kept_under_the_hard_limit_on_open_files():
     assert re.search(r"WARNING client-limit-lowered asked=10000 clients=124\n", err)
 
 
+def test_a_reload_says_that_the_limit_on_open_files_allows_fewer_clients(tmp_path: Path):
+    file = tmp_path / "chat.toml"
+    file.write_text("port = 0\nmax-clients = 50\n")
+    with running(
+        "--config",
+        str(file),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (100, 200)),
+    ) as server:
+        ready_lines(server)
+        file.write_text("port = 0\nmax-clients = 10000\n")
+        server.send_signal(signal.SIGHUP)
+        logged = []
+        for line in server.stderr:
+            logged.append(line.partition(" WARNING ")[2])
+            if " reloaded " in line:
+                break
+        assert "client-limit-lowered asked=10000 clients=124\n" in logged
+
+
 # --- Messages --------------------------------------------------------------------------------------------------------
 
 
