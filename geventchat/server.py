@@ -336,6 +336,8 @@ class Server:
             raise
 
     def _listen(self) -> None:
+        for listen in filter(self._is_replaced, self.config.listen):
+            self._log(LogEvent.LISTEN_REPLACED, listen=str(listen))
         for listen, listener in self._listeners:
             listener.start()
             host, port = listener.bound
@@ -667,11 +669,14 @@ class Server:
     def _log_certificate(self, certificate: Certificate) -> None:
         self._log(LogEvent.CERTIFICATE_LOADED, cert=certificate.cert, expires=certificate.expires)
 
+    def _is_replaced(self, listen: Listen) -> bool:
+        """True if sockets that listen already take the place of this address of the settings."""
+        return any(listen.scheme == scheme for scheme, _ in self._sockets)
+
     def _addresses_to_serve(self) -> list[tuple[Listen, socket.socket | None]]:
         """Each address, with the socket that listens there already if there is one."""
-        schemes = {scheme for scheme, _ in self._sockets}
         wanted: list[tuple[Listen, socket.socket | None]] = [
-            (listen, None) for listen in self.config.listen if listen.scheme not in schemes
+            (listen, None) for listen in self.config.listen if not self._is_replaced(listen)
         ]
         for scheme, sock in self._sockets:
             listen = next((one for one in self.config.listen if one.scheme == scheme), None)

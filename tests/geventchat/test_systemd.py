@@ -55,7 +55,7 @@ def test_a_server_tells_systemd_how_it_is_and_serves_the_sockets_that_it_inherit
         "127.0.0.1",
     ]
     with subprocess.Popen(
-        [*words, "--listen", "slash://:1"],
+        [*words, "--listen", "slash://:1", "--listen", "slash://127.0.0.1:2"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -80,7 +80,10 @@ def test_a_server_tells_systemd_how_it_is_and_serves_the_sockets_that_it_inherit
             assert re.search(r"^RELOADING=1\nMONOTONIC_USEC=\d+$", "\n".join(heard), re.MULTILINE)
             server.terminate()
             assert until(lambda: heard.append(notified.recv(1000).decode()) or heard[-1] == "STOPPING=1")
-            assert server.wait(HANG_S) == 0
+            logged = server.communicate(timeout=HANG_S)[1]
+            replaced = re.findall(r" listen-replaced listen=(.*)$", logged, re.MULTILINE)
+            assert replaced == ["slash://:1", "slash://127.0.0.1:2"]
+            assert server.returncode == 0
         finally:
             server.kill()
     notified.close()
