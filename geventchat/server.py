@@ -229,12 +229,9 @@ class Server:
         if self._listeners:
             raise RuntimeError("the server has already been started")
         hub = gevent.get_hub()
-        limits = fit_to_descriptors(self.config.limits.without_rates())
+        limits = self._effective_limits(self.config.limits)
         self._chat_limits = limits.chat
         bans = read_bans(self.config, int(1000 * self._clock.time()))
-        if limits.clients < self.config.limits.clients:
-            self._log(LogEvent.CLIENT_LIMIT_LOWERED, asked=self.config.limits.clients, clients=limits.clients)
-        self._warn_of_limits(limits)
         log = AddressLog(
             self._log,
             Rate(limits.address_log_lines_per_s, limits.address_burst_log_lines),
@@ -340,6 +337,8 @@ class Server:
             raise
 
     def _listen(self) -> None:
+        for listen in filter(self._is_replaced, self.config.listen):
+            self._log(LogEvent.LISTEN_REPLACED, listen=str(listen))
         for listen, listener in self._listeners:
             listener.start()
             host, port = listener.bound
@@ -349,10 +348,15 @@ class Server:
         if exposed:
             self._log(LogEvent.PASSWORDS_IN_CLEAR, listen=" ".join(exposed))
 
-    def _warn_of_limits(self, limits: Limits) -> None:
+    def _effective_limits(self, asked: Limits) -> Limits:
+        """The limits that this process can have; the log says which of those that are asked for mean less."""
+        limits = fit_to_descriptors(asked.without_rates())
+        if limits.clients < asked.clients:
+            self._log(LogEvent.CLIENT_LIMIT_LOWERED, asked=asked.clients, clients=limits.clients)
         above = limits.above_network
         if above:
             self._log(LogEvent.LIMITS_ABOVE_NETWORK, limits=" ".join(above))
+        return limits
 
     def reload_certificates(self) -> list[str]:
         """Read all certificates again, for new connections; returns what is wrong with those that stay as they are."""
@@ -503,14 +507,14 @@ class Server:
             Certificate(certificate.cert, certificate.key)
         context, chat = self.context, self.context.chat
         self.config = config
-        limits = fit_to_descriptors(config.limits.without_rates())
-        self._warn_of_limits(limits)
+        limits = self._effective_limits(config.limits)
         context.limits.take_over(limits)
         self._chat_limits.take_over(limits.chat)
         context.line_rate.change(limits.lines_per_s, limits.burst_lines)
         context.byte_rate.change(limits.bytes_per_s, limits.burst_bytes)
         context.admission.change_rates(limits)
         context.delivery.limits_changed()
+        self.storage.limits_changed()
         context.log.address_rate.change(limits.address_log_lines_per_s, limits.address_burst_log_lines)
         context.log.network_rate.change(limits.network_log_lines_per_s, limits.network_burst_log_lines)
         chat.greeting = clean(config.greeting)
@@ -672,11 +676,14 @@ class Server:
     def _log_certificate(self, certificate: Certificate) -> None:
         self._log(LogEvent.CERTIFICATE_LOADED, cert=certificate.cert, expires=certificate.expires)
 
+    def _is_replaced(self, listen: Listen) -> bool:
+        """True if sockets that listen already take the place of this address of the settings."""
+        return any(listen.scheme == scheme for scheme, _ in self._sockets)
+
     def _addresses_to_serve(self) -> list[tuple[Listen, socket.socket | None]]:
         """Each address, with the socket that listens there already if there is one."""
-        schemes = {scheme for scheme, _ in self._sockets}
         wanted: list[tuple[Listen, socket.socket | None]] = [
-            (listen, None) for listen in self.config.listen if listen.scheme not in schemes
+            (listen, None) for listen in self.config.listen if not self._is_replaced(listen)
         ]
         for scheme, sock in self._sockets:
             listen = next((one for one in self.config.listen if one.scheme == scheme), None)

@@ -528,6 +528,29 @@ def test_only_the_owner_can_connect_and_requests_of_one_connection_are_answered_
     peer.close()
 
 
+@pytest.mark.parametrize("fault", [FileNotFoundError, gevent.Timeout])
+def test_every_fault_of_an_act_is_logged_and_answered(tmp_path: Path, fault: type[BaseException]):
+    def carry_out(request: Any, by: str, at_once: Any) -> Iterator[dict[str, Any]]:
+        raise fault
+        yield {}
+
+    logged: list[tuple[LogEvent, str]] = []
+    admin = AdminSocket(
+        tmp_path / "admin.sock", carry_out, lambda event, **fields: logged.append((event, fields["error"]))
+    )
+    peer = Peer(admin.path)
+    peer.send(encode({"act": "reload"}))
+    assert peer.hear()["error"] == {
+        "code": "failed",
+        "message": f"{fault.__name__}; the server's log says more",
+    }
+    ((event, error),) = logged
+    assert event is LogEvent.FAULT
+    assert "carry_out" in error
+    peer.close()
+    admin.close()
+
+
 def test_another_user_is_refused(admin: AdminSocket, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(listening, "_CREDENTIALS", _Someone())
     peer = Peer(admin.path)
