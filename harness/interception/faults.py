@@ -1,7 +1,7 @@
 """The faults that a script asks for, injected into a server in this process at that moment.
 
-- A fault behaves as it does in a kernel: a failed connection stays lost, a socket that takes nothing is not ready, and a
-  peer that vanished is detected by the same time-outs, in virtual time.
+- A fault behaves as it does in a kernel: a failed connection stays lost and is ready for reading and writing, a socket that
+  takes nothing is not ready, and a peer that vanished is detected by the same time-outs, in virtual time.
 - A fault of a client's connection affects the connection that the client has when the step is played.
 
 Knows steps, but no scripts.
@@ -14,7 +14,8 @@ import os
 import socket
 import struct
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -150,16 +151,23 @@ class Faults(Interceptor):
             return calls.allows(size)
         except OSError as failed:
             if failed.errno in _FATAL:
-                faulty.lost = failed.errno
+                self._lose(faulty, failed.errno)
+                _make_readable(faulty.accepted)
             raise
 
     def is_blocked(self, fileno: int, events: int) -> bool:
         for faulty in self._by_peer.values():
             if faulty.accepted.fileno == fileno and faulty.accepted.is_at(fileno):
+                if faulty.lost:
+                    return False
                 reads = events & _READ and faulty.reads.most != 0
                 writes = events & _WRITE and faulty.writes.most != 0
                 return not (reads or writes)
         return False
+
+    def _lose(self, faulty: _FaultyConnection, code: int) -> None:
+        faulty.lost = code
+        self._loop.recheck_blocked()
 
     # A peer that has vanished
 
@@ -174,7 +182,7 @@ class Faults(Interceptor):
         faulty.stop_giving_up = self._loop.later(seconds, self._give_up, faulty)
 
     def _give_up(self, faulty: _FaultyConnection) -> None:
-        faulty.lost = errno.ETIMEDOUT
+        self._lose(faulty, errno.ETIMEDOUT)
         # The reset makes the server's descriptor ready; its call then fails with the time-out.
         faulty.vanished.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
         faulty.vanished.close()
@@ -188,6 +196,14 @@ def _address(address: SocketAddress) -> SocketAddress:
 
 def _error(code: int) -> OSError:
     return OSError(code, os.strerror(code))
+
+
+def _make_readable(connection: AcceptedConnection) -> None:
+    """Let whatever waits to read from a lost connection wake, and get the error. The client notices nothing."""
+    if connection.is_at(connection.fileno):
+        # If the client has reset it, it is readable already.
+        with _borrowed(connection.fileno) as sock, suppress(OSError):
+            sock.shutdown(socket.SHUT_RD)
 
 
 def _until_probes_fail(fileno: int) -> float | None:
@@ -205,8 +221,15 @@ def _until_probes_fail(fileno: int) -> float | None:
 
 
 def _option(fileno: int, level: int, option: int) -> int:
-    probe = RealSocket(fileno=fileno)
+    with _borrowed(fileno) as sock:
+        return int(sock.getsockopt(level, option))
+
+
+@contextmanager
+def _borrowed(fileno: int) -> Iterator[Any]:
+    """A socket object for the server's descriptor, which stays open."""
+    sock = RealSocket(fileno=fileno)
     try:
-        return int(probe.getsockopt(level, option))
+        yield sock
     finally:
-        probe.detach()
+        sock.detach()

@@ -160,6 +160,14 @@ def test_a_failing_send_ends_the_connection() -> None:
     )
 
 
+@pytest.mark.parametrize("before", ["", "reading from bob takes nothing\n"])
+def test_a_failing_send_makes_the_connection_readable(before: str) -> None:
+    require_pass(
+        f"server: kind=queueing\n\na> x\na< x\nbob> x\nbob< x\n{before}sending to bob fails with EPIPE\ncarol> x\ncarol< x\n"
+        "carol closes\na< gone\nbob is disconnected\na< lost: Broken pipe\n"
+    )
+
+
 def test_accepting_fails_the_given_number_of_times() -> None:
     require_pass(
         "a> x\na< x\naccepting fails with EMFILE 2 times\nbob> hello\nbob receives nothing\n"
