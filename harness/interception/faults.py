@@ -124,9 +124,10 @@ class Faults(Interceptor):
             if faulty.vanished is not None:
                 faulty.vanished.close()
 
-    def before_accept(self) -> None:
+    def before_accept(self) -> bool:
         if self._accepts:
             raise _error(self._accepts.popleft())
+        return True
 
     def accepted(self, connection: AcceptedConnection) -> None:
         self._by_peer[_address(connection.peer)] = _FaultyConnection(connection)

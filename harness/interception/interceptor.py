@@ -67,8 +67,9 @@ class Interceptor:
     def server_stopped(self) -> None:
         """The server has stopped, and its sockets are no longer intercepted."""
 
-    def before_accept(self) -> None:
-        """The server is about to accept. Can raise the OSError that the call fails with."""
+    def before_accept(self) -> bool:
+        """Whether the server accepts a connection; False: it would block. Can raise the OSError that the call fails with."""
+        return True
 
     def accepted(self, connection: AcceptedConnection) -> None:
         """The server has accepted a connection."""

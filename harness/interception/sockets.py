@@ -58,9 +58,12 @@ class SocketPatch:
         except OSError:
             return None
 
-    def before_accept(self) -> None:
+    def before_accept(self, sock: Any) -> None:
+        allowed = True
         for interceptor in self._interceptors:
-            interceptor.before_accept()
+            allowed = interceptor.before_accept() and allowed
+        if not allowed:
+            _refuse(sock)
 
     def accepted(self, fileno: int, peer: SocketAddress) -> None:
         probe = _socket.socket(fileno=fileno)
@@ -92,7 +95,7 @@ class SocketPatch:
 
 
 def _refuse(sock: Any) -> int:
-    """Block the call; a caller that waits inside the call gets one byte."""
+    """Block the call; one that waits inside the kernel goes on, with one byte or one connection."""
     if _socket.socket.gettimeout(sock) == 0.0:
         raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
     return 1
@@ -105,7 +108,7 @@ _Call = Callable[..., Any]
 
 def _accept(patch: SocketPatch, original: _Call) -> _Call:
     def accept(sock: Any) -> Any:
-        patch.before_accept()
+        patch.before_accept(sock)
         fileno, peer = original(sock)
         patch.accepted(fileno, peer)
         return fileno, peer
