@@ -24,7 +24,7 @@ from harness.language.exhaustive import assert_never
 from harness.language.steps import CallFails, CallTakes, ClockJumps, Fault, SocketCall
 from harness.stage.connection import Connection
 from harness.stage.kernel import RealSocket, SocketAddress
-from harness.stage.target import NoSuchConnection
+from harness.stage.target import UnsupportedFault
 
 _READ, _WRITE = 1, 2
 _ABORT = struct.pack("ii", 1, 0)
@@ -111,7 +111,14 @@ class Faults(Interceptor):
     def _of(self, connection: Connection | None) -> _FaultyConnection:
         found = self._by_peer.get(_address(connection.local_address)) if connection is not None else None
         if found is None:
-            raise NoSuchConnection
+            raise UnsupportedFault(
+                "the server has not accepted a connection of this client", "an accepted connection"
+            )
+        if found.accepted.bypassed:
+            raise UnsupportedFault(
+                "the server's TLS reads and writes this connection itself, where no fault can be injected",
+                "a connection without TLS, or with that of asyncio",
+            )
         return found
 
     # Called by the interception

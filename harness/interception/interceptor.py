@@ -27,6 +27,8 @@ class AcceptedConnection:
     fileno: int
     cookie: bytes
     """The kernel's own number for it; descriptors are reused, cookies are not."""
+    bypassed: bool = False
+    """Whether OpenSSL reads and writes the descriptor itself, which no interceptor notices."""
 
     def is_at(self, fileno: int) -> bool:
         """Whether the descriptor still belongs to this connection."""

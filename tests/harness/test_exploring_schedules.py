@@ -10,6 +10,7 @@ import select
 import selectors
 import shlex
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -139,7 +140,7 @@ class Observer(Interceptor):
 
 
 def test_the_socket_classes_are_restored_after_the_play() -> None:
-    classes = (socket.socket, _socket3._wrefsocket)
+    classes = (socket.socket, _socket3._wrefsocket, ssl.SSLContext)
     before = [dict(vars(kind)) for kind in classes]
     observer = Observer()
     assert play(talk(), InProcess(serve).intercepted_by(observer)).passed
