@@ -9,11 +9,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import gevent
+import gevent.queue
 import pytest
 from gevent.server import StreamServer
 
@@ -151,6 +153,55 @@ def test_the_callers_hub_is_back_after_a_stage_that_failed() -> None:
     with pytest.raises(ZeroDivisionError), Stage(InProcess(serve)):
         raise ZeroDivisionError
     assert gevent.get_hub() is hub
+
+
+@pytest.mark.parametrize("make", [gevent.queue.Queue, gevent.queue.SimpleQueue, gevent.queue.Channel])
+def test_a_queue_made_before_the_play_wakes_the_server(make: Callable[[], Any]) -> None:
+    lines = make()
+
+    def echo(sock: Any, _address: object) -> None:
+        gevent.spawn(lambda: [sock.sendall(line) for line in iter(lines.get, b"end\n")])
+        for line in sock.makefile("rb"):
+            lines.put(line)
+        lines.put(b"end\n")
+
+    for _ in range(2):
+        with Stage(InProcess(lambda spec: StreamServer(("127.0.0.1", 0), echo))) as stage:
+            alice = stage.client("alice")
+            for text in ("one", "two"):
+                alice.send(text)
+                alice.expect(text)
+
+
+def test_a_greenlet_made_before_the_play_runs_in_it() -> None:
+    def wait() -> None:
+        gevent.sleep(60)
+        ended.append("wait")
+
+    ended: list[str] = []
+    waiting = gevent.Greenlet(wait)
+
+    class Waiting(StreamServer):
+        def start(self) -> None:
+            super().start()
+            waiting.start()
+
+    with Stage(InProcess(lambda spec: Waiting(("127.0.0.1", 0), lambda *_: None))) as stage:
+        stage.wait(59)
+        assert ended == []
+        stage.wait(1)
+        assert ended == ["wait"]
+
+
+def test_what_a_test_puts_into_its_own_queue_waits_for_its_own_hub() -> None:
+    lines: gevent.queue.Queue[str] = gevent.queue.Queue()
+    getting = gevent.spawn(lines.get)
+    gevent.idle()
+    with Stage(InProcess(serve)) as stage:
+        lines.put("hello")
+        stage.fence()
+        assert not getting.ready()
+    assert getting.get() == "hello"
 
 
 def test_a_hundred_stages_leave_nothing_behind() -> None:
