@@ -218,6 +218,23 @@ def test_a_failure_that_the_schedule_alone_does_not_cause_is_reported_whole(fail
     assert headline(explored).startswith("under seed 1: talk.chat:")
 
 
+def test_a_failure_because_of_an_earlier_play_is_not_blamed_on_the_schedule() -> None:
+    visits = itertools.count(1)
+
+    def greet(sock: Any, _address: object) -> None:
+        sock.sendall(b"visitor %d\n" % next(visits))
+
+    script = parse("alice connects\nalice< visitor 1\nalice is closed\n", "visits.chat")
+    explored = explore(script, InProcess(lambda spec: StreamServer(("127.0.0.1", 0), greet)), [1])
+    text = plain(report(explored))
+    assert text.startswith(
+        "under seed 1, and then without perturbations too (failed), so something else decides, such as what the server "
+        "remembers of earlier plays:\nFAILED visits.chat:2"
+    )
+    assert "cause" not in text
+    assert explored.outcome is Outcome.FAILED
+
+
 def test_every_faulty_server_passes_without_perturbations() -> None:
     for fault in FAULTS:
         assert play(talk(fault), InProcess(serve)).passed, fault
