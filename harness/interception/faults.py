@@ -25,6 +25,7 @@ from harness.language.steps import CallFails, CallTakes, ClockJumps, Fault, Sock
 from harness.stage.connection import Connection
 from harness.stage.kernel import RealSocket, SocketAddress
 from harness.stage.target import UnsupportedFault
+from harness.stage.virtual_time import US
 
 _READ, _WRITE = 1, 2
 _ABORT = struct.pack("ii", 1, 0)
@@ -62,6 +63,8 @@ class _FaultyConnection:
     accepted: AcceptedConnection
     reads: _Calls = field(default_factory=_Calls)
     writes: _Calls = field(default_factory=_Calls)
+    last_segment_us: int = 0
+    """When the server last received something, data or an acknowledgement."""
     lost: int = 0
     """The error that ended it, once one has."""
     vanished: Any = None
@@ -104,7 +107,8 @@ class Faults(Interceptor):
         """Let the client's machine disappear, without a FIN or a reset."""
         faulty = self._of(connection)
         faulty.vanished = connection.vanish()
-        silence_s = _until_probes_fail(faulty.accepted.fileno)
+        quiet_s = (self._loop.elapsed_us - faulty.last_segment_us) / US
+        silence_s = _until_probes_fail(faulty.accepted.fileno, quiet_s)
         if silence_s is not None:
             self._give_up_in(faulty, silence_s)
 
@@ -137,12 +141,16 @@ class Faults(Interceptor):
         return True
 
     def accepted(self, connection: AcceptedConnection) -> None:
-        self._by_peer[_address(connection.peer)] = _FaultyConnection(connection)
+        self._by_peer[_address(connection.peer)] = _FaultyConnection(
+            connection, last_segment_us=self._loop.elapsed_us
+        )
 
     def before_read(self, connection: AcceptedConnection, size: int) -> int:
         faulty = self._by_peer[_address(connection.peer)]
         if faulty.lost:
             raise _error(faulty.lost)
+        if size:
+            faulty.last_segment_us = self._loop.elapsed_us
         return self._allowed(faulty, faulty.reads, size)
 
     def before_write(self, connection: AcceptedConnection, size: int) -> int:
@@ -152,6 +160,7 @@ class Faults(Interceptor):
         if faulty.vanished is not None and not faulty.awaits_acknowledgement:
             # From the first write on, the kernel waits for the acknowledgement and no longer probes.
             self._await_acknowledgement(faulty)
+        faulty.last_segment_us = self._loop.elapsed_us
         return self._allowed(faulty, faulty.writes, size)
 
     def _allowed(self, faulty: _FaultyConnection, calls: _Calls, size: int) -> int:
@@ -214,18 +223,24 @@ def _make_readable(connection: AcceptedConnection) -> None:
             sock.shutdown(socket.SHUT_RD)
 
 
-def _until_probes_fail(fileno: int) -> float | None:
-    """How long the server's kernel waits for a silent peer, by the options that the server has set; None: for ever."""
+def _until_probes_fail(fileno: int, quiet_s: float) -> float | None:
+    """How long the server's kernel waits for a peer that answers no more and has sent nothing for `quiet_s`, by the options
+    that the server has set; None: for ever."""
     if not _option(fileno, socket.SOL_SOCKET, socket.SO_KEEPALIVE):
         return None
     idle = _option(fileno, socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
     between = _option(fileno, socket.IPPROTO_TCP, socket.TCP_KEEPINTVL)
+    if quiet_s >= idle:
+        # The peer has answered probes: it is silent since the last of them.
+        quiet_s = (quiet_s - idle) % max(idle, between)
+        idle = max(idle, between)
     limit_ms = _option(fileno, socket.IPPROTO_TCP, _TCP_USER_TIMEOUT)
-    if not limit_ms:
-        return float(idle + between * _option(fileno, socket.IPPROTO_TCP, socket.TCP_KEEPCNT))
-    # With a limit the count does not matter: the first probe after the limit ends the connection.
-    probes = max(1, -(-(limit_ms / 1000 - idle) // between))
-    return idle + probes * between
+    if limit_ms:
+        # With a limit the count does not matter: the first probe after the limit ends the connection.
+        probes = max(1, -(-(limit_ms / 1000 - idle) // between))
+    else:
+        probes = _option(fileno, socket.IPPROTO_TCP, socket.TCP_KEEPCNT)
+    return float(idle + probes * between - quiet_s)
 
 
 def _option(fileno: int, level: int, option: int) -> int:

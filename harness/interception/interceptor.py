@@ -50,6 +50,8 @@ def cookie_of(sock: Any) -> bytes:
 class InterceptedLoop(Protocol):
     """The interface of the server's loop for an interceptor."""
 
+    elapsed_us: int
+    """How much virtual time has passed."""
     jumped_us: int
     """How far the time of day was set forward or back."""
 

@@ -220,6 +220,19 @@ def test_keepalive_options_decide_when_a_vanished_peer_is_detected(kind: str, se
     )
 
 
+@pytest.mark.parametrize(
+    ("kind", "quiet", "seconds"),
+    [("probing", 7, 18), ("probing", 12, 23), ("probing", 47, 18), ("limited", 7, 8), ("limited", 12, 13)],
+)
+def test_probes_count_from_the_last_thing_that_a_vanished_peer_sent_or_acknowledged(
+    kind: str, quiet: int, seconds: int
+) -> None:
+    require_pass(
+        f"server: kind={kind}\n\na> x\na< x\nbob> x\nbob< x\nwait {quiet}s\nbob vanishes\na receives nothing\n"
+        f"wait {seconds - 1}.999s\na receives nothing\nwait 1ms\na< lost: Connection timed out\n"
+    )
+
+
 def test_without_keepalive_a_vanished_peer_to_which_nothing_is_written_is_never_detected() -> None:
     require_pass("a> x\na< x\nbob> x\nbob< x\nbob vanishes\nwait 72h\na receives nothing\n")
 
