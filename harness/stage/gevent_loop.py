@@ -136,6 +136,35 @@ class VirtualTimer:
         self.close()
 
 
+class _IgnoredSignal:
+    """Takes the place of a gevent signal watcher: same methods, and never called. Signals are for the process that runs the
+    test, and libev aborts it when a second loop watches the same signal."""
+
+    def __init__(self, ref: bool) -> None:
+        self.ref = ref
+        self.callback: Callable[..., Any] | None = None
+        self.args: tuple[Any, ...] | None = None
+        self.pending = False
+
+    @property
+    def active(self) -> bool:
+        return self.callback is not None
+
+    def start(self, callback: Callable[..., Any], *args: Any) -> None:
+        self.callback, self.args = callback, args
+
+    def stop(self) -> None:
+        self.callback = self.args = None
+
+    close = stop
+
+    def __enter__(self) -> _IgnoredSignal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
 class OwnLoop(gevent.core.loop):  # type: ignore[misc]  # an extension type without stubs
     """A gevent loop besides the default one, which belongs to the test run.
 
@@ -199,6 +228,9 @@ class VirtualLoop(OwnLoop):
     def io(self, fd: int, events: int, ref: bool = True, priority: int | None = None) -> Any:
         self.sockets.watch(fd)
         return super().io(fd, events, ref, priority)
+
+    def signal(self, signum: int, ref: bool = True, priority: int | None = None) -> Any:
+        return _IgnoredSignal(ref)
 
     def now(self) -> float:
         return START_TIME_S + self.elapsed_us / US

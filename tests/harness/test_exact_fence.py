@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import signal
@@ -19,7 +20,16 @@ import gevent.queue
 import pytest
 from gevent.server import StreamServer
 
-from harness import Address, Grade, InProcess, ServerSpec, Stage, TargetError, UnsupportedSpec
+from harness import (
+    Address,
+    Grade,
+    InProcess,
+    InProcessAsyncio,
+    ServerSpec,
+    Stage,
+    TargetError,
+    UnsupportedSpec,
+)
 from harness.stage.fence import FenceFailed, NeverIdle
 from harness.stage.stage import Unexpected
 from tests.harness.servers.late import serve
@@ -245,6 +255,61 @@ def test_a_greenlet_left_behind_runs_its_finally_before_the_stage_ends() -> None
     with Stage(InProcess(lambda spec: Lingering(("127.0.0.1", 0), lambda *_: None))) as stage:
         stage.fence()
     assert ended == ["finally"]
+
+
+WITH_SIGNALS = """
+import gevent, os, signal
+from gevent.server import StreamServer
+from harness import InProcess, Stage
+
+def serve(spec):
+    server = StreamServer(("127.0.0.1", 0), lambda sock, _: [sock.sendall(line) for line in sock.makefile("rb")])
+    handler = gevent.signal_handler(signal.SIGINT, server.stop)
+    gevent.signal_handler(signal.SIGTERM, server.stop).cancel()
+    assert handler.watcher.active
+    return server
+
+for _ in range(2):
+    with Stage(InProcess(serve)) as stage:
+        alice = stage.client("alice")
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            stage.wait(1)
+        except KeyboardInterrupt:
+            print("interrupted")
+        alice.send("hello")
+        alice.expect("hello")
+"""
+
+
+def test_signals_that_a_server_watches_are_for_the_process_that_runs_the_test() -> None:
+    command = [sys.executable, "-W", "error", "-c", WITH_SIGNALS]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=HANG_S, check=False)
+    assert (done.stdout, done.stderr) == ("interrupted\n" * 2, "")
+
+
+@pytest.mark.parametrize("kind", ["gevent", "asyncio"])
+def test_the_handlers_and_timers_that_a_server_sets_are_gone_afterwards(kind: str) -> None:
+    def set_both() -> None:
+        signal.signal(signal.SIGUSR1, print)
+        signal.signal(signal.SIGVTALRM, print)
+        signal.setitimer(signal.ITIMER_VIRTUAL, 10_000)
+
+    def serve(spec: ServerSpec) -> StreamServer:
+        set_both()
+        return StreamServer(("127.0.0.1", 0), lambda *_: None)
+
+    async def serve_asyncio(spec: ServerSpec) -> asyncio.Server:
+        set_both()
+        return await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
+
+    numbers = (signal.SIGUSR1, signal.SIGVTALRM)
+    before = [signal.getsignal(number) for number in numbers]
+    with Stage(InProcess(serve) if kind == "gevent" else InProcessAsyncio(serve_asyncio)) as stage:
+        assert [signal.getsignal(number) for number in numbers] == [print, print]
+        stage.fence()
+    assert [signal.getsignal(number) for number in numbers] == before
+    assert signal.getitimer(signal.ITIMER_VIRTUAL) == (0.0, 0.0)
 
 
 @pytest.mark.parametrize("where", ["in process", "elsewhere"])
