@@ -75,9 +75,9 @@ from harness.stage.fence import FenceFailed, FenceLineSent, Grade, NeverIdle, No
 from harness.stage.rules import TakenLine
 from harness.stage.stage import Client, NotRead, Stage
 from harness.stage.target import (
-    NoSuchConnection,
     ServerError,
     TargetError,
+    UnsupportedFault,
     UnsupportedSpec,
     Untestable,
 )
@@ -589,10 +589,8 @@ class Execution:
     def _with_connection(self, located: LocatedAction, inject: Callable[[], None]) -> None:
         try:
             inject()
-        except NoSuchConnection:
-            raise located.problem(
-                "the server has not accepted a connection of this client", "an accepted connection"
-            ) from None
+        except UnsupportedFault as wrong:
+            raise located.problem(wrong.reason, wrong.expected) from None
 
     # --- what is received -----------------------------------------------------------------------------------
 

@@ -43,8 +43,13 @@ class UnsupportedTime(UnsupportedSpec):
     """The time of the target cannot pass faster."""
 
 
-class NoSuchConnection(Exception):
-    """The client has no connection at the server in which a fault could occur."""
+class UnsupportedFault(Exception):
+    """A fault cannot be injected into a client's connection: why not, and what the script should have instead."""
+
+    def __init__(self, reason: str, expected: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.expected = expected
 
 
 @dataclass(frozen=True, slots=True)

@@ -731,9 +731,10 @@ class RecordedSchedule(Schedule):
         self.decided: list[tuple[str, int, int]] = []
         """Each decision: its kind, the requested size or the number of choices, and the answer."""
 
-    def before_accept(self) -> None:
-        self.decided.append(("accepting", 0, 0))
-        super().before_accept()
+    def before_accept(self) -> bool:
+        allowed = super().before_accept()
+        self.decided.append(("accepting", 0, allowed))
+        return allowed
 
     def before_read(self, connection: AcceptedConnection, size: int) -> int:
         allowed = super().before_read(connection, size)
