@@ -13,7 +13,7 @@ from geventchat.settings import (
     BOOLEAN,
     DEFAULT,
     LISTENS,
-    ORIGINS,
+    LISTS,
     SETTINGS,
     TABLE,
     Group,
@@ -93,6 +93,8 @@ class Parser(argparse.ArgumentParser):
             **more,
         )
         self._optionals.title = "options"
+        self.register("action", None, _Once)
+        self.register("action", "store", _Once)
 
     def error(self, message: str) -> NoReturn:
         """Print what is wrong, then exit."""
@@ -113,6 +115,43 @@ class Parser(argparse.ArgumentParser):
         section.add_argument(
             "-h", "--help", action=_Show, text=self.format_help, help="print this help, then exit"
         )
+
+
+def _require_first(
+    parser: argparse.ArgumentParser, namespace: argparse.Namespace, action: argparse.Action
+) -> None:
+    """Exit if the option was given before. Otherwise its last value would count, and the others would be lost."""
+    if getattr(namespace, action.dest, action.default) is not action.default:
+        parser.error(f"duplicate option {max(action.option_strings, key=len)}")
+
+
+class _Once(argparse.Action):
+    """Stores the value of an option that can be given once, or of an argument."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        if option_string is not None:
+            _require_first(parser, namespace, self)
+        setattr(namespace, self.dest, values)
+
+
+class _YesOrNo(argparse.BooleanOptionalAction):
+    """An option and its opposite, one of which can be given once."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        _require_first(parser, namespace, self)
+        super().__call__(parser, namespace, values, option_string)
 
 
 class _Show(argparse.Action):
@@ -170,9 +209,9 @@ def add_settings(parser: argparse.ArgumentParser, group: Group) -> None:
         letter = [f"-{row.letter}"] if row.letter else []
         text = f"{row.help} (default: {_default(row)})" if _default(row) else row.help
         if row.kind is BOOLEAN:
-            section.add_argument(row.flag, action=argparse.BooleanOptionalAction, default=None, help=text)
+            section.add_argument(row.flag, action=_YesOrNo, default=None, help=text)
         else:
-            action = "append" if row.kind in (LISTENS, ORIGINS) else "store"
+            action = "append" if row.kind in LISTS else "store"
             section.add_argument(*letter, row.flag, action=action, metavar=row.kind.metavar, help=text)
 
 

@@ -58,6 +58,8 @@ _NEW_PROGRAM = "geventchat upgrade"
 _AUDITED_CHARACTERS = 300
 # How often the server tells systemd that it is alive, and looks for orphans.
 _TEND_S = 5.0
+# How often the server looks whether the terminal that it was started on is still there.
+_TERMINAL_S = 5.0
 # The second of these signals ends the process at once.
 _AT_ONCE = (signal.SIGTERM, signal.SIGINT)
 # Comes after all others that wait, because of its number. Shows that those have been received.
@@ -254,23 +256,32 @@ class Process:
 
     def open_admin_socket(self, opened: socket.socket | None = None) -> None:
         """Take requests of operators, perhaps on a socket that is open already. Raises CannotOpenSocket."""
-        path = socket_path(self._program.admin_socket, self._server.config.data)
+        path = self._admin_path
         if path is not None:
             acts = Acts(self._server, self, self._log, self._clock)
             self._admin = AdminSocket(path, acts.carry_out, self._log, opened)
+
+    @property
+    def _admin_path(self) -> Path | None:
+        return socket_path(self._program.admin_socket, self._server.config.data)
 
     # --- Upgrade -----------------------------------------------------------------------------------------------------
 
     def take_over(self, predecessor: Predecessor) -> None:
         """Have the server serve the clients of another process, once the event loop runs."""
         server = self._server
-        server.prepare(predecessor.prepare(_hello(server.config)))
+        admin = self._admin_path
+        hello = {
+            **_hello(server.config),
+            "admin": None if admin is None else str(admin.resolve()),
+            "unix": [listen.path for listen in server.config.listen if listen.is_unix],
+        }
+        server.prepare(predecessor.prepare(hello))
         with _no_collections():
             handed_over = predecessor.receive()
             server.start(handed_over)
             predecessor.understood()
-            admin = server.go_on()
-            self.open_admin_socket(admin)
+            self.open_admin_socket(server.go_on())
             # All of it lives on.
             gc.freeze()
             predecessor.serving()
@@ -298,9 +309,10 @@ class Process:
             # Now, because the program that is started can do anything. What becomes of it is another entry.
             chat.audit(by, "upgrade", target, "asked for")
             reloads = self._reloads
-            successor = Successor(python or sys.executable, self._words, gevent.sleep, self._clock)
+            successor = Successor(python, self._words, gevent.sleep, self._clock)
             self._log(LogEvent.UPGRADING, pid=successor.pid, python=python or sys.executable)
-            self._check(successor.hello())
+            hello = successor.hello()
+            self._check(hello)
             successor.prepare(self._server.state.ahead())
             self._wait_for_moment()
             if self._reloads != reloads:
@@ -315,9 +327,11 @@ class Process:
             return self._failed_to_upgrade(why)
         finally:
             self._upgrading = False
-            if successor is not None and self._successor is None:
-                successor.end()
-        self._leave(successor, begun, at_once)
+            if self._successor is None:
+                chat.hold(False)
+                if successor is not None:
+                    successor.end()
+        self._leave(successor, hello, begun, at_once)
 
     def _failed_to_upgrade(self, why: str) -> Answer:
         self._log(LogEvent.UPGRADE_FAILED, error=why)
@@ -329,11 +343,16 @@ class Process:
             raise HandoverFailed("the new program has another data directory; restart instead")
         if hello.get("database") != wanted["database"]:
             raise HandoverFailed("the new program has another version of the database; restart instead")
+        # Its socket goes on, and stays where it is. A program of an older version does not say where it wants it.
+        if self._admin is not None and hello.get("admin", "") not in ("", str(self._admin.path.resolve())):
+            raise HandoverFailed("the new program has another admin socket; restart instead")
 
     def _wait_for_moment(self) -> None:
         deadline = self._clock.monotonic() + _MOMENT_S
         # Write what waits for the disk now, while the clients are still served.
         in_thread(self._server.storage.settle)
+        # Otherwise a client that begins one step after another that cannot be interrupted would prevent the upgrade.
+        self._server.context.chat.hold(True)
         while self._reloading or self.backing_up or not self._server.state.can_be_handed_over:
             if self._clock.monotonic() > deadline:
                 raise HandoverFailed("somebody's command takes too long; try again")
@@ -358,13 +377,21 @@ class Process:
             raise
         self._successor = successor
 
-    def _leave(self, successor: Successor, begun: float, at_once: Callable[[Answer], object]) -> NoReturn:
+    def _leave(
+        self,
+        successor: Successor,
+        hello: Mapping[str, Any],
+        begun: float,
+        at_once: Callable[[Answer], object],
+    ) -> NoReturn:
         """End the process after another one has taken over its clients. The event loop must not run again."""
         try:
             self._signals.pass_on_to(successor.pid)
             self._notifier.notify(f"MAINPID={successor.pid}")
             pause_s = round(self._clock.monotonic() - begun, 3)
             at_once({"done": {"pid": successor.pid, "pause_s": pause_s}})
+            if "unix" in hello:
+                self._server.remove_files(hello["unix"])
             left = self._server.state.leave_behind()
             for connection in left:
                 connection.send_away()
@@ -418,10 +445,10 @@ def _read_to_the_end(descriptors: list[int], clock: Clock) -> None:
 class Signals:
     """The signals of the process, received by a thread, because a thread also runs while the main thread is stuck.
 
-    SIGTERM and SIGINT stop the server, and so does SIGHUP if the terminal is gone that the server was started on. Any other
-    SIGHUP means that the settings are to be read again, and SIGUSR2 that a new program is to take over. What comes before
-    the server runs, or while nobody is served because a new program takes over, is acted on afterwards: by the process that
-    serves then.
+    SIGTERM and SIGINT stop the server, and so does the SIGHUP that comes when the terminal goes that it was started on. A
+    terminal can also go without one: that of a job in the background, when its shell exits. Any other SIGHUP means that the
+    settings are to be read again, and SIGUSR2 that a new program is to take over. What comes before the server runs, or while
+    nobody is served because a new program takes over, is acted on afterwards: by the process that serves then.
     """
 
     def __init__(self, clock: Clock, shutdown_s: float, predecessor: int | None) -> None:
@@ -487,7 +514,7 @@ class Signals:
 
     def _receive(self) -> None:
         while True:
-            first = signal.sigwaitinfo(self._signals)
+            first = self._next()
             if first.si_signo == signal.SIGUSR2:
                 watcher = self._upgrade
             elif first.si_signo == signal.SIGHUP and (_has_terminal() or not self._had_terminal):
@@ -517,6 +544,18 @@ class Signals:
                     os._exit(128 + again.si_signo)
                 sent_here = True
         os._exit(EXIT_DEADLINE)
+
+    def _next(self) -> signal.struct_siginfo:
+        """Wait for a signal, and note if the terminal goes without one."""
+        is_gone = False
+        while self._had_terminal:
+            received = signal.sigtimedwait(self._signals, _TERMINAL_S)
+            if received is not None:
+                return received
+            # At the first look, its SIGHUP can be on its way.
+            was_gone, is_gone = is_gone, not _has_terminal()
+            self._had_terminal = not (was_gone and is_gone)
+        return signal.sigwaitinfo(self._signals)
 
     def _is_passed_on(self, number: int, watcher: Any) -> bool:
         """Note what has been received, or pass it on if another process serves by now."""

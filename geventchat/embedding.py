@@ -209,7 +209,7 @@ class Subscription(Generic[E]):
             while waiting:
                 try:
                     self._callback(waiting.popleft())
-                except Exception as error:
+                except (Exception, gevent.Timeout) as error:
                     trace = "".join(traceback.format_exception(error)).rstrip()
                     self._log(LogEvent.CALLBACK_FAILED, callback=self._name, error=trace)
                 # Let the clients' greenlets run after each event.

@@ -2,7 +2,7 @@
 
 The old process starts the new one with one end of a pair of Unix sockets. The messages, in order:
 
-- new: `hello` with its versions, once it has imported and read all that it needs;
+- new: `hello` with its versions and the paths in its settings, once it has imported and read all that it needs;
 - old: `ahead`, the state that can be sent while it still serves clients; new: `prepared`;
 - old, once it has stopped serving: the rest of its state and its descriptors, in parts; the new process takes each over while
   the old one makes the next;
@@ -30,13 +30,14 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from geventchat.clock import Clock
 
 # The version of the state: increase it with every change to any part. A test fails when the keys of the state, or how they are
 # nested, change without it.
-STATE_VERSION = 7
+STATE_VERSION = 8
 VARIABLE = "CHAT_UPGRADE_SOCKET"
 
 _READY_S = 30.0
@@ -189,7 +190,10 @@ class Successor:
     def __init__(
         self, python: str, words: Sequence[str], sleep: Callable[[float], object], clock: Clock
     ) -> None:
-        """Start the process. Raises HandoverFailed. `sleep` lets other greenlets run."""
+        """Start the process. Raises HandoverFailed. `sleep` lets other greenlets run.
+
+        `python` is the interpreter of another environment, whose program is started; if it is empty, the program is the same.
+        """
         self._sleep = sleep
         self._clock = clock
         environment = {
@@ -204,13 +208,13 @@ class Successor:
         environment[VARIABLE] = str(theirs.fileno())
         try:
             self._process = subprocess.Popen(
-                [python, "-m", "geventchat", *words], pass_fds=(theirs.fileno(),), env=environment
+                [*_command(python), *words], pass_fds=(theirs.fileno(),), env=environment
             )
         except (OSError, ValueError) as error:
             self._socket.close()
             # ValueError: the path has a null character.
             why = error.strerror if isinstance(error, OSError) else error
-            raise HandoverFailed(f"cannot start {python}: {why}") from error
+            raise HandoverFailed(f"cannot start {python or sys.executable}: {why}") from error
         finally:
             theirs.close()
 
@@ -314,6 +318,28 @@ class Successor:
             code = self._process.returncode
             raise HandoverFailed(f"the new program has ended (exit code {code}); its messages say why")
         return message
+
+
+# Starts the program as its script does, so without the working directory in `sys.path`: others could have put modules there.
+# The next word is the name of the program, by which `admin --pid` finds it.
+_START = (
+    "import sys; sys.path = [one for one in sys.path if one]; del sys.argv[0]; "
+    "from geventchat.cli import main; sys.exit(main())"
+)
+
+
+def _command(python: str) -> list[str]:
+    if not python and _is_in_working_directory():
+        return [sys.executable, "-m", "geventchat"]
+    return [python or sys.executable, "-c", _START, "geventchat"]
+
+
+def _is_in_working_directory() -> bool:
+    """True if this program lies in the working directory, as in a clone, where the new one has to be found, too."""
+    try:
+        return Path(__file__).parents[1].samefile(os.curdir)
+    except OSError:
+        return False
 
 
 # Variables of systemd that are only for the process that has them.

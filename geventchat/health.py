@@ -31,6 +31,9 @@ _HEALTHY = {
     b"ERR too-many-connections": "answers, and has too many connections from this address",
     b"ERR banned": "answers, and has banned this address",
 }
+# Before a handshake the server refuses with an alert, which does not say why.
+_REFUSAL = "TLSV1_ALERT_ACCESS_DENIED"
+_REFUSES = "answers, and refuses this connection"
 # How a greeting begins, if the server has one.
 _GREETING = b"INFO "
 _MOST_ANSWER_BYTES = 1_000
@@ -164,6 +167,8 @@ def _ask(address: Listen, timeout_s: float, proxy_from: tuple[Network, ...]) -> 
     except ConnectionRefusedError:
         raise _Unhealthy("refuses connections") from None
     except OSError as error:
+        if isinstance(error, ssl.SSLError) and error.reason == _REFUSAL:
+            return _REFUSES
         raise _Unhealthy(f"cannot be asked: {error.strerror or error}") from None
     line = _first_answer(answer)
     if line not in _HEALTHY:

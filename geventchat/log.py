@@ -58,6 +58,7 @@ class LogEvent(Enum):
     """The names of events in the log. They never change; docs/operations.md explains each."""
 
     LISTENING = "listening"
+    LISTEN_REPLACED = "listen-replaced"
     UPGRADING = "upgrading"
     UPGRADED = "upgraded"
     UPGRADE_FAILED = "upgrade-failed", logging.ERROR

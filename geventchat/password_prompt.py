@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import sys
 from typing import TextIO
 
 from geventchat.chat.passwords import Password, prepare
@@ -27,7 +28,17 @@ def ask_for_password(stdin: TextIO | None, name: str) -> Password:
             return prepare(line.decode())
         except UnicodeDecodeError:
             raise NoPassword("the password on standard input is not UTF-8") from None
-    password = prepare(getpass.getpass(f"Password of {name}: "))
-    if prepare(getpass.getpass("The same again: ")) != password:
+    password = prepare(_typed(f"Password of {name}: "))
+    if prepare(_typed("The same again: ")) != password:
         raise NoPassword("the two passwords differ")
     return password
+
+
+def _typed(prompt: str) -> str:
+    try:
+        return getpass.getpass(prompt)
+    except (EOFError, UnicodeDecodeError) as failed:
+        # The prompt is still on the line.
+        print(file=sys.stderr)
+        what = "no password was typed" if isinstance(failed, EOFError) else "the typed password is not UTF-8"
+        raise NoPassword(what) from None

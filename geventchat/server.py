@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
@@ -171,7 +171,7 @@ class Server:
         """`name` is the one that `say` and `kick` use, which no client can have; without one it is `server`.
 
         `sockets` listen already, each for clients of a scheme; they take the place of the addresses with that scheme.
-        `new_epoch` names the epoch of message ids where no data directory keeps one. The server closes the `hasher`.
+        `new_epoch` names the epoch of message ids where no data directory keeps one. The server opens and closes the `hasher`.
         """
         self._hasher = hasher or Hasher()
         self._new_epoch = new_epoch
@@ -229,12 +229,9 @@ class Server:
         if self._listeners:
             raise RuntimeError("the server has already been started")
         hub = gevent.get_hub()
-        limits = fit_to_descriptors(self.config.limits.without_rates())
+        limits = self._effective_limits(self.config.limits)
         self._chat_limits = limits.chat
         bans = read_bans(self.config, int(1000 * self._clock.time()))
-        if limits.clients < self.config.limits.clients:
-            self._log(LogEvent.CLIENT_LIMIT_LOWERED, asked=self.config.limits.clients, clients=limits.clients)
-        self._warn_of_limits(limits)
         log = AddressLog(
             self._log,
             Rate(limits.address_log_lines_per_s, limits.address_burst_log_lines),
@@ -301,6 +298,7 @@ class Server:
         )
         self._address_log = log
         self._stopping = False
+        self._hasher.open()
         try:
             if handed is not None:
                 # First, because each address needs its service.
@@ -339,6 +337,8 @@ class Server:
             raise
 
     def _listen(self) -> None:
+        for listen in filter(self._is_replaced, self.config.listen):
+            self._log(LogEvent.LISTEN_REPLACED, listen=str(listen))
         for listen, listener in self._listeners:
             listener.start()
             host, port = listener.bound
@@ -348,10 +348,15 @@ class Server:
         if exposed:
             self._log(LogEvent.PASSWORDS_IN_CLEAR, listen=" ".join(exposed))
 
-    def _warn_of_limits(self, limits: Limits) -> None:
+    def _effective_limits(self, asked: Limits) -> Limits:
+        """The limits that this process can have; the log says which of those that are asked for mean less."""
+        limits = fit_to_descriptors(asked.without_rates())
+        if limits.clients < asked.clients:
+            self._log(LogEvent.CLIENT_LIMIT_LOWERED, asked=asked.clients, clients=limits.clients)
         above = limits.above_network
         if above:
             self._log(LogEvent.LIMITS_ABOVE_NETWORK, limits=" ".join(above))
+        return limits
 
     def reload_certificates(self) -> list[str]:
         """Read all certificates again, for new connections; returns what is wrong with those that stay as they are."""
@@ -379,10 +384,10 @@ class Server:
     def stop(self, timeout: float | None = None) -> bool:
         """Stop accepting, send everyone a notice and what is pending, close. False if something was left at the deadline.
 
-        `timeout` in seconds overrides the one in the configuration. While the server is stopping, another call
-        returns at once.
+        `timeout` in seconds overrides the one in the configuration. While the server is stopping, or if it does not run,
+        the call returns at once.
         """
-        if self._stopping:
+        if self._stopping or self._context is None:
             return not self._connections.open
         self._stopping = True
         self._log(LogEvent.STOPPING, clients=self.clients)
@@ -502,14 +507,14 @@ class Server:
             Certificate(certificate.cert, certificate.key)
         context, chat = self.context, self.context.chat
         self.config = config
-        limits = fit_to_descriptors(config.limits.without_rates())
-        self._warn_of_limits(limits)
+        limits = self._effective_limits(config.limits)
         context.limits.take_over(limits)
         self._chat_limits.take_over(limits.chat)
         context.line_rate.change(limits.lines_per_s, limits.burst_lines)
         context.byte_rate.change(limits.bytes_per_s, limits.burst_bytes)
         context.admission.change_rates(limits)
         context.delivery.limits_changed()
+        self.storage.limits_changed()
         context.log.address_rate.change(limits.address_log_lines_per_s, limits.address_burst_log_lines)
         context.log.network_rate.change(limits.network_log_lines_per_s, limits.network_burst_log_lines)
         chat.greeting = clean(config.greeting)
@@ -548,6 +553,12 @@ class Server:
         chat = self.context.chat
         gevent.spawn_raw(lambda: _finish(chat.remove_listed()))
         return handed.admin
+
+    def remove_files(self, kept: Collection[str]) -> None:
+        """Remove the files of the Unix sockets that a process which has taken over does not keep at these paths."""
+        for listen, listener in self._listeners:
+            if listen.is_unix and listen.path not in kept:
+                listener.remove_file()
 
     def administer(
         self, by: Name, room: str, command: ModerationCommand, timeout: float | None = None
@@ -665,11 +676,14 @@ class Server:
     def _log_certificate(self, certificate: Certificate) -> None:
         self._log(LogEvent.CERTIFICATE_LOADED, cert=certificate.cert, expires=certificate.expires)
 
+    def _is_replaced(self, listen: Listen) -> bool:
+        """True if sockets that listen already take the place of this address of the settings."""
+        return any(listen.scheme == scheme for scheme, _ in self._sockets)
+
     def _addresses_to_serve(self) -> list[tuple[Listen, socket.socket | None]]:
         """Each address, with the socket that listens there already if there is one."""
-        schemes = {scheme for scheme, _ in self._sockets}
         wanted: list[tuple[Listen, socket.socket | None]] = [
-            (listen, None) for listen in self.config.listen if listen.scheme not in schemes
+            (listen, None) for listen in self.config.listen if not self._is_replaced(listen)
         ]
         for scheme, sock in self._sockets:
             listen = next((one for one in self.config.listen if one.scheme == scheme), None)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import difflib
 import math
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -43,6 +44,9 @@ PREFIX = "GEVENTCHAT_"
 CONFIG_VARIABLE = PREFIX + "CONFIG"
 # Hosting platforms and the protocol documents use these names for the port; the first one that has a value counts.
 PORT_VARIABLES = ("CHAT_PORT", "PORT")
+# Kubernetes gives each pod such variables for each Service of its namespace, named after it, such as CHAT or GEVENTCHAT_WEB.
+_SERVICE_LINK = re.compile(r"\w+_SERVICE_(HOST|PORT(_\w+)?)|\w+_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?")
+_SERVICE_ADDRESS = re.compile(r"(tcp|udp|sctp)://")
 DEFAULT = "default"
 # The exit code of every command that a setting keeps from running.
 EXIT_CONFIGURATION = 3
@@ -383,6 +387,10 @@ ORIGINS = Kind(
     _are_origins,
     lambda value: " ".join(value) or "none",
 )
+
+
+# A file can have a list of these, and their options can be repeated.
+LISTS = (LISTENS, NAMES, NETWORKS, ORIGINS)
 
 
 _MOST_GREETING_BYTES = 512
@@ -1332,7 +1340,8 @@ def config_file(flag: str | None, environment: Mapping[str, str]) -> Path | None
 
 
 def from_environment(environment: Mapping[str, str]) -> dict[str, RawSetting]:
-    """The settings in the environment. An empty variable counts as not set."""
+    """The settings in the environment. An empty variable counts as not set, and so does one that Kubernetes has made."""
+    environment = {name: text for name, text in environment.items() if not _is_service_link(name, text)}
     found: dict[str, RawSetting] = {}
     for variable in reversed(PORT_VARIABLES):
         if environment.get(variable):
@@ -1345,6 +1354,12 @@ def from_environment(environment: Mapping[str, str]) -> dict[str, RawSetting]:
             raise _unknown(variable, "in the environment", [*keys, CONFIG_VARIABLE])
         found[keys[variable]] = RawSetting(text, variable)
     return found
+
+
+def _is_service_link(variable: str, text: str) -> bool:
+    # The port of a Service has an address in its variable, which no port of ours is.
+    is_address = variable.endswith("_PORT") and _SERVICE_ADDRESS.match(text) is not None
+    return is_address or _SERVICE_LINK.fullmatch(variable) is not None
 
 
 def from_file(file: Path | None) -> dict[str, RawSetting]:
@@ -1375,9 +1390,7 @@ def _text(key: str, value: object, file: Path) -> str:
             return "yes" if value else "no"
         case int() | float() | str():
             return str(value)
-        case list() if SETTINGS[key].kind in {LISTENS, NAMES, NETWORKS, ORIGINS} and all(
-            isinstance(item, str) for item in value
-        ):
+        case list() if SETTINGS[key].kind in LISTS and all(isinstance(item, str) for item in value):
             return " ".join(value)
     raise _wrong(key, value, SETTINGS[key].kind, str(file))
 

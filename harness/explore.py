@@ -1,6 +1,6 @@
 """Explore a script: play it under many schedules, and reduce the first failure to what it takes.
 
-- Only a script that passes without any perturbation is explored.
+- Only a script that passes without any perturbation is explored, and only one that still does after a failure is reduced.
 - A failure is shortened: actions are removed as long as the script still passes without perturbations and fails with
   them. What a script expects depends on all its actions, so each shorter one expects what is received without
   perturbations.
@@ -66,10 +66,13 @@ class Finding:
     again: Outcome = Outcome.FAILED
     """The outcome when the seed was played again. Only a script that fails both times is reduced: otherwise the schedule is
     not all that decides, such as with threads, or the server cannot be played at all."""
+    unperturbed: Outcome = Outcome.PASSED
+    """The outcome when the script was then played without perturbations once more. If it does not pass, no schedule is needed:
+    the server keeps something from one play to the next."""
 
     @property
     def reduced(self) -> bool:
-        return self.verdict.outcome is self.again is Outcome.FAILED
+        return self.verdict.outcome is self.again is Outcome.FAILED and self.unperturbed is Outcome.PASSED
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,6 +305,9 @@ def _finding(
     again = under(verdict.script, perturbations).outcome
     if not verdict.outcome is again is Outcome.FAILED:
         return Finding(verdict, seed, perturbations, verdict, again)
+    unperturbed = play(verdict.script, target, play_options).outcome
+    if unperturbed is not Outcome.PASSED:
+        return Finding(verdict, seed, perturbations, verdict, again, unperturbed)
     script = Shrinker(target, fails, play_options).shortest(verdict.script, verdict.failures[0].turn)
     cause = perturbations
     for kind in sorted(perturbations, key=lambda one: one.value):
@@ -525,6 +531,11 @@ def _finding_report(finding: Finding, columns: int | None) -> Iterator[Line]:
 
 
 def _when_played_again(finding: Finding) -> str:
+    if finding.unperturbed is not Outcome.PASSED:
+        return (
+            f", and then without perturbations too ({finding.unperturbed.value}), so something else decides, such as what the "
+            "server remembers of earlier plays"
+        )
     if finding.again is finding.verdict.outcome:
         return ""
     if finding.again is Outcome.PASSED:

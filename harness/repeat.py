@@ -87,16 +87,17 @@ def report(repeated: Repetition, columns: int | None = None) -> Iterator[Line]:
     if not repeated.failed:
         plays = f"{repeated.file}  {repeated.plays} of {repeated.plays} plays"
         if repeated.xfailed is None:
-            yield [Span("passed ", Tone.GOOD), Span(plays)]
+            yield from wrapped([Span("passed ", Tone.GOOD), Span(plays)], columns)
         else:
             plays += f"  {repeated.xfailed.reason}"
             yield from wrapped([Span("failed as expected ", Tone.WARNING), Span(plays)], columns)
         return
-    yield [
+    heading = [
         Span("FLAKY " if repeated.flaky else "FAILED ", Tone.BAD),
         Span(repeated.file, Tone.STRONG),
         Span(f"  {headline(repeated)}"),
     ]
+    yield from wrapped(heading, columns)
     for cause in repeated.by_count():
         yield from wrapped(
             [Span(f"{cause.count:>6}x ", Tone.STRONG), Span(_in_one_line(cause.first))], columns

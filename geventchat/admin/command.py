@@ -41,6 +41,9 @@ EXIT_OTHER_VERSION = 6
 
 # The server reports progress of a long act more often than this.
 _SILENCE_S = 30.0
+# An upgrade reports nothing while the new program starts, or while nobody is served. This is longer than all that its steps
+# can take together; the server ends a new program that takes longer.
+_UPGRADE_SILENCE_S = 180.0
 _EPILOG = """\
 The server is found by its settings, as it finds them itself: --data or --admin-socket, the environment, or the file that
 --config names; or with --pid by those of a running server.
@@ -274,9 +277,10 @@ def _path(arguments: argparse.Namespace) -> Path:
 
 def _ask(path: Path, request: dict[str, Any]) -> Iterator[Answer]:
     """Send a request, and yield the lines of the answer. Raises _Failed."""
+    silence_s = _UPGRADE_SILENCE_S if request["act"] == "upgrade" else _SILENCE_S
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asked:
-            asked.settimeout(_SILENCE_S)
+            asked.settimeout(silence_s)
             with short_path(path) as name:
                 asked.connect(name)
             asked.sendall(encode(request))
@@ -292,7 +296,7 @@ def _ask(path: Path, request: dict[str, Any]) -> Iterator[Answer]:
             f"{path}: no permission; run this as root or as the user that the server runs as",
         ) from None
     except TimeoutError:
-        raise _Failed(EXIT_NO_SERVER, f"{path}: the server has not answered for {_SILENCE_S:g} s") from None
+        raise _Failed(EXIT_NO_SERVER, f"{path}: the server has not answered for {silence_s:g} s") from None
     except (FileNotFoundError, ConnectionRefusedError):
         raise _Failed(EXIT_NO_SERVER, f"{path}: no server listens there") from None
     except OSError as failed:

@@ -50,6 +50,10 @@ class CannotOpenSocket(Exception):
     """The admin socket cannot be opened; the message says why."""
 
 
+class _NotTaken(Exception):
+    """A peer is gone, or has not taken a line of its answer in time."""
+
+
 class AdminSocket:
     """The socket and its peers."""
 
@@ -137,7 +141,7 @@ class AdminSocket:
                 self._answer(peer, line, f"pid {pid}, uid {uid}")
                 # Others go on.
                 gevent.sleep(0)
-        except (OSError, Timeout, MemoryError):
+        except (OSError, Timeout, _NotTaken, MemoryError):
             pass  # The peer is gone or too slow, or memory is short. Its request has been carried out, or was never begun.
         finally:
             peer.close()
@@ -151,16 +155,20 @@ class AdminSocket:
                     gevent.sleep(0)
         except BadRequest as bad:
             _send(peer, error(bad.code, str(bad)))
-        except (OSError, Timeout):
+        except _NotTaken:
             raise
-        except Exception as failed:
+        except (Exception, Timeout) as failed:
             self._log(LogEvent.FAULT, error="".join(traceback.format_exception(failed)).rstrip())
             _send(peer, error("failed", f"{type(failed).__name__}; the server's log says more"))
 
 
 def _send(peer: Any, answer: Answer) -> None:
-    with Timeout(SEND_S):
-        peer.sendall(encode(answer))
+    """Send an answer, or raise _NotTaken."""
+    try:
+        with Timeout(SEND_S):
+            peer.sendall(encode(answer))
+    except (OSError, Timeout) as failed:
+        raise _NotTaken from failed
 
 
 def _send_at_once(peer: Any, answer: Answer) -> None:
@@ -198,7 +206,10 @@ def _remove_stale(path: Path) -> None:
         try:
             asked.connect(name)
         except ConnectionRefusedError:
-            path.unlink(missing_ok=True)
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as failed:
+                raise CannotOpenSocket(f"cannot replace {path}: {failed.strerror or failed}") from failed
             return
         except OSError:
             pass  # Its queue is full, or it belongs to someone else.

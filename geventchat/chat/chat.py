@@ -171,7 +171,7 @@ class Chat:
             self.rooms.adopted,
             self._cannot_be_registered,
         )
-        self._mailboxes = Mailboxes(storage, in_thread, self._sessions)
+        self._mailboxes = Mailboxes(storage, in_thread, self._sessions, new_gate)
         self._observer = observer
         self._announce_later = announce_later
         self._ignores = Ignores(limits.ignored)
@@ -459,6 +459,10 @@ class Chat:
         """False while a step is running that can be neither interrupted nor repeated."""
         return not (self._mailboxes.keeping or self._moderation.is_clearing)
 
+    def hold(self, held: bool) -> None:
+        """Have messages to people who are away wait, so that the chat can be handed over soon; or no longer."""
+        self._mailboxes.hold(held)
+
     def ahead(self) -> Iterator[State]:
         """The state that can be handed over ahead, one bounded part at a time; clients are served in between."""
         return self.rooms.ahead()
@@ -702,6 +706,8 @@ class Chat:
             return reject(session, Rejection.USER_NOT_FOUND, command.to)
         if self._permissions.is_muted(session, name, self._now_ms()):
             return reject(session, Rejection.MUTED)
+        if not self._mailboxes.gate.is_open():
+            return Busy(self._mailboxes.gate)
         message = DirectMessage(name.shown, recipient.name, command.text, self._now_ms())
 
         def finish(kept: KeptMessage | None) -> Result[object]:

@@ -281,5 +281,5 @@ class Credentials:
 
 
 def origin_text(session: Session) -> str:
-    """The address of a client as its guesses are counted; empty for a client without one."""
-    return "" if session.address is None else str(origin_of(session.address).network_address)
+    """The address of a client as its guesses are counted; for a client of a Unix socket, the user that it runs as."""
+    return session.peer.host if session.address is None else str(origin_of(session.address).network_address)

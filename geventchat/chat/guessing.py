@@ -1,7 +1,8 @@
 """How often passwords can be guessed. Pure: the time is passed in, in seconds that never go back.
 
 Failures are counted for each account: those of each address, and those of all strangers together. A stranger is an address
-that has not logged in to the account before; an address is an IPv4 address or the /64 of an IPv6 address.
+that has not logged in to the account before; an address is an IPv4 address, the /64 of an IPv6 address, or a user of this
+machine who comes over a Unix socket.
 
 - An address has three free failures for each account. After the third, and after each one that follows, it has to wait: 2,
   4, 8 … 512, 900 s. Meanwhile nothing is verified, not even the right password.

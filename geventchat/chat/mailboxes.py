@@ -9,6 +9,7 @@ Invariants of Mailboxes:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -19,6 +20,7 @@ from geventchat.chat.events import DirectMessage
 from geventchat.chat.names import Name
 from geventchat.chat.records import KeptMessage
 from geventchat.chat.results import DONE, More, Pending, Result
+from geventchat.chat.rooms import GateFactory
 from geventchat.chat.sessions import Session
 from geventchat.chat.storage import Storage, StorageUnavailable
 
@@ -37,13 +39,23 @@ class InThread(Protocol):
 class Mailboxes:
     """The mailboxes of all accounts."""
 
-    def __init__(self, storage: Storage, in_thread: InThread, people: Mapping[str, Session]) -> None:
+    def __init__(
+        self, storage: Storage, in_thread: InThread, people: Mapping[str, Session], new_gate: GateFactory
+    ) -> None:
         """`people` holds all people who are logged in, by the key of the name."""
         self._storage = storage
         self._in_thread = in_thread
         self._people = people
         # How many messages are being kept. Each will have been, whatever becomes of this process.
         self.keeping = 0
+        # Closed while no further message can be kept, because another process is about to take over.
+        self.gate = new_gate(lambda: math.inf if self._held else 0.0)
+        self._held = False
+
+    def hold(self, held: bool) -> None:
+        """Close the gate for messages to be kept, or open it again."""
+        self._held = held
+        self.gate.pump()
 
     def keep(self, to: Account, sender: Account, message: DirectMessage) -> KeptMessage | None:
         """A job: keep a message for an account; None if that is not possible."""

@@ -8,7 +8,7 @@ with voice are listed by account; someone without an account has voice until lea
 
 Invariants:
 - `names` holds everyone in the room, in the order in which they entered.
-- `_audiences` holds each audience that hears this room.
+- `_audiences` holds each audience that hears this room, and `_delaying` those of them whose delay can be more than 0.
 - A name in `_departures` is free: its holder has left, and the others have not been notified yet. They are notified
   before anyone else enters under that name. Each arrival announces one of them, so `_departures` never holds more names
   than the room has had members at one time.
@@ -163,7 +163,7 @@ class Room:
 
     # `owner` is in the state of the owners.
     TRANSIENT = frozenset(
-        {"alone", "gate", "owner", "_history", "_waits_for_storage", "_observer", "_audiences"}
+        {"alone", "gate", "owner", "_history", "_waits_for_storage", "_observer", "_audiences", "_delaying"}
     )
 
     def __init__(
@@ -208,6 +208,7 @@ class Room:
         self._observer = observer
         self._names: dict[str, str] = {}
         self._audiences: dict[Audience, None] = {}
+        self._delaying: dict[Audience, None] = {}
         self._departures: dict[str, Left] = {}
 
     def __contains__(self, name: Name) -> bool:
@@ -252,8 +253,15 @@ class Room:
     def remove_audience(self, audience: Audience) -> None:
         """Stop publishing to this audience: its last member has left."""
         del self._audiences[audience]
-        # It can have been the one that the others had to wait for.
-        self.gate.pump()
+        self._delaying.pop(audience, None)
+
+    def add_delaying(self, audience: Audience) -> None:
+        """Ask this audience for its delay from now on."""
+        self._delaying[audience] = None
+
+    def remove_delaying(self, audience: Audience) -> None:
+        """Its delay is 0 until it is added again."""
+        self._delaying.pop(audience, None)
 
     def publish(self, event: Broadcast, author: Subscriber | None = None) -> None:
         """Tell everyone here. `author` is a member."""
@@ -374,6 +382,6 @@ class Room:
             self._waits_for_storage(self)
             return math.inf
         delay_s = 0.0
-        for audience in self._audiences:
+        for audience in self._delaying:
             delay_s = max(delay_s, audience.delay_s())
         return delay_s

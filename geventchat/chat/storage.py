@@ -134,6 +134,9 @@ class Storage(Protocol):
         It has been kept when this returns. After StorageUnavailable it is unknown whether it is.
         """
 
+    def limits_changed(self) -> None:
+        """The limits have other values now. What is kept beyond them is deleted soon."""
+
     def settle(self) -> None:
         """Wait until everything that was queued before the call has been kept."""
 

@@ -201,6 +201,7 @@ class Connection:
         "_framing",
         "_handled",
         "_holds_input",
+        "_leaving",
         "_lingering",
         "_logging_in",
         "_marked_at",
@@ -280,6 +281,8 @@ class Connection:
         # What it has missed is being sent after its login.
         self._logging_in = False
         self._closing = address is None
+        # Why it is closed, once nothing is left but to send what is pending.
+        self._leaving: CloseReason | None = None
         self._on_closed = accepted.on_closed
         self._readable: Any = input_watcher(context.hub.loop, transport)
 
@@ -310,9 +313,6 @@ class Connection:
     def _begin(self) -> CloseReason:
         self._began = True
         self._waiter.start(self._service.idle_s, self._context.limits.login_s)
-        if self._waiter.ended is not None:
-            # The server has begun to stop since it was accepted.
-            raise ConnectionEnded(self._waiter.ended)
         self._context.chat.greet(self._session)
         # It has not asked for that.
         self._answers_charged = self._subscriber.answered_bytes
@@ -581,6 +581,7 @@ class Connection:
         if type(command) is Login and self._session.name is None:
             return self._log_in(command)
         if type(command) in _QUESTIONS and self._session.name is not None:
+            self._costs.wait_for_question(self._waiter)
             self._context.answer_turns.take(self._waiter, self._share_of(command))
             self._waiter.note_activity()
         return self._finish(command, self._context.chat.handle(self._session, command))
@@ -594,7 +595,7 @@ class Connection:
             case Who():
                 return len(chat) / _PEOPLE_IN_TURN
             case ListRooms():
-                return len(chat.rooms) / _ROOMS_IN_TURN
+                return chat.rooms.total / _ROOMS_IN_TURN
         return _BANS_SHARE
 
     def _log_in(self, command: Login) -> bool:
@@ -690,10 +691,15 @@ class Connection:
 
     @property
     def can_be_handed_over(self) -> bool:
-        """True for a client on a plain socket that is not about to leave. There is no way to hand over a TLS session."""
-        return not (self._closing or self._waiter.ended or self._subscriber.closed) and isinstance(
-            self._transport, socket.socket
-        )
+        """True for a client on a plain socket, unless it is about to leave and has been sent everything.
+
+        There is no way to hand over a TLS session.
+        """
+        if self._waiter.ended or self._subscriber.closed or not isinstance(self._transport, socket.socket):
+            return False
+        if self._leaving is not None:
+            return self._address is not None and not self._subscriber.all_sent
+        return not self._closing
 
     def send_away(self) -> None:
         """Have a client that cannot be handed over connect again. Its connection is not served any more."""
@@ -723,6 +729,7 @@ class Connection:
             "took_effect": self._took_effect,
             "began": self._began,
             "logging_in": self._logging_in,
+            "leaving": None if self._leaving is None else self._leaving.name,
             "marked_at": self._marked_at,
             "received_bytes": self._received_bytes,
             "costs": self._costs.to_state(),
@@ -743,10 +750,14 @@ class Connection:
             self._sniffer = None
         elif self._sniffer is not None:
             self._sniffer.take_state(state["sniffer"])
-        self._units = [_unpacked(unit) for unit in state["units"]]
         self._took_effect = state["took_effect"]
+        # In place of the line that has taken effect, which is not handed over.
+        begun: list[Unit] = [b""] if self._took_effect else []
+        self._units = begun + [_unpacked(unit) for unit in state["units"]]
         self._began = state["began"]
         self._logging_in = state["logging_in"]
+        self._leaving = None if state["leaving"] is None else CloseReason[state["leaving"]]
+        self._closing = self._leaving is not None
         self._marked_at = state["marked_at"]
         # Some are read again.
         self._received_bytes = state["received_bytes"] - len(self._received)
@@ -759,7 +770,10 @@ class Connection:
 
     def go_on(self) -> None:
         """Serve a client that another process has served before; the body of its greenlet."""
-        self._run(self._go_on_serving)
+        if self._leaving is None:
+            self._run(self._go_on_serving)
+        else:
+            self._end(self._leaving, None)
 
     def _go_on_serving(self) -> CloseReason:
         if not self._began:
@@ -767,8 +781,9 @@ class Connection:
         self._waiter.resume()
         self._holds_input = bool(self._units)
         if self._took_effect:
-            self._took_effect = False
             self._finish(_GO_ON, self._context.chat.go_on(self._session))
+            self._took_effect = False
+            self._units = self._units[1:]
             if self._logging_in:
                 self._charge_answers(self._context.clock.monotonic())
                 self._logging_in = False
@@ -795,16 +810,10 @@ class Connection:
         try:
             self._closing = True
             self._waiter.start_closing()
-            if last_word is not None:
-                self._subscriber.deliver(last_word)
-            self._context.chat.leave(self._session)
-            if hung_up:
-                most_bytes = self._context.limits.burst_bytes
-                reason = reason_of_hangup(self._transport, self._waiter, self._readable, most_bytes)
-            ending = self._framing.close(reason.value)
+            if self._leaving is None:
+                reason = self._take_leave(reason, last_word, hung_up)
             if reason not in _CLOSE_AT_ONCE:
-                if ending and not self._subscriber.closed:
-                    self._subscriber.answer(ending)
+                self._leaving = reason
                 reason = self._send_the_rest(reason)
         except OSError:
             pass  # Already closed by the peer.
@@ -817,6 +826,21 @@ class Connection:
             if not refused:
                 self._context.counts.closed[reason] += 1
                 self._log_disconnected(reason)
+
+    def _take_leave(
+        self, reason: CloseReason, last_word: DisconnectNotice | None, hung_up: bool
+    ) -> CloseReason:
+        """Leave the chat, and say the last that the client is sent; returns why it is closed."""
+        if last_word is not None:
+            self._subscriber.deliver(last_word)
+        self._context.chat.leave(self._session)
+        if hung_up:
+            most_bytes = self._context.limits.burst_bytes
+            reason = reason_of_hangup(self._transport, self._waiter, self._readable, most_bytes)
+        ending = self._framing.close(reason.value)
+        if ending and reason not in _CLOSE_AT_ONCE and not self._subscriber.closed:
+            self._subscriber.answer(ending)
+        return reason
 
     def _send_the_rest(self, reason: CloseReason) -> CloseReason:
         """Send what is pending and FIN, then wait a moment for the peer to close too."""

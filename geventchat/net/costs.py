@@ -37,7 +37,7 @@ class Costs:
         first_bytes: int,
         clock: Clock,
     ) -> None:
-        """`number` is that of the connection. Its `first_bytes` do not wait for its address."""
+        """`number` is that of the connection. Its `first_bytes` do not wait for its address, up to its first question."""
         self._address = address
         self._queue = str(number)
         self._line_bucket = TokenBucket(line_rate)
@@ -106,6 +106,12 @@ class Costs:
             with network.traffic_gate.passage(waiter, address.name):
                 network.charge(self._uncharged_network_bytes, self._clock.monotonic())
                 self._uncharged_network_bytes = 0
+
+    def wait_for_question(self, waiter: Waiter) -> None:
+        """Wait like that before an answer that can be long. It does not come with the first bytes."""
+        if self._first_bytes:
+            self._first_bytes = 0
+            self.wait_for_bytes(waiter, self._clock.monotonic())
 
     def take_lines(self, lines: int, now: float) -> int:
         """How many of these lines can be handled now. They are charged."""

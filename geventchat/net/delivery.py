@@ -22,7 +22,8 @@ once, after what the batch holds so far, and the rest when the batch ends.
 
 Invariants:
 - Nothing here waits, and the bytes for one client are never reordered.
-- An audience exists while it has members. Each of its rooms knows it.
+- An audience exists while it has members. Each of its rooms knows it, and knows whether its delay can be more than 0.
+- The gate of a room checks once per iteration whether its delay has become shorter, however many audiences have changed.
 - A slice is resolved at the next flush of its batch; none survives the batch.
 - One client's failure never affects another: any error, a lack of memory included, ends only the client that it
   concerns, and only after the others have been sent the batch.
@@ -39,7 +40,7 @@ import math
 import sys
 import traceback
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from fcntl import ioctl
 from itertools import islice
 from termios import TIOCOUTQ
@@ -159,9 +160,11 @@ class Audience:
         "backlogged",
         "batch",
         "batch_ended_at",
+        "can_delay",
         "encoding",
         "floor",
         "in_sync",
+        "is_full",
         "latest",
         "members",
         "outgoing",
@@ -183,29 +186,46 @@ class Audience:
         self.outgoing = memoryview(b"")
         self.in_sync: dict[Subscriber, Callable[[bytes], int]] = {}
         self.backlogged: dict[Subscriber, None] = {}
-        # Members that are behind and keep reading. While this is not 0, speakers get no more than the floor rate.
+        # Members that are behind and keep reading. While this is not 0, speakers get no more than the floor rate, for each of
+        # the rooms.
         self.slow_readers = 0
-        self.floor = delivery.floor_bucket()
+        self.floor = delivery.floor_bucket(len(rooms))
         # When the batch before this one was sent.
         self.batch_ended_at = 0.0
         # This batch is full, or holds more than arrivals and departures.
         self.urgent = False
+        # This batch holds as much as is sent at once: nothing more can be published before that.
+        self.is_full = False
+        # Its delay can be more than 0, and its rooms know that.
+        self.can_delay = False
         # Members whose share differs from the others', and to whom nothing is due before the batch ends.
         self.waiting: dict[Subscriber, None] = {}
 
     def delay_s(self) -> float:
         """How long until a message can be published: 0, until the floor rate allows it, or infinity while the batch is full."""
-        size = self.batch.size
-        if size >= self._delivery.outgoing_bytes:
+        if self.is_full:
             return math.inf
         if self.slow_readers:
-            return self.floor.delay_s(size, self._delivery.clock.monotonic())
+            return self.floor.delay_s(self.batch.size, self._delivery.clock.monotonic())
         return 0.0
 
-    def pump(self) -> None:
-        """Let the gates of its rooms check the delay again: it can have become shorter."""
-        for room in self.rooms:
-            room.gate.pump()
+    def count_slow_reader(self, slow: bool) -> None:
+        """One member more is behind and keeps reading, or one less."""
+        self.slow_readers += 1 if slow else -1
+        self._note_delay()
+        if not slow:
+            self._delivery.check_gates(self.rooms)
+
+    def _note_delay(self) -> None:
+        """Have the rooms know whether the delay can be more than 0."""
+        can_delay = self.is_full or self.slow_readers > 0
+        if can_delay and not self.can_delay:
+            for room in self.rooms:
+                room.add_delaying(self)
+        elif self.can_delay and not can_delay:
+            for room in self.rooms:
+                room.remove_delaying(self)
+        self.can_delay = can_delay
 
     def publish(self, event: Broadcast) -> None:
         """Encode once, append once."""
@@ -218,11 +238,14 @@ class Audience:
             self._delivery.batch_started(self)
         batch.frames.append(frame)
         batch.size += len(frame)
-        if not self.urgent and (not isinstance(event, Joined | Left) or self._is_full(batch.size)):
+        if batch.size >= self._delivery.outgoing_bytes and not self.is_full:
+            self.is_full = True
+            self._note_delay()
+        if not self.urgent and (not isinstance(event, Joined | Left) or self._must_be_sent(batch.size)):
             self.urgent = True
             self._delivery.arm()
 
-    def _is_full(self, size: int) -> bool:
+    def _must_be_sent(self, size: int) -> bool:
         """True when nothing more can be published before a batch of this size is sent, however long the speakers wait."""
         delivery = self._delivery
         return size >= (delivery.floor_burst if self.slow_readers else delivery.outgoing_bytes)
@@ -238,6 +261,14 @@ class Audience:
         self.latest = 0
         self.urgent = False
         self.batch_ended_at = self._delivery.clock.monotonic()
+
+    def batch_sent(self) -> None:
+        """Forget the bytes that the flush has sent. Speakers that had to wait for that can go on."""
+        self.outgoing = memoryview(b"")
+        if self.is_full:
+            self.is_full = False
+            self._note_delay()
+            self._delivery.check_gates(self.rooms)
 
     def stays_open_s(self, now: float) -> float:
         """How much longer this batch can stay open; 0 when it must be sent now."""
@@ -408,8 +439,8 @@ class Subscriber:
             self._cursor = 0
             self._end_lag()
         if left is not None and entered is not None and self.reads_slowly:
-            left.slow_readers -= 1
-            entered.slow_readers += 1
+            left.count_slow_reader(False)
+            entered.count_slow_reader(True)
         self.audience = entered
         if left is not None and not left.members:
             delivery.forget(left)
@@ -496,7 +527,9 @@ class Subscriber:
             self.enqueue(piece, alone=True)
         if self._answers_flushed != self.answered_bytes:
             self._answers_flushed, self._answers_end = self.answered_bytes, self._queued
-        if not self._backlog:
+        if self._backlog:
+            self.check_lag()
+        else:
             self.unsent_answer_bytes = 0
         if audience is not None and ended and not self._backlog:
             audience.in_sync[self] = self._send
@@ -533,7 +566,17 @@ class Subscriber:
             self._backlog.append(_own_or_shared(data))
         self.backlog_bytes += len(data)
         self._queued += len(data)
-        if self._lag is None and self.backlog_bytes > self._delivery.behind_bytes and self.subscribed:
+
+    @property
+    def _others_bytes(self) -> int:
+        """How many of the bytes that wait are not this client's own answers."""
+        # Of the answers, at most what comes before the end of the last one still waits.
+        answers = min(self.unsent_answer_bytes, max(0, self._answers_end - self._sent))
+        return self.backlog_bytes - answers
+
+    def check_lag(self) -> None:
+        """Note if this client has fallen behind what others say."""
+        if self._lag is None and self._others_bytes > self._delivery.behind_bytes and self.subscribed:
             self._lag = _Lag(self._delivery.clock.monotonic())
             self._delivery.fell_behind(self)
             self._count_slow(True)
@@ -669,7 +712,7 @@ class Subscriber:
     def _progressed(self) -> None:
         if self._sent >= self._answers_end and self._answers_flushed == self.answered_bytes:
             self.unsent_answer_bytes = 0
-        if self._lag is not None and self.backlog_bytes <= self._delivery.behind_bytes:
+        if self._lag is not None and self._others_bytes <= self._delivery.behind_bytes:
             self._end_lag()
 
     def _end_lag(self) -> None:
@@ -684,8 +727,7 @@ class Subscriber:
 
     def _count_slow(self, slow: bool) -> None:
         if self.audience is not None:
-            self.audience.slow_readers += 1 if slow else -1
-            self.audience.pump()
+            self.audience.count_slow_reader(slow)
 
     def _unwatch(self) -> None:
         # Before the socket: a watcher must never outlive its descriptor.
@@ -785,7 +827,8 @@ class Delivery:
         self.clock = clock
         self.limits = limits
         self.reserve = MemoryReserve()
-        self._floor = Rate(0, 0)
+        # The floor rates, by the number of rooms.
+        self._floors: dict[int, Rate] = {}
         self.limits_changed()
         self._poll_timer: Any = hub.loop.timer(0)
         self._flush_timer: Any = None
@@ -796,6 +839,8 @@ class Delivery:
         self._changed: list[Audience] = []
         self._spliced: list[Subscriber] = []
         self._abandoned: list[tuple[Subscriber, CloseReason, str]] = []
+        # The rooms whose delay can have become shorter in this iteration.
+        self._unchecked: dict[Room, None] = {}
         self._behind: dict[Subscriber, None] = {}
         self._prober: Any = None
         # How many bytes sockets have taken.
@@ -808,8 +853,8 @@ class Delivery:
         self.outgoing_bytes = min(limits.outgoing_bytes, self.behind_bytes)
         rate = limits.floor_bytes_per_s
         self.floor_burst = min(rate * _FLOOR_BURST_S, self.outgoing_bytes) if rate else self.outgoing_bytes
-        # A reader can get a batch and direct messages at the same moment, and both have to be charged.
-        self._floor.change(rate, rate * _FLOOR_BURST_S, self.outgoing_bytes)
+        for rooms, floor in self._floors.items():
+            self._change_floor(rooms, floor)
 
     @property
     def behind(self) -> int:
@@ -835,15 +880,30 @@ class Delivery:
         del self._audiences[audience.encoding, audience.rooms]
         for room in audience.rooms:
             room.remove_audience(audience)
+        if audience.can_delay:
+            # It can have been the one that the others had to wait for.
+            self.check_gates(audience.rooms)
 
     def publish_to_all(self, event: Broadcast) -> None:
         """Publish an event to all logged-in users, whatever rooms they are in."""
         for audience in self._audiences.values():
             audience.publish(event)
 
-    def floor_bucket(self) -> TokenBucket:
-        """A token bucket for what is sent to clients that are behind."""
-        return TokenBucket(self._floor)
+    def floor_bucket(self, rooms: int) -> TokenBucket:
+        """A token bucket for what is sent to clients in this many rooms that are behind.
+
+        Each room adds the floor rate: otherwise the speakers of fifty rooms would share what one client can slow them down to.
+        """
+        rate = self._floors.get(rooms)
+        if rate is None:
+            rate = self._floors[rooms] = Rate(0, 0)
+            self._change_floor(rooms, rate)
+        return TokenBucket(rate)
+
+    def _change_floor(self, rooms: int, rate: Rate) -> None:
+        per_s = self.limits.floor_bytes_per_s
+        # A reader can get a batch and direct messages at the same moment, and both have to be charged.
+        rate.change(per_s * max(1, rooms), per_s * _FLOOR_BURST_S, self.outgoing_bytes)
 
     def batch_started(self, audience: Audience) -> None:
         """Flush this audience, which has published its first event since the last flush."""
@@ -859,6 +919,20 @@ class Delivery:
         """Close this client, to which nothing more can be sent, once everyone else has been sent the batch."""
         self._abandoned.append((subscriber, reason, error))
         self.arm()
+
+    def check_gates(self, rooms: Iterable[Room]) -> None:
+        """Let those who wait at the gates of these rooms pass, if they now can.
+
+        Not at once: hundreds of audiences of one room can change at the same moment, and a check asks each of them.
+        """
+        if not self._unchecked:
+            self.hub.loop.run_callback(self._check_gates)
+        self._unchecked.update(dict.fromkeys(rooms))
+
+    def _check_gates(self) -> None:
+        unchecked, self._unchecked = self._unchecked, {}
+        for room in unchecked:
+            room.gate.pump()
 
     def failure(self, error: Exception) -> tuple[CloseReason, str]:
         """Why a client is abandoned: a lost connection is normal, anything else is a fault to be logged."""
@@ -963,11 +1037,10 @@ class Delivery:
         for subscriber in spliced:
             self._deliver_batch(subscriber, ended=subscriber.audience not in open_batches)
         for audience in changed:
-            audience.outgoing = memoryview(b"")
             if audience in open_batches:
-                audience.batch.view = memoryview(b"")
+                audience.batch.view = audience.outgoing = memoryview(b"")
             else:
-                audience.pump()
+                audience.batch_sent()
         if open_batches:
             self._flush_in(min(open_batches.values()))
 
@@ -1036,6 +1109,7 @@ class Delivery:
     def _enqueue(self, subscriber: Subscriber, data: Buffer) -> None:
         try:
             subscriber.enqueue(data)
+            subscriber.check_lag()
         except Exception as error:
             self.abandon(subscriber, *self.failure(error))
 

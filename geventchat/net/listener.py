@@ -108,7 +108,10 @@ class Listener(StreamServer):
 
     def start(self) -> None:
         """Accept clients from now on."""
-        if self._owns_path:
+        if self._owns_path and self._file is None:
+            # The process that has opened it can have had another mode in its settings.
+            with contextlib.suppress(OSError):
+                os.chmod(self._listen.path, self._listen.mode)
             self._file = _file_at(self._listen.path)
         super().start()
 
@@ -140,8 +143,14 @@ class Listener(StreamServer):
             self._retry.close()
             self._retry = None
         super().close()
+        self.remove_file()
+
+    def remove_file(self) -> None:
+        """Remove the file of a Unix socket, unless another server has replaced it."""
         if self._file is not None and _file_at(self._listen.path) == self._file:
-            os.unlink(self._listen.path)
+            # The directory can have become read-only. The next server replaces the file.
+            with contextlib.suppress(OSError):
+                os.unlink(self._listen.path)
         self._file = None
 
     def _adapt(self) -> None:

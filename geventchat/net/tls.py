@@ -277,6 +277,9 @@ def _load(cert: str, key: str) -> tuple[ssl.SSLContext, str]:
         context.load_cert_chain(cert, key, _refuse_password)
     except ssl.SSLError as error:
         raise ConfigError("tls-key", f"tls-key: {_explanation(error, cert, key)}") from None
+    except OSError as error:
+        # They are being replaced.
+        raise ConfigError("tls-cert", f"tls-cert: cannot read {cert} or {key}: {error.strerror}") from None
     return context, _expiry(context, cert)
 
 
@@ -326,9 +329,9 @@ def _expiry(server: ssl.SSLContext, cert: str) -> str:
     """When the certificate expires for a client that trusts only this certificate."""
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client.check_hostname = False
-    client.load_verify_locations(cert)
     client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     try:
+        client.load_verify_locations(cert)
         peer = _shake_hands(client, server)
     except ssl.SSLCertVerificationError as error:
         if error.verify_code in {_NOT_YET_VALID, _EXPIRED}:
@@ -337,6 +340,10 @@ def _expiry(server: ssl.SSLContext, cert: str) -> str:
             ) from None
         # Only clients can judge other problems of the certificate.
         return "unknown"
+    except OSError as error:
+        # Such as a key on a curve that no client offers by itself, or a file that is being replaced.
+        reason = reason_of(error) if isinstance(error, ssl.SSLError) else error.strerror
+        raise ConfigError("tls-cert", f"tls-cert: {cert} cannot be used: {reason}") from None
     seconds = ssl.cert_time_to_seconds(str(peer["notAfter"]))
     return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 

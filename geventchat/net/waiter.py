@@ -164,11 +164,15 @@ class Waiter:
         self._check()
 
     def start(self, idle_s: float, login_s: float) -> None:
-        """Wait in the current greenlet from now on, with `login_s` to log in. 0 means no limit, for both."""
+        """Wait in the current greenlet from now on, with `login_s` to log in, unless it has been interrupted.
+
+        0 means no limit, for both.
+        """
         self._greenlet = getcurrent()
         self._idle_s = idle_s
         if login_s:
             self._login_due = self._last_active + login_s
+        self._check()
 
     def clear_deadline(self) -> None:
         """The deadline for logging in no longer applies."""

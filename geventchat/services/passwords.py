@@ -137,8 +137,12 @@ class Hasher(PasswordHasher):
         parsed = _Hash.parse(stored)
         return self._run(origin, known, partial(_verify, self._derive, self._cost, password, parsed))
 
+    def open(self) -> None:
+        """Hash again after `close`; a new hasher is open."""
+        self._processes.open()
+
     def close(self) -> None:
-        """End the processes; what they compute fails."""
+        """End the processes; what they compute fails, and so does every call until `open`."""
         self._processes.close()
 
     def _run(self, origin: str, known: bool, work: Callable[[], T]) -> T:
@@ -361,8 +365,12 @@ class _Processes:
         self._idle.append(process)
         return digest
 
+    def open(self) -> None:
+        """Start processes again after `close`."""
+        self._closed = False
+
     def close(self) -> None:
-        """End them all, and start no more."""
+        """End them all, and start no more: a call can still wait for its turn."""
         self._closed = True
         for process in (*self._idle, *self._busy):
             process.close()

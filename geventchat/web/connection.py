@@ -151,7 +151,8 @@ class HttpConnection:
         return host_of(str(name[0])) if isinstance(name, tuple) else ""
 
     def take_turn(self, share: float) -> None:
-        """Wait until this much of a turn is left: an answer takes a while to make."""
+        """Wait until an answer that can be long is paid for, and this much of a turn is left: it takes a while to make."""
+        self._costs.wait_for_question(self.waiter)
         self._context.answer_turns.take(self.waiter, share)
 
     def charge(self, cost: int) -> None:

@@ -142,7 +142,8 @@ def audit(
 def report(audited: Audit, columns: int | None = None) -> Iterator[Line]:
     """The report of one file; empty if it noticed every mutation."""
     if audited.target_error is not None:
-        yield [Span("AUDIT STOPPED ", Tone.BAD), Span(audited.file, Tone.STRONG)]
+        stopped = [Span("AUDIT STOPPED ", Tone.BAD), Span(audited.file, Tone.STRONG)]
+        yield from wrapped(stopped, columns)
         yield from verdict_report(audited.target_error, columns)
     elif not audited.conclusive:
         yield from verdict_report(audited.unchanged, columns)
@@ -223,7 +224,11 @@ def _hint(mutation: Mutation) -> str:
             f"${{{names[0]}}} matches any text, and no later line depends on it; use it again, "
             f"or restrict it: ${{{names[0]}:int}}, ${{{names[0]}:/regular expression/}}"
         )
-    return "the regular expression matches more than the server sends; list the allowed characters"
+    if any(one.kind is CaptureKind.REGEX for one in captures):
+        return "the regular expression matches more than the server sends; list the allowed characters"
+    return (
+        f"${{{captures[0].name}:int}} matches any number; write the number, or a name that a later line uses"
+    )
 
 
 def summary(audits: Sequence[Audit], took_s: float, columns: int | None = None) -> Iterator[Line]:

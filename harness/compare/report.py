@@ -6,7 +6,7 @@ import html
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from harness.compare.baseline import Known, distinct, of_run
@@ -215,6 +215,14 @@ def _places(table: Table, group: Group) -> Iterator[str]:
         yield f"{script}:{lines}" if lines else script
 
 
+def _with_lines(group: Group, words: Callable[[str], str], line: Callable[[str], str]) -> str:
+    """The cause, with its words and the lines in it each rendered, which then need no backticks."""
+    parts = group.places[0][1].parts
+    if len(parts) == 1:
+        return words(parts[0])
+    return "".join(line(part) if at % 2 else words(part.strip("`")) for at, part in enumerate(parts))
+
+
 def _tags_of(group: Group) -> str:
     return _tag_text(sorted({tag for _, one in group.places for tag in one.tags}))
 
@@ -328,7 +336,7 @@ def _tone(table: Table, cell: Cell | None) -> Tone:
 
 # --- Markdown -----------------------------------------------------------------------------------------------
 
-_SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#~])")
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#~&])")
 
 
 def markdown(table: Table) -> str:
@@ -342,7 +350,8 @@ def _markdown_lines(table: Table) -> Iterator[str]:
     yield _markdown_row("script", *map(_escaped, table.servers))
     yield _markdown_row(*["---"] * (len(table.servers) + 1))
     for file in table.files:
-        name = f"{_code(table.short_name(file))} {_escaped(table.title(file))}".rstrip()
+        code = _code(table.short_name(file)).replace("|", r"\|")  # a bar would end the cell
+        name = f"{code} {_escaped(table.title(file))}".rstrip()
         yield _markdown_row(name, *(_markdown_cell(table, cell) for cell in table.row(file)))
     for label, values in table.total_rows():
         yield _markdown_row(_escaped(label), *values)
@@ -355,7 +364,8 @@ def _markdown_lines(table: Table) -> Iterator[str]:
             yield f"## {_escaped(_heading_of(table, server))}"
             yield ""
             for group in table.groups(server):
-                yield f"- {group.scripts}x {_escaped(group.cause)}: {_escaped(' '.join(_places(table, group)))}"
+                cause = _with_lines(group, _escaped, _code)
+                yield f"- {group.scripts}x {cause}: {_escaped(' '.join(_places(table, group)))}"
             for cell in found:
                 yield from _markdown_difference(cell)
 
@@ -369,11 +379,10 @@ def _escaped(text: str) -> str:
 
 
 def _code(text: str) -> str:
-    """The text as code, also in a cell, where a bar would end it."""
+    """The text as code, whatever is in it."""
     marks = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
     space = " " if "`" in text else ""
-    shown = " ".join(text.splitlines()).replace("|", r"\|")
-    return f"{marks}{space}{shown}{space}{marks}"
+    return f"{marks}{space}{' '.join(text.splitlines())}{space}{marks}"
 
 
 def _markdown_cell(table: Table, cell: Cell | None) -> str:
@@ -412,7 +421,8 @@ def document(table: Table) -> str:
             body += f"<h2>{html.escape(_heading_of(table, server))}</h2>\n<ul>\n"
             for group in table.groups(server):
                 places = html.escape(" ".join(_places(table, group)))
-                body += f"<li>{group.scripts}x <strong>{html.escape(group.cause)}</strong> {places}</li>\n"
+                cause = _with_lines(group, html.escape, lambda line: f"<code>{html.escape(line)}</code>")
+                body += f"<li>{group.scripts}x <strong>{cause}</strong> {places}</li>\n"
             body += "</ul>\n"
             body += "".join(_html_difference(table, cell) for cell in found)
     return page(_HEADING, f"{len(table.files)} scripts, {len(table.servers)} servers", body)

@@ -27,6 +27,8 @@ class AcceptedConnection:
     fileno: int
     cookie: bytes
     """The kernel's own number for it; descriptors are reused, cookies are not."""
+    bypassed: bool = False
+    """Whether OpenSSL reads and writes the descriptor itself, which no interceptor notices."""
 
     def is_at(self, fileno: int) -> bool:
         """Whether the descriptor still belongs to this connection."""
@@ -48,6 +50,8 @@ def cookie_of(sock: Any) -> bytes:
 class InterceptedLoop(Protocol):
     """The interface of the server's loop for an interceptor."""
 
+    elapsed_us: int
+    """How much virtual time has passed."""
     jumped_us: int
     """How far the time of day was set forward or back."""
 
@@ -67,8 +71,9 @@ class Interceptor:
     def server_stopped(self) -> None:
         """The server has stopped, and its sockets are no longer intercepted."""
 
-    def before_accept(self) -> None:
-        """The server is about to accept. Can raise the OSError that the call fails with."""
+    def before_accept(self) -> bool:
+        """Whether the server accepts a connection; False: it would block. Can raise the OSError that the call fails with."""
+        return True
 
     def accepted(self, connection: AcceptedConnection) -> None:
         """The server has accepted a connection."""

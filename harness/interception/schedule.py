@@ -82,9 +82,8 @@ class Schedule(Interceptor):
 
     # Sockets
 
-    def before_accept(self) -> None:
-        if self._refuses(self._accepting, Perturbation.ACCEPTS, 6):
-            raise BlockingIOError
+    def before_accept(self) -> bool:
+        return not self._refuses(self._accepting, Perturbation.ACCEPTS, 6)
 
     def accepted(self, connection: AcceptedConnection) -> None:
         self._reads[connection.number] = _Calls(Random(f"{self.seed} reads {connection.number}"))

@@ -1,8 +1,8 @@
 """Patches the server's sockets to consult the interceptors at each call.
 
 While `SocketPatch` is entered, it replaces methods of the socket classes that the server can hold. Only sockets that were
-accepted here are intercepted, never those of scripted clients or those that a server opens itself. gevent's TLS reads and
-writes below these classes and is not intercepted.
+accepted here are intercepted, never those of scripted clients or those that a server opens itself. TLS of the `ssl` module
+and of gevent reads and writes below these classes, so such a connection is marked. TLS of asyncio uses the socket's methods.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from harness.interception.interceptor import AcceptedConnection, Interceptor, cookie_of
-from harness.stage.kernel import SocketAddress, unread
+from harness.stage.kernel import SocketAddress, original, unread
 
 
 class SocketPatch:
@@ -32,6 +32,8 @@ class SocketPatch:
             for kind in self._classes:
                 for name, make in _CALLS.items():
                     self._replace(stack, kind, name, make(self, getattr(kind, name)))
+            tls = original("ssl", "SSLContext")
+            self._replace(stack, tls, "_wrap_socket", _wrap_socket(self, tls._wrap_socket))
             self._stack = stack.pop_all()
         return self
 
@@ -58,9 +60,12 @@ class SocketPatch:
         except OSError:
             return None
 
-    def before_accept(self) -> None:
+    def before_accept(self, sock: Any) -> None:
+        allowed = True
         for interceptor in self._interceptors:
-            interceptor.before_accept()
+            allowed = interceptor.before_accept() and allowed
+        if not allowed:
+            _refuse(sock)
 
     def accepted(self, fileno: int, peer: SocketAddress) -> None:
         probe = _socket.socket(fileno=fileno)
@@ -92,7 +97,7 @@ class SocketPatch:
 
 
 def _refuse(sock: Any) -> int:
-    """Block the call; a caller that waits inside the call gets one byte."""
+    """Block the call; one that waits inside the kernel goes on, with one byte or one connection."""
     if _socket.socket.gettimeout(sock) == 0.0:
         raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
     return 1
@@ -105,7 +110,7 @@ _Call = Callable[..., Any]
 
 def _accept(patch: SocketPatch, original: _Call) -> _Call:
     def accept(sock: Any) -> Any:
-        patch.before_accept()
+        patch.before_accept(sock)
         fileno, peer = original(sock)
         patch.accepted(fileno, peer)
         return fileno, peer
@@ -174,6 +179,16 @@ def _sendmsg(patch: SocketPatch, original: _Call) -> _Call:
         return original(sock, [piece for piece in kept if piece], *more)
 
     return sendmsg
+
+
+def _wrap_socket(patch: SocketPatch, original: _Call) -> _Call:
+    def wrap_socket(context: Any, sock: Any, *more: Any, **named: Any) -> Any:
+        connection = patch.find(sock)
+        if connection is not None:
+            connection.bypassed = True
+        return original(context, sock, *more, **named)
+
+    return wrap_socket
 
 
 _CALLS: dict[str, Callable[[SocketPatch, _Call], _Call]] = {

@@ -1,10 +1,20 @@
-"""How many columns of a terminal a text takes. Pure."""
+"""How many columns of a terminal a text takes, and what a terminal would obey instead of showing it. Pure."""
 
 from __future__ import annotations
 
+import re
 import unicodedata
+from collections.abc import Sequence
 
 ELLIPSIS = "\N{HORIZONTAL ELLIPSIS}"
+
+
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+
+
+def visible(text: str) -> str:
+    """The text with a replacement character for each that would move the cursor or change the colours."""
+    return text if text.isprintable() else _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def width(text: str) -> int:
@@ -35,10 +45,16 @@ def cut(text: str, columns: int) -> str:
 def windowed(text: str, at: int, columns: int) -> tuple[str, int]:
     """As much of the text around this character as fits, with an ellipsis where something is left out, and the column of
     that character in it."""
-    start = 0
-    if width(text) > columns and width(text[:at]) >= columns * 2 // 3:
+    shown, column = windowed_alike((text,), at, columns)
+    return shown[0], column
+
+
+def windowed_alike(texts: Sequence[str], at: int, columns: int) -> tuple[list[str], int]:
+    """The same for texts that are shown one above the other and are the same up to this character."""
+    longest, start = max(texts, key=width), 0
+    if width(longest) > columns and width(longest[:at]) >= columns * 2 // 3:
         start, before = at, 0
-        while start > 0 and (before := before + columns_of(text[start - 1])) < columns // 3:
+        while start > 0 and (before := before + columns_of(longest[start - 1])) < columns // 3:
             start -= 1
-    shown = cut(f"{ELLIPSIS}{text[start:]}" if start else text, columns)
-    return shown, width(text[start:at]) + (1 if start else 0)
+    shown = [cut(f"{ELLIPSIS}{text[start:]}" if start else text, columns) for text in texts]
+    return shown, width(longest[start:at]) + (1 if start else 0)

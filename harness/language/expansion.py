@@ -2,7 +2,8 @@
 
 - A range of clients, `c1..c50`, means each of them in turn. A script has at most `MOST_STEPS` steps.
 - Every step knows its file and line, and the calls and repeats that led to it.
-- A definition sees only its own parameters; a repeat adds its counter to the enclosing scope.
+- A definition sees only its own parameters; a repeat adds its counter to the enclosing scope. A parameter is a word, `X`, or
+  `${X}`; a counter is `${n}` alone.
 - If several definitions match a sentence, the one with the most words besides its parameters wins: `X says hello to WHO`
   before `X says TEXT`. A tie is an error.
 """
@@ -11,11 +12,11 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
-from harness.language.forms import KNOWN, VERBS, check_client, write_line
+from harness.language.forms import KNOWN, MOST_DIGITS, VERBS, are_different, check_client, write_line
 from harness.language.patterns import bind
 from harness.language.problems import LineError, ScriptError, ScriptProblem
 from harness.language.steps import (
@@ -96,14 +97,15 @@ MOST_STEPS = 100_000
 
 def expand(script: Script) -> Expansion:
     """Expand the script; ScriptError for an unknown step or a definition that cannot be used."""
-    definitions = tuple(_definitions(script, own=True))
+    # A file that is included by several ways has its definitions once.
+    definitions = tuple({id(one[0]): one for one in _definitions(script, own=True)}.values())
     for number, (define, home) in enumerate(definitions):
         _check_definition(Located(define, home), definitions[:number])
     expander = _Expander(definitions)
     steps: list[Located[PlainStep]] = []
     for item in script.body:
         if not isinstance(item, (Define, Include)):
-            for located in expander.expand(item, script, _Scope({})):
+            for located in expander.expand(item, script, _Scope({}, {})):
                 steps.append(located)
                 if len(steps) > MOST_STEPS:
                     raise Located(item, script).problem(
@@ -186,7 +188,9 @@ def _own_words(fitting: tuple[Define, Script, Mapping[str, str]]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Scope:
+    parameters: Mapping[str, str]
     values: Mapping[str, str]
+    """Of parameters and counters."""
     via: tuple[CallSite, ...] = ()
     open_calls: tuple[int, ...] = ()
 
@@ -216,13 +220,18 @@ class _Expander:
                 yield Located(replace(item, body=tuple(ways)), script, scope.via)
             case OneOf(clients, receive):
                 ones = _each_bound([replace(receive, client=client) for client in clients], script, scope)
+                _check_different([_substituted(one, scope) for one in clients], "a choice", item, script)
                 for at, way in enumerate(ones):
                     kind = Or if at else Either
                     yield Located(kind((way,), line=item.line), script, scope.via)
             case AnyOrder(body, same_for):
                 receives = _each_bound(body, script, scope)
-                names = names_in(_substituted(name, scope) for name in same_for)
-                yield Located(AnyOrder(tuple(receives), names, line=item.line), script, scope.via)
+                agreeing = [_client(name, item, script, scope) for name in same_for]
+                if agreeing:
+                    _check_agreement(agreeing, receives, item, script)
+                yield Located(
+                    AnyOrder(tuple(receives), names_in(agreeing), line=item.line), script, scope.via
+                )
             case Define() | Include():
                 raise Located(item, script).problem(
                     "a definition inside a block", "definitions at the left margin"
@@ -232,9 +241,7 @@ class _Expander:
                     yield Located(step, script, scope.via)
 
     def _call(self, call: Call, script: Script, scope: _Scope) -> Iterator[Located[PlainStep]]:
-        subject, *words = call.sentence.split(" ")
-        subject = _substituted(subject, scope)
-        rest = [scope.values.get(word, word) for word in words]
+        subject, *rest = (_substituted(word, scope) for word in call.sentence.split(" "))
         try:
             subjects = client_names(subject)
         except ValueError:
@@ -265,7 +272,7 @@ class _Expander:
         if id(define) in scope.open_calls:
             raise Located(call, script).problem("this step calls itself", "a definition that ends")
         site = CallSite(script.file, call.line, sentence)
-        inner = _Scope(values, (*scope.via, site), (*scope.open_calls, id(define)))
+        inner = _Scope(values, values, (*scope.via, site), (*scope.open_calls, id(define)))
         for step in define.body:
             yield from self.expand(step, home, inner)
 
@@ -294,6 +301,23 @@ def _alike(one: str, other: str) -> float:
     return difflib.SequenceMatcher(None, one, other).ratio()
 
 
+def _check_different(clients: Sequence[str], why: str, block: Item, script: Script) -> None:
+    if not are_different(names_in(clients)):
+        raise Located(block, script).problem(
+            f"{why} needs at least two different clients", f"other names than {' '.join(clients)}"
+        )
+
+
+def _check_agreement(clients: Sequence[str], receives: Iterable[Any], block: Item, script: Script) -> None:
+    _check_different(clients, "agreement", block, script)
+    agreeing = frozenset(names_in(clients))
+    for one in receives:
+        if one.client and one.client not in agreeing:
+            raise Located(block, script).problem(
+                f"{one.client} is not among the clients that agree", " or ".join(clients), step=one
+            )
+
+
 def _each_bound(body: Iterable[Any], script: Script, scope: _Scope) -> list[Any]:
     """The steps with the scope's values in place of its parameters, one for each client of a range."""
     steps = (_bound(one, script, scope) for one in body if not isinstance(one, (Comment, Blank)))
@@ -307,10 +331,11 @@ def _spread(step: Any) -> list[Any]:
     return [replace(step, client=name) for name in client_names(client)]
 
 
-def _substituted(client: str, scope: _Scope) -> str:
-    """The name of a client, with the values of the scope in place of a parameter and of counters in it."""
-    known = COUNTER.sub(lambda found: scope.values.get(found[1], found[0]), client)
-    return scope.values.get(known, known)
+def _substituted(word: str, scope: _Scope) -> str:
+    """The value of a parameter; any other word with the values of the scope in place of what stands in it as `${n}`."""
+    if word in scope.parameters:
+        return scope.parameters[word]
+    return COUNTER.sub(lambda found: scope.values.get(found[1], found[0]), word)
 
 
 def _number(step: Any, value: int | str, script: Script, scope: _Scope) -> int | str:
@@ -318,8 +343,10 @@ def _number(step: Any, value: int | str, script: Script, scope: _Scope) -> int |
     known = scope.values.get(value) if isinstance(value, str) else None
     if known is None:
         return value
-    if not (known.isascii() and known.isdigit()):
-        raise Located(step, script).problem(f"${{{value}}} is {known!r} here", "a number")
+    if not (known.isascii() and known.isdigit() and len(known) <= MOST_DIGITS):
+        raise Located(step, script).problem(
+            f"${{{value}}} is {known!r} here", "a number of at most nine digits"
+        )
     return int(known)
 
 
@@ -333,25 +360,30 @@ def _bound(step: Any, script: Script, scope: _Scope) -> Any:
     if isinstance(step, ConnectsToPort):
         terms = (replace(one, value=_number(step, one.value, script, scope)) for one in step.port)
         step = replace(step, port=tuple(terms))
-    if getattr(step, "endpoint", None) in scope.values:
-        step = replace(step, endpoint=scope.values[step.endpoint])
-    if getattr(step, "node", None) in scope.values:
-        step = replace(step, node=scope.values[step.node])
+    if getattr(step, "endpoint", None) in scope.parameters:
+        step = replace(step, endpoint=scope.parameters[step.endpoint])
+    if getattr(step, "node", None) in scope.parameters:
+        step = replace(step, node=scope.parameters[step.node])
     if not getattr(step, "client", None):
         return step
-    client = _substituted(step.client, scope)
-    if client != step.client or COUNTER.search(client):
-        unknown = COUNTER.search(client)
-        if unknown is not None:
-            raise Located(step, script).problem(
-                f"{unknown[0]} is not a counter here", f"`repeat 3 as {unknown[1]}:` around it"
-            )
+    client = _client(step.client, step, script, scope)
+    return step if client == step.client else replace(step, client=client)
+
+
+def _client(name: str, step: Any, script: Script, scope: _Scope) -> str:
+    """The client, or the range of clients, that a step calls this."""
+    client = _substituted(name, scope)
+    unknown = COUNTER.search(client)
+    if unknown is not None:
+        raise Located(step, script).problem(
+            f"{unknown[0]} is not a counter here", f"`repeat 3 as {unknown[1]}:` around it"
+        )
+    if client != name:
         try:
             check_client(client)
         except LineError:
             where = scope.via[-1]
             raise Located(step, script).problem(
-                f"{step.client} is {client!r} here ({where.file}:{where.line})", "the name of a client"
+                f"{name} is {client!r} here ({where.file}:{where.line})", "the name of a client"
             ) from None
-        step = replace(step, client=client)
-    return step
+    return client

@@ -46,7 +46,8 @@ class Field:
 _DURATION = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?)(?P<unit>us|ms|s|m|h)")
 _UNITS = {"us": 1, "ms": 1_000, "s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000}
 _AMOUNT = re.compile(r"(?P<most>[0-9]+) bytes?|nothing|all again")
-_MOST_DIGITS = 9
+MOST_DIGITS = 9
+"""Of a number, so that it is one for the operating system as well."""
 _WORD = re.compile(r"[A-Za-z0-9_.-]+")
 
 
@@ -58,6 +59,8 @@ def parse_duration(text: str, column: int = 0) -> int:
             column, f"{text!r} is not a duration", "a number and its unit: 60s, 1.5s, 200ms, 2m, 1h, 50us"
         )
     whole, _, fraction = found["number"].partition(".")
+    if max(len(whole), len(fraction)) > MOST_DIGITS:
+        raise LineError(column, f"a duration of {len(whole + fraction)} digits", "at most nine digits")
     # In integers: 59.999 s as a float is not 59 seconds and 999 milliseconds.
     scaled: int = int(whole + fraction) * _UNITS[found["unit"]]
     microseconds, lost = divmod(scaled, 10 ** len(fraction))
@@ -82,14 +85,26 @@ def check_client(client: str) -> str:
     if client in steps.RESERVED:
         raise LineError(0, f"{client!r} is a word of the language", "another name for this client")
     try:
-        first = steps.client_names(steps.COUNTER.sub("1", client))[0]
+        names = steps.client_names(client)
     except ValueError as wrong:
         raise LineError(0, str(wrong), "a range, the lower number first: c1..c50") from None
-    if not steps.NAME.fullmatch(first):
+    if steps.COUNTER.search(client):
+        # Which range it is depends on the values.
+        names = tuple(steps.COUNTER.sub("1", client).split("..", 1))
+    if not all(map(steps.NAME.fullmatch, names)):
         raise LineError(
             0, f"{client!r} is not a name for a client", "a letter, then letters, digits, _ and single - or ."
         )
     return client
+
+
+def _check_client_of_header(client: str) -> None:
+    counter = steps.COUNTER.search(client)
+    if counter is not None:
+        raise LineError(
+            counter.start(), f"{counter[0]} has no value in the header", "a name, or a range: c1..c50"
+        )
+    check_client(client)
 
 
 def _enum(*members: enum.Enum) -> Field:
@@ -104,8 +119,8 @@ def _read_error(text: str) -> str:
 
 
 def _read_count(text: str) -> int:
-    if len(text) > _MOST_DIGITS or int(text) < 1:
-        raise LineError(0, f"a count of {text[:_MOST_DIGITS]}", "a number from 1, of at most nine digits")
+    if len(text) > MOST_DIGITS or int(text) < 1:
+        raise LineError(0, f"a count of {text[:MOST_DIGITS]}", "a number from 1, of at most nine digits")
     return int(text)
 
 
@@ -113,7 +128,7 @@ def _read_amount(text: str) -> int | None:
     found = _AMOUNT.fullmatch(text)
     if found is None:
         raise LineError(0, f"{text!r} is not an amount", "1 byte, 20 bytes, nothing, or all again")
-    return None if text == "all again" else int(found["most"] or 0)
+    return None if text == "all again" else _read_whole(found["most"] or "0")
 
 
 def _write_amount(most: int | None) -> str:
@@ -134,7 +149,7 @@ def _read_body_size(text: str) -> int | str:
 
 
 def _read_whole(text: str) -> int:
-    if len(text) > _MOST_DIGITS:
+    if len(text) > MOST_DIGITS:
         raise LineError(0, f"a number of {len(text)} digits", "at most nine digits")
     return int(text)
 
@@ -188,10 +203,14 @@ def _read_clients(
     for client in clients:
         with columns_from(text.index(client)):
             check_client(client)
-    names = steps.names_in(clients)
-    if len(set(names)) < 2 or len(set(names)) != len(names):
+    if not any(map(steps.COUNTER.search, clients)) and not are_different(steps.names_in(clients)):
         raise LineError(0, f"{why} needs at least two different clients", example)
     return clients
+
+
+def are_different(clients: Sequence[str]) -> bool:
+    """Whether these are at least two clients, each of them once."""
+    return 1 < len(clients) == len(set(clients))
 
 
 def _read_words(text: str) -> tuple[str, ...]:
@@ -600,7 +619,7 @@ def _read_unfenced(value: str) -> steps.Unfenced:
     names = tuple(value.split())
     for name in names:
         with columns_from(value.index(name)):
-            check_client(name)
+            _check_client_of_header(name)
         if steps.names_in(names).count(steps.client_names(name)[0]) > 1:
             raise LineError(value.rindex(name), f"{name!r} twice", "each client once")
     return steps.Unfenced(names)
@@ -709,7 +728,7 @@ def header_line(text: str, number: int = 0) -> steps.Setting:
         raise LineError(0, f"unknown header {head!r}", known)
     if client:
         with columns_from(len(key) + 1):
-            check_client(client)
+            _check_client_of_header(client)
     if not value.strip():
         raise LineError(len(head) + 1, "no value", f"one space, then the value: {head}: …")
     if not value.startswith(" ") or value.startswith("  "):

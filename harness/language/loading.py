@@ -53,7 +53,7 @@ def real_path(path: Path) -> Path:
 
 def read(source: bytes, file: str) -> Script:
     """Read a script from these bytes, as if they were this file, with everything that it includes."""
-    return _with_includes(parse(_decode(source, file), file), (real_path(Path(file)),))
+    return _with_includes(parse(_decode(source, file), file), (real_path(Path(file)),), {})
 
 
 def check(script: Script) -> Plan:
@@ -91,24 +91,31 @@ def _decode(source: bytes, file: str) -> str:
         ) from None
 
 
-def _with_includes(script: Script, chain: tuple[Path, ...]) -> Script:
-    body = (_resolved(item, script, chain) if isinstance(item, Include) else item for item in script.body)
+def _with_includes(script: Script, chain: tuple[Path, ...], known: dict[Path, Script]) -> Script:
+    body = (
+        _resolved(item, script, chain, known) if isinstance(item, Include) else item for item in script.body
+    )
     return replace(script, body=tuple(body))
 
 
-def _resolved(item: Include, script: Script, chain: tuple[Path, ...]) -> Include:
+def _resolved(item: Include, script: Script, chain: tuple[Path, ...], known: dict[Path, Script]) -> Include:
+    """The include with its script: the same one wherever the file is included, and so the same definitions."""
+
     def error(message: str, expected: str) -> ScriptError:
         text = f"include {item.path}"
         return ScriptError(ScriptProblem(script.file, item.line, 9, message, expected, text))
 
     path = Path(script.file).parent / item.path
-    if real_path(path) in chain:
+    real = real_path(path)
+    if real in chain:
         raise error("this file includes itself", "a file of definitions and headers")
-    try:
-        source = path.read_bytes()
-    except OSError as wrong:
-        raise error(
-            f"cannot read {path}: {wrong.strerror}", "a file, named from this script's folder"
-        ) from None
-    included = parse(_decode(source, str(path)), str(path))
-    return replace(item, script=_with_includes(included, (*chain, real_path(path))))
+    if real not in known:
+        try:
+            source = path.read_bytes()
+        except OSError as wrong:
+            raise error(
+                f"cannot read {path}: {wrong.strerror}", "a file, named from this script's folder"
+            ) from None
+        included = parse(_decode(source, str(path)), str(path))
+        known[real] = _with_includes(included, (*chain, real), known)
+    return replace(item, script=known[real])

@@ -35,8 +35,6 @@ from harness.language.steps import (
     SendPattern,
     Setting,
     Together,
-    client_names,
-    names_in,
 )
 
 _Read = Item | BlockHead
@@ -178,7 +176,6 @@ class _Parser:
                 self._fail(line, 0, "no client is named here", "the name of a client before the <")
             return read
         body = self._body(line, read.kind)
-        self._check_same_for(body, read.values.get("same_for", ()))
         made: Item = read.kind(**read.values, body=body, line=line.number)
         return made
 
@@ -192,20 +189,6 @@ class _Parser:
         above = (other for other in reversed(self._lines[: line.number - 1]) if not other.layout)
         head = next((other for other in above if other.indent < line.indent), None)
         return head is not None and head.text.startswith("in any order, the same for")
-
-    def _check_same_for(self, body: tuple[Item, ...], same_for: tuple[str, ...]) -> None:
-        agreeing = frozenset(names_in(same_for))
-        for item in body:
-            if (
-                same_for
-                and isinstance(item, Receiving)
-                and item.client
-                and not agreeing.issuperset(client_names(item.client))
-            ):
-                line = self._lines[item.line - 1]
-                self._fail(
-                    line, 0, f"{item.client} is not among the clients that agree", " or ".join(same_for)
-                )
 
 
 def _layout(line: _Line) -> Layout:

@@ -220,30 +220,41 @@ def _names(pattern: Pattern) -> frozenset[str]:
 @lru_cache(maxsize=1024)
 def _compiled(pattern: Pattern, known: tuple[tuple[str, str], ...]) -> re.Pattern[str]:
     values = dict(known)
+    literal = dict(values)
     for capture in pattern.captures:
+        if capture.name not in values:
+            continue
         # A bound value must also satisfy this capture: `${x:int}` holds in every place.
-        value = values.get(capture.name)
-        if value is not None and capture.kind is not Kind.TEXT and not re.fullmatch(capture.accepts, value):
+        if capture.kind is Kind.INT and not re.fullmatch(capture.accepts, values[capture.name]):
             return _NOTHING
-    parts = bind(pattern, values).parts
+        if capture.kind is Kind.REGEX:
+            # Whether a value satisfies it can depend on the text around the value.
+            literal.pop(capture.name, None)
+    parts = bind(pattern, literal).parts
     often = Counter(part.name for part in parts if isinstance(part, Capture) and part.name != ANONYMOUS)
-    first: dict[str, Capture] = {}
+    named: set[str] = set()
     out: list[str] = []
     for at, part in enumerate(parts):
         if isinstance(part, str):
             out.append(re.escape(part))
         elif part.name == ANONYMOUS:
             out.append(f"(?:{part.accepts})")
-        elif part.name not in first:
-            first[part.name] = part
+        elif part.name in values:
+            out.append(_again(re.escape(values[part.name]), part, at))
+        elif part.name not in named:
+            named.add(part.name)
             out.append(f"(?P<{_NAMED}{part.name}>{part.accepts})")
         else:
-            again = f"(?P={_NAMED}{part.name})"
-            if part.kind is not Kind.TEXT and part.accepts != first[part.name].accepts:
-                # What this capture accepts has to end where the value does: with the same rest of the line after it.
-                again = rf"(?={again}(?P<rest_{at}>(?s:.*)))(?:{part.accepts})(?=(?P=rest_{at})\Z)"
-            out.append(again)
+            out.append(_again(f"(?P={_NAMED}{part.name})", part, at))
     return re.compile("".join(_decided(parts, often, out)))
+
+
+def _again(value: str, capture: Capture, at: int) -> str:
+    """A regular expression for this value where it also satisfies the capture. What a regular expression accepts has to end
+    where the value does: with the same rest of the line after it."""
+    if capture.kind is Kind.TEXT:
+        return value
+    return rf"(?={value}(?P<rest_{at}>(?s:.*)))(?:{capture.accepts})(?=(?P=rest_{at})\Z)"
 
 
 def _decided(parts: Sequence[Part], often: Mapping[str, int], expressions: Sequence[str]) -> Iterator[str]:

@@ -31,8 +31,9 @@ COUNTER = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 def client_names(client: str) -> tuple[str, ...]:
-    """`c1..c3` as the three names; any other name as itself. ValueError, with the reason, for a range that is none."""
-    if ".." not in client:
+    """`c1..c3` as the three names; any other name as itself, and so is a range whose counters have no values yet. ValueError,
+    with the reason, for a range that is none."""
+    if ".." not in client or COUNTER.search(client):
         return (client,)
     found = _RANGE.fullmatch(client)
     if found is None or found["stem"] != found["again"]:

@@ -75,9 +75,9 @@ from harness.stage.fence import FenceFailed, FenceLineSent, Grade, NeverIdle, No
 from harness.stage.rules import TakenLine
 from harness.stage.stage import Client, NotRead, Stage
 from harness.stage.target import (
-    NoSuchConnection,
     ServerError,
     TargetError,
+    UnsupportedFault,
     UnsupportedSpec,
     Untestable,
 )
@@ -589,10 +589,8 @@ class Execution:
     def _with_connection(self, located: LocatedAction, inject: Callable[[], None]) -> None:
         try:
             inject()
-        except NoSuchConnection:
-            raise located.problem(
-                "the server has not accepted a connection of this client", "an accepted connection"
-            ) from None
+        except UnsupportedFault as wrong:
+            raise located.problem(wrong.reason, wrong.expected) from None
 
     # --- what is received -----------------------------------------------------------------------------------
 
@@ -786,19 +784,30 @@ class Execution:
         try:
             if self._stage.grade is Grade.EXACT:
                 self._stage.wait(LATE_S)
-                self._collect_late_lines(a_turn_later=False)
+                self._collect_late_lines(None)
             if following is not None:
                 self._act(following)
-                self._collect_late_lines(a_turn_later=True)
+                self._collect_late_lines(following)
         except (TargetError, FenceFailed, SocketTimeout, HandshakeFailed, ScriptError, UnboundName, NoPort):
             return
 
-    def _collect_late_lines(self, a_turn_later: bool) -> None:
+    def _collect_late_lines(self, following: Turn | None) -> None:
+        """Keep what has come, except the lines that the turn which has acted in between expects."""
+        expected: dict[str, list[Expectation]] = {}
+        for located in following.expectations if following is not None else ():
+            for step, name in received_in(located.step):
+                expected.setdefault(name, []).append(Expectation(step, located.script.file, located.line))
         for name, client in self._clients.items():
             client.connection.release()
             data, at = bytes(client.inbox), 0
+            awaited = expected.get(name, [])
             for piece in data.splitlines(keepends=True):
-                self.late_lines.append(LateLine(name, piece, client.arrived_at(at), a_turn_later))
+                own = next((one for one in awaited if one.accepts(piece, self._known, self._stage.eol)), None)
+                if own is not None:
+                    awaited.remove(own)
+                else:
+                    late = LateLine(name, piece, client.arrived_at(at), a_turn_later=following is not None)
+                    self.late_lines.append(late)
                 at += len(piece)
             client.take(len(data))
 

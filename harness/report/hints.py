@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 
 from harness.language.adapter import Spelling
+from harness.language.escapes import render_bytes
 from harness.language.forms import write_line
 from harness.language.steps import Ending, Receive, Reply, Rule
 from harness.playing.expectations import Expectation
@@ -267,7 +268,7 @@ def _fence_line_received(failure: Failure, turn: TurnReport, verdict: Verdict) -
     received = failure.received
     if not told or received is None or failure.kind not in _UNEXPECTED:
         return
-    line = received.rstrip(b"\r\n").decode("utf-8", "backslashreplace")
+    line = render_bytes(received.rstrip(b"\r\n"))
     for one in told:
         if one.token.encode().lower() in received.lower():
             yield f"this is how the server delivers the fence line of {one.client}; `heard as` in the header has to match it"

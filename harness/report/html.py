@@ -48,6 +48,7 @@ details { border: 1px solid var(--rule); border-radius: .5rem; margin: 0 0 .6rem
 details:target { border-color: var(--bad); }
 summary { cursor: pointer; padding: .55rem .9rem; display: flex; gap: .8rem; align-items: baseline; }
 summary b { min-width: 7.5rem; } summary .dim { margin-left: auto; }
+code { white-space: pre-wrap; }
 pre { margin: 0; padding: .9rem 1.1rem 1.1rem; overflow-x: auto; border-top: 1px solid var(--rule);
   font: 13.5px/1.45 ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace; }
 """

@@ -43,8 +43,12 @@ def as_received(turn: TurnReport, eol: bytes) -> list[str]:
     out: list[str] = []
     for client_turn in turn.client_turns:
         name = client_turn.client
+        missing = {id(entry.expected) for entry in client_turn.entries if not entry.matches}
         for entry in client_turn.entries:
-            if entry.matches and entry.expected is not None:
+            if entry.passed_over and id(entry.expected) in missing:
+                # Without the end of `any lines until`, nothing passes over these.
+                out.append(f"{name}{received_text(entry.received or b'', eol)}")
+            elif entry.matches and entry.expected is not None:
                 if not entry.passed_over:
                     out.append(entry.expected.line_for(name))
             elif entry.received is not None:

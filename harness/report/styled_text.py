@@ -1,5 +1,7 @@
 """Text whose colours are named after their meaning, rendered as plain text, for a terminal, or as HTML.
 
+- A span is a part of one line, and holds no control characters: a server decides much of what a report shows.
+
 Knows nothing of verdicts: reports decide what is good, bad or dim.
 """
 
@@ -14,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
-from harness.language.columns import columns_of, width
+from harness.language.columns import columns_of, visible, width
 
 
 class Tone(enum.Enum):
@@ -43,6 +45,9 @@ _ANSI = {
 class Span:
     text: str
     tone: Tone = Tone.PLAIN
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", visible(self.text))
 
 
 Line = Sequence[Span]

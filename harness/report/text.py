@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from harness.language.adapter import Greeting, Prompt, Spelling
-from harness.language.columns import cut, width
+from harness.language.columns import width, windowed_alike
 from harness.language.escapes import render_bytes
 from harness.language.exhaustive import assert_never
 from harness.language.forms import render_duration
@@ -20,6 +20,7 @@ from harness.language.steps import (
     Receive,
     ReceiveBody,
     ReceiveBytes,
+    ReceiveUntil,
     Reply,
 )
 from harness.playing.bindings import conflicting_bindings
@@ -71,18 +72,21 @@ def report(verdict: Verdict, columns: int | None = None) -> Iterator[Line]:
             ]
             yield from wrapped(passed, columns)
         case Outcome.SKIPPED:
-            yield [Span("skipped ", Tone.WARNING), Span(f"{verdict.file}  {verdict.reason}")]
+            skipped = f"{verdict.file}  {verdict.reason}"
+            yield from wrapped([Span("skipped ", Tone.WARNING), Span(skipped)], columns)
         case Outcome.XFAILED:
             failed = f"{verdict.file}  {verdict.reason}  ({summary(verdict)})"
             yield from wrapped([Span("failed as expected ", Tone.WARNING), Span(failed)], columns)
         case Outcome.XPASSED:
-            yield [
+            unexpectedly = [
                 Span("PASSED UNEXPECTEDLY ", Tone.BAD),
                 Span(verdict.file, Tone.STRONG),
                 Span(f"   remove `xfail: {verdict.reason}`"),
             ]
+            yield from wrapped(unexpectedly, columns)
         case Outcome.SCRIPT_ERROR:
-            yield [Span("SCRIPT ERROR ", Tone.BAD), Span(verdict.file, Tone.STRONG)]
+            heading = [Span("SCRIPT ERROR ", Tone.BAD), Span(verdict.file, Tone.STRONG)]
+            yield from wrapped(heading, columns)
             yield from _reason(verdict, columns)
         case Outcome.TARGET_ERROR:
             heading = [Span("TARGET ERROR ", Tone.BAD), Span(verdict.file, Tone.STRONG)]
@@ -219,7 +223,10 @@ def _pasteable(verdict: Verdict) -> Iterator[Line]:
         names = listed([one.client for one in wrong])
     many = len(steps) > PASTED_LINES or any(len(step) > WIDEST for step in steps)
     if many:
-        how = f"{count(len(steps), 'line')}, use `harness update`"
+        # `update` does not replace `any lines until`.
+        entries = (entry for one in failed.client_turns for entry in one.entries if not entry.matches)
+        until = any(entry.expected and isinstance(entry.expected.step, ReceiveUntil) for entry in entries)
+        how = count(len(steps), "line") + ("" if until else ", use `harness update`")
     elif names:
         how = f"replace the lines of {names} by:" if steps else f"remove the lines of {names}"
     elif steps:
@@ -237,7 +244,7 @@ def server_output(verdict: Verdict) -> Iterator[Line]:
         yield []
         yield [Span("  server output", Tone.STRONG)]
         for line in verdict.server_output.rstrip().splitlines()[-SERVER_OUTPUT_LINES:]:
-            yield [Span("  | ", Tone.DIM), Span("".join(c if c.isprintable() else "\ufffd" for c in line))]
+            yield [Span("  | ", Tone.DIM), Span(line)]
 
 
 def _taken(failure: Failure, verdict: Verdict) -> Iterator[Line]:
@@ -513,17 +520,14 @@ def _line_details(failure: Failure, verdict: Verdict, columns: int | None) -> It
     at = f"after {failure.at_s:g} s" if verdict.virtual_time and failure.at_s and received else ""
     one, other = _bare(received), _bare(expected)
     differs = first_difference(one, other) if comparable else 0
-    limit = WIDEST if columns is None else columns
-    room = limit - _LABEL_COLUMNS
-    start = _window_start(one, other, differs, room)
-    before = _windowed(one[:differs], start, limit)
-    one, other = _windowed(one, start, room), _windowed(other, start, room)
+    room = (WIDEST if columns is None else columns) - _LABEL_COLUMNS
+    (one, other), at_column = windowed_alike((one, other), differs, room)
     grade = _grade(verdict)
     apart = columns is not None and _LABEL_COLUMNS + width(other) + width(grade) + 6 > columns
     yield pair("received", one, Tone.BAD, at)
     yield pair("expected", other, Tone.WARNING, "" if apart else grade)
     if comparable:
-        yield [Span(" " * (_LABEL_COLUMNS + width(before)) + "^", Tone.BAD)]
+        yield [Span(" " * (_LABEL_COLUMNS + at_column) + "^", Tone.BAD)]
     yield from _passed_over(failure, verdict)
     yield from _size(failure, verdict)
     yield from _conflicts(failure, verdict)
@@ -531,17 +535,6 @@ def _line_details(failure: Failure, verdict: Verdict, columns: int | None) -> It
         yield _other_ways(failure.expected.choice, failure.client)
     if apart:
         yield [Span(" " * _LABEL_COLUMNS), Span(grade, Tone.DIM)]
-
-
-def _window_start(one: str, other: str, differs: int, room: int) -> int:
-    """From which character on two lines are shown, so that the place where they differ is among those."""
-    if max(width(one), width(other)) <= room or differs < room * 2 // 3:
-        return 0
-    return differs - room // 3
-
-
-def _windowed(text: str, start: int, room: int) -> str:
-    return cut(f"\N{HORIZONTAL ELLIPSIS}{text[start:]}" if start else text, room)
 
 
 def _other_ways(choice: Choice, failed: str) -> Line:

@@ -111,6 +111,10 @@ class EventLoop(ABC):
         """Run until nothing more can happen at this instant; False if only waiting can tell."""
 
 
+LONGEST_POLL_S = 3600
+"""The kernel takes milliseconds in 32 bits."""
+
+
 class _PolledReader:
     def __init__(self, loop: RealTime, fileno: int) -> None:
         self._loop = loop
@@ -201,7 +205,7 @@ class RealTime(EventLoop):
 
     def _turn(self, seconds: float) -> dict[int, int]:
         """Wait for events once and read what can be read."""
-        ready: dict[int, int] = dict(self._poll.poll(math.ceil(seconds * 1000)))
+        ready: dict[int, int] = dict(self._poll.poll(math.ceil(min(seconds, LONGEST_POLL_S) * 1000)))
         for fileno, events in ready.items():
             callback = self._callbacks.get(fileno)  # an earlier callback can have stopped this one
             if callback is not None and events & ~select.POLLOUT:

@@ -428,8 +428,7 @@ class AnswerFence:
         last_line = lines[-1] if lines else b""
         found = self._fence.find_at_end(last_line, asked.sent.token)
         asked.sent.behind = last_line[: found[0]] if found is not None else b""
-        shown = last_line.decode("utf-8", "backslashreplace")
-        return NoFenceAnswer(self._within_s, self._fence, asked.sent, shown)
+        return NoFenceAnswer(self._within_s, self._fence, asked.sent, render_bytes(last_line))
 
     def _removed(self, asked: Asked, found: Place) -> bytes:
         inbox = asked.connection.inbox

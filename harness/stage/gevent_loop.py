@@ -136,6 +136,35 @@ class VirtualTimer:
         self.close()
 
 
+class _IgnoredSignal:
+    """Takes the place of a gevent signal watcher: same methods, and never called. Signals are for the process that runs the
+    test, and libev aborts it when a second loop watches the same signal."""
+
+    def __init__(self, ref: bool) -> None:
+        self.ref = ref
+        self.callback: Callable[..., Any] | None = None
+        self.args: tuple[Any, ...] | None = None
+        self.pending = False
+
+    @property
+    def active(self) -> bool:
+        return self.callback is not None
+
+    def start(self, callback: Callable[..., Any], *args: Any) -> None:
+        self.callback, self.args = callback, args
+
+    def stop(self) -> None:
+        self.callback = self.args = None
+
+    close = stop
+
+    def __enter__(self) -> _IgnoredSignal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
 class OwnLoop(gevent.core.loop):  # type: ignore[misc]  # an extension type without stubs
     """A gevent loop besides the default one, which belongs to the test run.
 
@@ -199,6 +228,9 @@ class VirtualLoop(OwnLoop):
     def io(self, fd: int, events: int, ref: bool = True, priority: int | None = None) -> Any:
         self.sockets.watch(fd)
         return super().io(fd, events, ref, priority)
+
+    def signal(self, signum: int, ref: bool = True, priority: int | None = None) -> Any:
+        return _IgnoredSignal(ref)
 
     def now(self) -> float:
         return START_TIME_S + self.elapsed_us / US
@@ -340,6 +372,48 @@ class World:
             gevent.idle(self.loop.MINPRI)
 
 
+class _OuterLoop:
+    """The loop of the caller's hub while a world exists.
+
+    Queues and greenlets schedule on the hub under which they were made, even if that was when the server's module was
+    imported. What the server schedules there runs in its world; what the test or another thread schedules waits for the
+    caller's hub.
+    """
+
+    def __init__(self, outer: Any, hub: Any) -> None:
+        self._outer = outer
+        self._hub = hub
+        self._owner = greenlet.getcurrent()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loop_of_the_caller(), name)
+
+    def run_callback(self, func: Callable[..., Any], *args: Any) -> Any:
+        loop = self._loop_of_the_caller()
+        starting = getattr(func, "__self__", None)
+        if loop is not self._outer and isinstance(starting, greenlet.greenlet):
+            starting.parent = self._hub  # the hub that runs when it has ended
+        return loop.run_callback(func, *args)
+
+    def _loop_of_the_caller(self) -> Any:
+        of_the_server = get_hub_if_exists() is self._hub and greenlet.getcurrent() is not self._owner
+        return self._hub.loop if of_the_server else self._outer
+
+
+@contextmanager
+def _lent(outer_hub: Any, hub: Any) -> Iterator[None]:
+    """Let the server use objects of the outer hub, if there is one."""
+    if outer_hub is None:
+        yield
+        return
+    loop = outer_hub.loop
+    outer_hub.loop = _OuterLoop(loop, hub)
+    try:
+        yield
+    finally:
+        outer_hub.loop = loop
+
+
 @contextmanager
 def fresh_world(make_loop: Callable[[], OwnLoop] = VirtualLoop) -> Iterator[World]:
     """Replace gevent's hub of this thread by a new one while inside. It costs some 50 us."""
@@ -352,7 +426,8 @@ def fresh_world(make_loop: Callable[[], OwnLoop] = VirtualLoop) -> Iterator[Worl
     hub.exception_stream = world.error_log
     _install(hub, None)
     try:
-        yield world
+        with _lent(outer_hub, hub):
+            yield world
     finally:
         if isinstance(loop, VirtualLoop):
             loop.let_real_time_pass()

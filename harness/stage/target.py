@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
+from harness.language.columns import visible
 from harness.language.steps import Fault, LinkStep, NodeChanges
 from harness.stage.connection import Connection
 from harness.stage.event_loop import Clock, EventLoop, RealClock
@@ -42,8 +43,13 @@ class UnsupportedTime(UnsupportedSpec):
     """The time of the target cannot pass faster."""
 
 
-class NoSuchConnection(Exception):
-    """The client has no connection at the server in which a fault could occur."""
+class UnsupportedFault(Exception):
+    """A fault cannot be injected into a client's connection: why not, and what the script should have instead."""
+
+    def __init__(self, reason: str, expected: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.expected = expected
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +59,23 @@ class ServerError:
     kind: str
     """The name of its class."""
     text: str
-    """`ValueError: no such name`."""
+    """`ValueError: no such name`: of a message of several lines, the first."""
     from_the_system: bool
     """Whether it is an OSError."""
 
     @classmethod
     def of(cls, error: BaseException) -> ServerError:
-        text = traceback.format_exception_only(type(error), error)[-1].strip()
-        return cls(type(error).__name__, text, isinstance(error, OSError))
+        kind = type(error)
+        name = kind.__qualname__ if kind.__module__ in _UNNAMED else f"{kind.__module__}.{kind.__qualname__}"
+        try:
+            lines = str(error).strip().splitlines()
+        except Exception:
+            lines = ["<exception str() failed>"]
+        return cls(kind.__name__, visible(": ".join([name, *lines[:1]])), isinstance(error, OSError))
+
+
+_UNNAMED = ("builtins", "__main__")
+"""Modules that a traceback does not name."""
 
 
 def ends_the_process(error: BaseException | None) -> bool:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # typeshed lacks it
 import inspect
+import signal
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -36,6 +39,31 @@ def function_of(factory: Callable[..., Any]) -> Any:
         factory = factory.func
     inner = inspect.unwrap(factory)
     return inner if inspect.isroutine(inner) or inspect.isclass(inner) else type(inner).__call__
+
+
+_SIGNALS = signal.valid_signals()
+_TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
+
+
+@contextmanager
+def signals_put_back() -> Iterator[None]:
+    """Put back the signal handlers of this process that the server has replaced, and stop the interval timers that it has
+    started."""
+    # Not the functions of `signal`: they are much slower, and gevent replaces one of them.
+    handlers = {number: _signal.getsignal(number) for number in _SIGNALS}
+    idle = [timer for timer in _TIMERS if not any(signal.getitimer(timer))]
+    try:
+        yield
+    finally:
+        for timer in idle:
+            if any(signal.getitimer(timer)):
+                signal.setitimer(timer, 0)
+        with suppress(
+            ValueError
+        ):  # another thread than the main one, where the server has set no handler either
+            for number, handler in handlers.items():
+                if handler is not None and _signal.getsignal(number) != handler:
+                    _signal.signal(number, handler)
 
 
 class ApplicationTarget(Target):

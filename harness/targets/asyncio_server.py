@@ -32,7 +32,13 @@ from harness.stage.target import (
     require_no_options,
 )
 from harness.stage.virtual_time import errors_of_threads, started_by_a_server
-from harness.targets.application import Application, ApplicationTarget, function_of, made_for_asyncio
+from harness.targets.application import (
+    Application,
+    ApplicationTarget,
+    function_of,
+    made_for_asyncio,
+    signals_put_back,
+)
 from harness.targets.asyncio_program import ProgramThread, UnsupportedLoop
 
 
@@ -74,6 +80,7 @@ class InProcessAsyncio(ApplicationTarget):
         driver = AsyncioTime(loop, within_s)
         in_a_thread = "an exception ended a thread of the server"
         with (
+            signals_put_back(),
             started_by_a_server(),
             patch,
             errors_of_threads(lambda error: loop.note_error(error, in_a_thread)),

@@ -33,7 +33,7 @@ from harness.stage.target import (
     require_endpoints,
 )
 from harness.stage.virtual_time import ErrorLog, errors_of_threads, started_by_a_server
-from harness.targets.application import Application, ApplicationTarget, made_for_asyncio
+from harness.targets.application import Application, ApplicationTarget, made_for_asyncio, signals_put_back
 
 # The classes of sockets that a gevent server can hold: the one that gevent's sockets wrap, and the standard library's.
 _SOCKETS: tuple[type, ...] = (RealSocket, _socket3._wrefsocket)
@@ -50,6 +50,7 @@ class InProcess(ApplicationTarget):
         make_loop = partial(ControlledLoop, interceptors) if interceptors else VirtualLoop
         patch = SocketPatch(interceptors, _SOCKETS) if interceptors else nullcontext()
         with (
+            signals_put_back(),
             started_by_a_server(),
             fresh_world(make_loop) as world,
             patch,

@@ -22,6 +22,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from harness.stage.event_loop import LONGEST_POLL_S
 from harness.stage.fence import Transit
 from harness.stage.kernel import RealSocket, SocketDiagnostics, original, signals_held
 from harness.targets.command import listens
@@ -286,7 +287,9 @@ class Links(Transit):
                         poll.register(direction.source, events)
                     due_s = direction.due_s
                     next_s = due_s if next_s is None or (due_s is not None and due_s < next_s) else next_s
-        wait_ms = None if next_s is None else max(0.0, (next_s - time.monotonic()) * 1000 + 0.5)
+        wait_ms = None
+        if next_s is not None:
+            wait_ms = min(max(0.0, (next_s - time.monotonic()) * 1000 + 0.5), LONGEST_POLL_S * 1000)
         ready = dict(poll.poll(wait_ms))
         if self._wake_read in ready:
             os.read(self._wake_read, 4096)

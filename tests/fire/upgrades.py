@@ -386,7 +386,7 @@ def _upgrade(path: str, chat: Chat, python: str = "") -> dict[str, Any]:
 
 def _broken_program(folder: Path) -> str:
     path = folder / "broken-python"
-    path.write_text(f'#!/bin/sh\nshift 2\nexec {sys.executable} -c {shlex.quote(_BROKEN + _START)} "$@"\n')
+    path.write_text(f'#!/bin/sh\nshift 3\nexec {sys.executable} -c {shlex.quote(_BROKEN + _START)} "$@"\n')
     path.chmod(0o755)
     return str(path)
 

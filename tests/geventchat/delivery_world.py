@@ -178,6 +178,8 @@ class Client(Member):
         self._world = world
 
     def receive(self, text: str) -> None:
+        if self._world.acting is self:
+            return
         if self.lost is None:
             super().receive(text)
             if self.answers_due:
@@ -235,6 +237,8 @@ class World:
         self.rooms = ModelRooms(self)
         # Departures that have not been announced yet, by the keys of the room and of the name.
         self._departures: dict[tuple[str, str], tuple[RoomModel, str, Gone, int]] = {}
+        # Whose command the chat handles at this moment. It receives no departure that its own makes possible.
+        self.acting: Client | None = None
 
     @property
     def audiences(self) -> dict[str, Audience]:
@@ -370,7 +374,7 @@ class World:
         if client.left or client.lost is not None or client.waiting is not None:
             return True
         before = self.snapshot()
-        result = self.chat.handle(client.session, command)
+        result = self._handle(client, command)
         if isinstance(result, Busy):
             assert self.snapshot() == before, "a command that was refused as busy has changed something"
             client.waiting = gevent.spawn(self._wait, client, result, command, requests)
@@ -381,11 +385,11 @@ class World:
     def _wait(
         self, client: Client, result: object, command: commands.Command, requests: tuple[Request, ...]
     ) -> None:
-        client.waiter.start(0, 0)
         try:
+            client.waiter.start(0, 0)
             while isinstance(result, Busy):
                 with result.gate.passage(client.waiter, f"address {client.number % 3}"):
-                    result = self.chat.handle(client.session, command)
+                    result = self._handle(client, command)
                     if not isinstance(result, Busy):
                         self._apply(client, command, result, requests)
         except ConnectionEnded:
@@ -394,6 +398,13 @@ class World:
             client.waiting = None
         if client.socket.fileno() in self.hangups.seen:
             self.leave(client)
+
+    def _handle(self, client: Client, command: commands.Command) -> object:
+        self.acting = client
+        try:
+            return self.chat.handle(client.session, command)
+        finally:
+            self.acting = None
 
     def _apply(
         self, client: Client, command: commands.Command, result: object, requests: tuple[Request, ...]
@@ -463,8 +474,12 @@ class World:
             assert not delivery._spliced
         assert all(s.can_wait or s.closed for audience in audiences for s in audience.waiting)
         assert all(audience.batch.size for audience in audiences if audience.waiting)
+        for audience in audiences:
+            assert audience.is_full == (audience.batch.size >= delivery.outgoing_bytes)
+            assert audience.can_delay == (audience.is_full or audience.slow_readers > 0)
         for room in self.chat.rooms:
             assert all(delivery._audiences[a.encoding, a.rooms] is a for a in room._audiences)
+            assert set(room._delaying) == {audience for audience in room._audiences if audience.can_delay}
         assert set(delivery._behind) == {s for s in subscribers if s._lag is not None}
         assert not delivery._abandoned
 
@@ -553,6 +568,7 @@ def _check_state(s: Subscriber, delivery: Delivery) -> None:
     assert all(backlog), "an empty piece"
     assert s.closed or s._queued - s._sent == s.backlog_bytes
     assert s.unsent_answer_bytes == 0 or not s.all_sent or s.closed
+    assert 0 <= s._others_bytes <= s.backlog_bytes
     assert s._lag is None or (subscribed and s.backlog_bytes > delivery.behind_bytes)
     if s.closed:
         assert not backlog

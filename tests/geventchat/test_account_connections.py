@@ -109,6 +109,39 @@ def test_a_reset_while_a_password_is_verified_takes_nothing_over():
         assert asks(simulation, alice, "PING") == "PONG\n"
 
 
+def test_messages_to_someone_who_is_away_do_not_keep_another_program_from_taking_over(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    with simulate(config(), Hasher(COST, derive=SlowDerive())) as simulation:
+        chat, state = simulation.context.chat, simulation.server.state
+        assert asks(simulation, register(simulation, "bob"), "QUIT") == "Goodbye!\n"
+        alice, carol = register(simulation, "alice"), register(simulation, "carol")
+
+        def slowly(read: Callable[[], Any]) -> Any:
+            gevent.sleep(1)
+            return read()
+
+        monkeypatch.setattr(chat._mailboxes, "_in_thread", slowly)
+        # Each begins at the moment at which the one before is kept.
+        alice.send_lines(*[f"DM bob {number}" for number in range(5)])
+        simulation.run_until_idle()
+        simulation.advance(1)
+        assert not state.can_be_handed_over
+        chat.hold(True)
+        simulation.advance(2)
+        assert state.can_be_handed_over
+        kept = taken(alice).splitlines()
+        assert 0 < len(kept) < 5
+        assert asks(simulation, carol, "PING") == "PONG\n"
+        simulation.advance(10)
+        assert taken(alice) == ""
+        # It has failed to.
+        chat.hold(False)
+        simulation.run_until_idle()
+        simulation.advance(5)
+        assert len(kept + taken(alice).splitlines()) == 5
+
+
 def test_two_hundred_hashes_wait_and_the_next_is_refused_at_once():
     derive = SlowDerive()
     with simulate(config(), Hasher(COST, derive=derive)) as simulation:

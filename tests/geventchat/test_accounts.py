@@ -240,6 +240,17 @@ def test_an_address_is_known_once_it_has_logged_in(scene):
     assert saved_accounts(scene)[-1].origins == ("10.0.0.1", "2001:db8::")
 
 
+def test_wrong_passwords_over_a_unix_socket_are_those_of_their_user(scene):
+    registered(scene, "alice", "uid:1000").do(Quit())
+    guesser = scene.connect("uid:1001")
+    for _ in range(3):
+        assert guesser.refused(with_password("alice", OTHER)) is Rejection.WRONG_PASSWORD
+    assert guesser.refused(with_password("alice")) is Rejection.TOO_MANY_ATTEMPTS
+    logs_in(scene, with_password("alice"), "uid:1000")
+    assert scene.hasher.known
+    assert saved_accounts(scene)[-1].origins == ("uid:1000",)
+
+
 @pytest.mark.parametrize("text", ["short", "x" * 200, "é" * 5_000])
 def test_what_cannot_be_a_password_is_a_wrong_one(scene, text: str):
     registered(scene, "alice").do(Quit())

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
 import re
+import select
 import socket as plain
 import subprocess
 import sys
@@ -20,8 +22,8 @@ import gevent
 import pytest
 from gevent import socket
 
-from geventchat import Config, Limits, Listen, Server
-from geventchat.admin import acts
+from geventchat import Config, Limits, Listen, Server, daemon, handover
+from geventchat.admin import acts, command
 from geventchat.admin import listener as listening
 from geventchat.admin.acts import BURST_ANNOUNCEMENTS, Acts
 from geventchat.admin.command import main
@@ -526,6 +528,29 @@ def test_only_the_owner_can_connect_and_requests_of_one_connection_are_answered_
     peer.close()
 
 
+@pytest.mark.parametrize("fault", [FileNotFoundError, gevent.Timeout])
+def test_every_fault_of_an_act_is_logged_and_answered(tmp_path: Path, fault: type[BaseException]):
+    def carry_out(request: Any, by: str, at_once: Any) -> Iterator[dict[str, Any]]:
+        raise fault
+        yield {}
+
+    logged: list[tuple[LogEvent, str]] = []
+    admin = AdminSocket(
+        tmp_path / "admin.sock", carry_out, lambda event, **fields: logged.append((event, fields["error"]))
+    )
+    peer = Peer(admin.path)
+    peer.send(encode({"act": "reload"}))
+    assert peer.hear()["error"] == {
+        "code": "failed",
+        "message": f"{fault.__name__}; the server's log says more",
+    }
+    ((event, error),) = logged
+    assert event is LogEvent.FAULT
+    assert "carry_out" in error
+    peer.close()
+    admin.close()
+
+
 def test_another_user_is_refused(admin: AdminSocket, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(listening, "_CREDENTIALS", _Someone())
     peer = Peer(admin.path)
@@ -667,6 +692,21 @@ def test_a_lack_of_memory_costs_one_peer_its_connection(
     assert capfd.readouterr().err == ""
 
 
+def test_a_socket_that_a_killed_server_has_left_and_that_cannot_be_removed_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path = tmp_path / "admin.sock"
+    with plain.socket(plain.AF_UNIX) as left:
+        left.bind(str(path))
+
+    def refuse(self: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(CannotOpenSocket, match=re.escape(f"cannot replace {path}: Permission denied")):
+        AdminSocket(path, lambda request, by, at_once: iter(()), lambda event, **fields: None)
+
+
 def test_a_socket_that_a_killed_server_has_left_is_replaced_and_one_of_a_running_server_is_not(
     tmp_path: Path,
 ):
@@ -751,11 +791,11 @@ def test_the_first_password_of_an_operator_is_set_while_the_server_runs(tmp_path
 
 @pytest.fixture
 def answering(tmp_path: Path) -> Iterator[Any]:
-    """Answer one request at `path` with these bytes."""
+    """Answer one request at `path` with these bytes, and later with others unless the command has given up by then."""
     threads: list[threading.Thread] = []
     path = tmp_path / "s"
 
-    def answer(data: bytes) -> list[str]:
+    def answer(data: bytes, later: bytes = b"") -> list[str]:
         server = plain.socket(plain.AF_UNIX)
         server.bind(str(path))
         server.listen()
@@ -764,6 +804,8 @@ def answering(tmp_path: Path) -> Iterator[Any]:
             with server, server.accept()[0] as peer:
                 peer.recv(100_000)
                 peer.sendall(data)
+                if later and not select.select([peer], [], [], 0.5)[0]:
+                    peer.sendall(later)
 
         threads.append(threading.Thread(target=serve))
         threads[-1].start()
@@ -934,6 +976,30 @@ def test_the_json_of_every_act_has_the_documented_fields(
             assert set(row) == documented()[act]
     else:
         assert set(answer) == documented()[act]
+
+
+def test_an_upgrade_can_say_nothing_for_longer_than_another_act(
+    answering: Any, capsys: Any, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(command, "_SILENCE_S", 0.01)
+    why = "the new program was not ready within 30 s"
+    words = answering(
+        encode({"progress": "starting the new program"}),
+        encode({"error": {"code": "failed", "message": why}}),
+    )
+    assert main(["upgrade", *words]) == 1
+    assert why in capsys.readouterr().err
+
+
+def test_an_upgrade_is_waited_for_longer_than_it_can_take():
+    steps = (
+        *(2 * [handover._READY_S]),  # Until the new program is ready, and prepared.
+        daemon._MOMENT_S,
+        *(2 * [handover._UNDERSTOOD_S]),  # To send the state, and until it has been read.
+        handover._SERVING_S,
+        *(4 * [handover._END_S]),  # To read three answers, and to end the new program.
+    )
+    assert sum(steps) < command._UPGRADE_SILENCE_S
 
 
 def test_a_refusal_is_json_too(running_server: Any):

@@ -17,6 +17,7 @@ import termios
 import textwrap
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -147,6 +148,25 @@ def test_the_client_limit_is_kept_under_the_hard_limit_on_open_files():
     assert re.search(r"WARNING client-limit-lowered asked=10000 clients=124\n", err)
 
 
+def test_a_reload_says_that_the_limit_on_open_files_allows_fewer_clients(tmp_path: Path):
+    file = tmp_path / "chat.toml"
+    file.write_text("port = 0\nmax-clients = 50\n")
+    with running(
+        "--config",
+        str(file),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (100, 200)),
+    ) as server:
+        ready_lines(server)
+        file.write_text("port = 0\nmax-clients = 10000\n")
+        server.send_signal(signal.SIGHUP)
+        logged = []
+        for line in server.stderr:
+            logged.append(line.partition(" WARNING ")[2])
+            if " reloaded " in line:
+                break
+        assert "client-limit-lowered asked=10000 clients=124\n" in logged
+
+
 # --- Messages --------------------------------------------------------------------------------------------------------
 
 
@@ -171,6 +191,10 @@ def test_the_client_limit_is_kept_under_the_hard_limit_on_open_files():
         (["5000", "5001"], 2, "unexpected argument '5001'"),
         (["--port"], 2, "argument -p/--port: expected one argument"),
         (["5000", "--port", "5001"], 2, "two ports: 5000 and --port 5001"),
+        (["-p", "5000", "--port", "5000"], 2, "duplicate option --port"),
+        (["--rate", "5", "--rate=6"], 2, "duplicate option --rate"),
+        (["--log-messages", "--no-log-messages"], 2, "duplicate option --no-log-messages"),
+        (["--config", "a.toml", "--config", "b.toml"], 2, "duplicate option --config"),
         (["conect"], 2, "unknown command 'conect'; did you mean connect?"),
         (["healt", "-p", "1"], 2, "unknown command 'healt'; did you mean health?"),
         (["help"], 2, "unknown command 'help'; did you mean --help?"),
@@ -183,6 +207,28 @@ def test_an_error_is_reported_in_plain_words_with_an_exit_code(words: list[str],
     hint = "Try: geventchat --help\n" if code == 2 else ""
     assert ended.stderr == f"geventchat: {message}\n{hint}"
     assert ended.stdout == ""
+
+
+def test_an_option_with_a_list_can_be_repeated():
+    words = ["--operators", "alice", "--operators", "bob, carol", "--proxy-from=10.0.0.1", "--proxy-from=::1"]
+    words += [
+        "--reserved-names",
+        "ann",
+        "--reserved-names",
+        "you",
+        "--web-origin",
+        "a.b",
+        "--web-origin",
+        "c.d",
+    ]
+    shown = called(*words, "--check").stdout
+    for line in (
+        "operators alice bob carol --operators",
+        "proxy-from 10.0.0.1 ::1 --proxy-from",
+        "reserved-names ann you --reserved-names",
+        "web-origin a.b c.d --web-origin",
+    ):
+        assert line in re.sub(" +", " ", shown)
 
 
 def test_check_prints_the_effective_settings_and_where_each_came_from(tmp_path: Path):
@@ -338,6 +384,63 @@ def test_a_terminal_that_closes_and_sends_its_hangup_twice_does_not_cut_the_good
             server.send_signal(signal.SIGHUP)
             assert client.makefile("rb").read() == b"INFO server-shutdown\n"
         assert server.wait(HANG_S) == 0
+
+
+# A shell that starts the server in the background, and says its process id.
+SHELL = """
+import os, subprocess, sys, time
+server = subprocess.Popen(sys.argv[1:], preexec_fn=os.setpgrp)
+print(server.pid, flush=True)
+time.sleep(999)
+"""
+# Looks for the terminal all the time, and notes in a file how often it was gone.
+LOOKING = """
+import geventchat.daemon as one
+from geventchat.cli import main
+one._TERMINAL_S = 0.001
+has_terminal = one._has_terminal
+def noting():
+    found = has_terminal()
+    if not found:
+        with open({noted!r}, "a") as noted:
+            noted.write("x")
+    return found
+one._has_terminal = noting
+raise SystemExit(main())
+"""
+
+
+def test_a_hangup_reloads_the_settings_after_the_terminal_has_gone_without_one(tmp_path: Path):
+    master, slave = pty.openpty()
+    noted, log = tmp_path / "noted", tmp_path / "log"
+    noted.touch()
+
+    def start_session() -> None:
+        os.setsid()
+        fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
+
+    program = ("-c", SHELL, sys.executable, "-c", LOOKING.format(noted=str(noted)))
+    with (
+        log.open("w") as written,
+        running("-p", "0", program=program, preexec_fn=start_session, stderr=written) as shell,
+    ):
+        os.close(slave)
+        pid, *lines = ready_lines(shell)
+        server = int(pid)
+        try:
+            # The kernel sends SIGHUP to the shell, and not to its jobs in the background.
+            os.close(master)
+            assert shell.wait(HANG_S) == -signal.SIGHUP
+            assert until(lambda: noted.stat().st_size >= 2)
+            os.kill(server, signal.SIGHUP)
+            assert until(lambda: " reloaded" in log.read_text())
+            log_in(port_of(lines[0])).close()
+            os.kill(server, signal.SIGTERM)
+            assert until(lambda: " stopped orderly=True" in log.read_text())
+        except BaseException:
+            with suppress(ProcessLookupError):
+                os.kill(server, signal.SIGKILL)
+            raise
 
 
 def test_a_hangup_reloads_the_settings_and_names_those_that_need_a_restart(tmp_path: Path):

@@ -508,6 +508,21 @@ def test_a_newcomer_of_a_busy_address_can_log_in():
         assert newcomer.received.startswith(b"OK\n")
 
 
+def test_a_newcomer_of_a_busy_address_waits_for_what_it_asks():
+    limits = {"address_bytes_per_s": 100, "address_burst_bytes": 20_000, "bytes_per_s": 0}
+    with simulate(config(lines_per_s=1e6, burst_lines=10**6, **limits)) as simulation:
+        (alice,) = log_in(simulation, "alice", host="127.0.0.2")
+        alice.send_lines(*["MSG " + "x" * 1_000] * 10)
+        simulation.run_until_idle()
+        newcomers = [simulation.connect() for _ in range(10)]
+        for number, newcomer in enumerate(newcomers):
+            newcomer.send_lines(f"LOGIN p{number}", "HISTORY", "QUIT")
+            simulation.run_until_idle()
+        assert all(newcomer.received.startswith(b"OK\n") for newcomer in newcomers)
+        answered = sum(1 for newcomer in newcomers if len(newcomer.received) > 10_000)
+        assert 2 <= answered <= 3
+
+
 def test_clients_that_come_and_go_do_not_silence_their_address_once_they_have_gone():
     limits = {"address_bytes_per_s": 20_000, "address_burst_bytes": 100_000}
     with simulate(config(**limits)) as simulation:
@@ -638,6 +653,17 @@ def test_half_a_line_that_arrived_while_the_process_stood_still_is_not_activity(
         alice.send(b"MSG not finished")
         simulation.stand_still(3_600)
         simulation.advance(0)
+        assert alice.state is State.FIN
+
+
+def test_a_telnet_that_only_asks_for_timing_marks_is_idle():
+    with simulate(config(idle_s=60)) as simulation:
+        (alice,) = log_in(simulation, "alice")
+        for _ in range(6):
+            assert alice.state is State.OPEN
+            alice.send(b"\xff\xfd\x06")
+            simulation.advance(10)
+        assert alice.received.endswith(6 * b"\xff\xfb\x06" + b"INFO idle-timeout\n")
         assert alice.state is State.FIN
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import combinations
 from typing import Any
 
 import gevent
@@ -16,7 +17,9 @@ import pytest
 from geventchat.chat.chat import Chat
 from geventchat.chat.commands import EnterRoom, Login, Say
 from geventchat.chat.events import Invited
+from geventchat.chat.names import Name
 from geventchat.chat.results import DONE
+from geventchat.chat.rooms import Room
 from geventchat.chat.sessions import Session
 from geventchat.clock import SystemClock
 from geventchat.dialects import DIALECTS
@@ -434,6 +437,118 @@ def test_a_departure_from_a_full_room_waits_without_holding_up_another_room():
     in_world(body)
 
 
+class ManyRooms:
+    """Clients in many rooms, each in all but another two, so that no two have one audience; and someone at each gate."""
+
+    ROOMS = 20
+    CLIENTS = 60
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        keys = [f"r{number}" for number in range(self.ROOMS)]
+        self.rooms = [room for key in keys if (room := world.chat.rooms.create(Name(key, key))) is not None]
+        self.sockets = [SimulatedSocket(10_000 + number) for number in range(self.CLIENTS)]
+        self.subscribers = [
+            Subscriber(socket, world.encodings["line"], world.delivery, lambda reason, error: None)
+            for socket in self.sockets
+        ]
+        for subscriber, missing in zip(self.subscribers, combinations(self.rooms, 2), strict=False):
+            subscriber.hear(frozenset(self.rooms).difference(missing))
+        self.waiting: list[Room] = []
+        self.passed: list[Room] = []
+
+    def say(self) -> None:
+        for room in self.rooms:
+            room.say(Name("ann", "ann"), [LINE], None, 0)
+
+    def stop_reading(self, sockets: list[SimulatedSocket]) -> None:
+        """Have these clients fall behind, until all speakers have to wait for them."""
+        for socket in sockets:
+            socket.free_bytes = 0
+        for _ in range(10):
+            self.say()
+            self.world.flush()
+        assert sum(one.reads_slowly for one in self.subscribers) == len(sockets)
+
+    def wait_at_the_gates(self) -> None:
+        self.waiting = [room for room in self.rooms if not room.gate.is_open()]
+        assert len(self.waiting) >= self.ROOMS - 2
+        for room in self.waiting:
+            gevent.spawn(self._wait, room)
+        self.world.flush()
+        assert not self.passed
+
+    def until_passed(self, watcher: Any) -> None:
+        self.world.time.hub.wait(watcher)
+
+    def asked_during(self, action: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> int:
+        """How often an audience is asked for its delay until everything is sent."""
+        asked = 0
+        delay_s = Audience.delay_s
+
+        def counted(audience: Audience) -> float:
+            nonlocal asked
+            asked += 1
+            return delay_s(audience)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Audience, "delay_s", counted)
+            action()
+            self.world.flush()
+        return asked
+
+    def leave(self) -> None:
+        for subscriber in self.subscribers:
+            subscriber.close()
+            subscriber.hear(None)
+        self.world.advance(120)
+        assert sorted(map(id, self.passed)) == sorted(map(id, self.waiting))
+
+    def _wait(self, room: Room) -> None:
+        with room.gate.passage(self, "an address"):
+            self.passed.append(room)
+
+
+def test_an_audience_that_delays_nobody_is_not_asked_for_its_delay(monkeypatch: pytest.MonkeyPatch):
+    def body(world: World) -> None:
+        many = ManyRooms(world)
+        many.stop_reading(many.sockets[:1])
+        many.wait_at_the_gates()
+        assert many.asked_during(many.say, monkeypatch) <= 5 * ManyRooms.ROOMS
+        many.leave()
+
+    in_world(body, SLOW)
+
+
+@pytest.mark.parametrize("end", ["catch up", "leave"])
+def test_readers_that_no_longer_delay_speakers_have_each_gate_check_its_delay_once(
+    monkeypatch: pytest.MonkeyPatch, end: str
+):
+    def body(world: World) -> None:
+        many = ManyRooms(world)
+        many.stop_reading(many.sockets)
+        many.wait_at_the_gates()
+
+        def catch_up() -> None:
+            for socket in many.sockets[1:]:
+                socket.free_bytes = 10**9
+                world.time.hub.loop.run_callback(world.writers[socket.fileno()].fire)
+
+        def leave() -> None:
+            for subscriber in many.subscribers[1:]:
+                subscriber.close()
+                subscriber.hear(None)
+
+        asked = many.asked_during(catch_up if end == "catch up" else leave, monkeypatch)
+        assert asked <= 5 * ManyRooms.ROOMS * ManyRooms.CLIENTS
+        assert all(
+            subscriber.audience is None or not subscriber.reads_slowly for subscriber in many.subscribers[1:]
+        )
+        many.leave()
+
+    in_world(body, SLOW)
+
+
 # --- Memory ----------------------------------------------------------------------------------------------------------
 
 
@@ -808,6 +923,63 @@ def test_direct_messages_to_a_reader_that_is_behind_get_the_floor_rate_too():
         world.check_end()
 
     in_world(body, replace(SLOW, stranger_bytes_per_s=0))
+
+
+def test_a_client_that_does_not_read_its_own_answers_slows_nobody():
+    def body(world: World) -> None:
+        talker, slow = members(world, 2)
+        slow.socket.free_bytes = 0
+        for _ in range(3):
+            slow.subscriber.answer(b"a" * SLOW.queue_bytes)
+            world.flush()
+        quarter = SLOW.queue_bytes // 4
+        while len(slow.expected) + LINE_BYTES <= quarter:
+            assert world.say(talker, LINE)
+            world.flush()
+            assert not slow.subscriber.reads_slowly
+        # What others say counts, also while answers are read.
+        world.free_space(slow, SLOW.queue_bytes)
+        for _ in range(2):
+            assert world.say(talker, LINE)
+            world.flush()
+        assert slow.subscriber.reads_slowly
+        world.free_space(slow, 2 * SLOW.queue_bytes + LINE_BYTES)
+        assert slow.subscriber.backlog_bytes < quarter + 2 * LINE_BYTES
+
+    in_world(body, SLOW)
+
+
+@pytest.mark.parametrize("rooms", [1, 5])
+def test_a_slow_reader_leaves_each_of_its_rooms_the_floor_rate(rooms: int):
+    def body(world: World) -> None:
+        keys = [f"r{number}" for number in range(rooms)]
+        all_rooms = [room for key in keys if (room := world.chat.rooms.create(Name(key, key))) is not None]
+        socket = SimulatedSocket(10_000, free_bytes=0)
+        slow = Subscriber(socket, world.encodings["line"], world.delivery, lambda reason, error: None)
+        slow.hear(frozenset(all_rooms))
+        said = dict.fromkeys(all_rooms, 0)
+
+        def say() -> None:
+            for room in all_rooms:
+                while room.gate.is_open():
+                    room.say(Name("p0", "p0"), [LINE], None, 0)
+                    said[room] += LINE_BYTES
+                    world.flush()
+
+        while not slow.reads_slowly:
+            say()
+        said = dict.fromkeys(all_rooms, 0)
+        began = world.time.now_s
+        while world.time.now_s - began < 5:
+            say()
+            world.advance(0.01)
+        assert slow.reads_slowly
+        together = 5 * rooms * SLOW.floor_bytes_per_s
+        assert 0.8 * together <= sum(said.values()) <= 1.2 * together
+        slow.close()
+        slow.hear(None)
+
+    in_world(body, SLOW)
 
 
 def test_the_room_and_direct_messages_together_get_the_floor_rate():

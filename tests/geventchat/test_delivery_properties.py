@@ -57,6 +57,10 @@ FILLS_AN_OPEN_BATCH = [
     *[("connect", "json", 0, "login")] * 6,
     *[("quit", 0), ("flush",), ("connect", "json", 0, "login"), ("quit", 1), ("quit", 2)],
 ]
+# A client that quits, which lets a departure be announced that had to wait.
+QUITS_BEHIND_A_DEPARTURE = [
+    *[("connect", "json", 0, "login"), ("connect", "line", 0, "login"), ("quit", 0), ("quit", 1)],
+]
 # A client that logs in while an answer from before its login is still waiting.
 ANSWERED_BEFORE_LOGIN = [("connect", "line", 0, "login_invalid"), ("flush",)]
 LOSS = {
@@ -98,6 +102,7 @@ def play(world: World, history: list[tuple]) -> None:
 @given(history=HISTORIES, large_room=st.sampled_from([500, 3]))
 @example(history=FAILS_IN_AN_OPEN_BATCH, large_room=1)
 @example(history=FILLS_AN_OPEN_BATCH, large_room=1)
+@example(history=QUITS_BEHIND_A_DEPARTURE, large_room=500)
 @example(
     history=[*ANSWERED_BEFORE_LOGIN, ("login", 1), ("flush",), ("say", 0, "a"), ("flush",)], large_room=500
 )

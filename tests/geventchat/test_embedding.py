@@ -227,6 +227,28 @@ def test_an_exception_of_a_callback_is_logged_and_affects_no_client(server: Serv
     assert "ZeroDivisionError: one" in failures[0]["error"]
 
 
+def test_a_callback_that_ends_with_a_timeout_of_gevent_is_called_with_what_waits(
+    server: Server, logged: Logged
+):
+    heard = Collector()
+
+    def too_slow(event: Message) -> None:
+        heard(event)
+        with gevent.Timeout(0.001):
+            Flag().wait()
+
+    server.on(Message, too_slow)
+    alice = Client(server, "alice")
+    alice.send("MSG one", "MSG two", "MSG three")
+    heard.wait_for(3)
+    assert alice.ask("PING") == "PONG"
+    assert server.stop()
+    failures = logged.of("callback-failed")
+    assert [failure["error"].splitlines()[-1] for failure in failures] == 3 * [
+        "gevent.timeout.Timeout: 0.001 seconds"
+    ]
+
+
 def test_failures_of_callbacks_are_logged_within_a_limit(logged: Logged):
     def fail(event: Message) -> None:
         raise ZeroDivisionError(event.text)

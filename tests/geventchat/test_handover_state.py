@@ -529,6 +529,33 @@ def test_what_a_client_has_not_read_moves_in_order(world: World):
     assert bob.ask("PING") == "PONG"
 
 
+@pytest.mark.parametrize("last", ["QUIT", "kick"])
+def test_what_a_client_that_leaves_has_not_read_moves(world: World, last: str):
+    bob, alice = world.login("bob"), world.login("alice")
+    texts = [f"{number} {'x' * 1_500}" for number in range(30)]
+    for text in texts:
+        assert bob.ask(f"MSG {text}\nPING") == "PONG"
+        assert alice.hear() == f"MSG bob {text}"
+    alice.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    connection = world.connection("alice")
+    connection._transport.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)
+    alice.send("HISTORY 200\n" + ("QUIT\n" if last == "QUIT" else ""))
+    while not connection.backlog_bytes:
+        gevent.sleep(0)
+    if last == "kick":
+        world.server.kick("alice")
+    while connection._leaving is None:
+        gevent.sleep(0)
+    assert connection.backlog_bytes
+    for _ in range(2):
+        world.replace()
+        gevent.sleep(0)
+    heard = list(iter(alice.hear, ""))
+    assert [line.partition("bob ")[2] for line in heard[: len(texts)]] == texts
+    assert heard[-1] == ("Goodbye!" if last == "QUIT" else "INFO kicked")
+    assert bob.hear() == ("INFO alice disconnected" if last == "QUIT" else "INFO alice kicked")
+
+
 def test_lines_that_wait_for_a_rate_are_handled_once_and_in_order(world: World):
     with world_of(lines_per_s=20, burst_lines=2) as world:
         alice, bob = world.login("alice"), world.login("bob")
@@ -624,6 +651,37 @@ def test_version_2_of_json_moves_with_its_rooms_keys_and_what_it_has_missed(worl
     robot.send('{"type": "chat", "room": "dev", "message": "hi", "key": "k1", "ref": "2"}\n')
     assert json.loads(robot.hear()) == {"type": "ok", "ref": "2", "room": "dev", "id": 1}
     assert welcome["epoch"] == world.server.context.chat.epoch
+
+
+@pytest.mark.parametrize("moves", [1, 2])
+@pytest.mark.parametrize("at_once", [True, False], ids=["lines with the login", "lines later"])
+def test_no_line_is_lost_behind_a_login_that_moves_while_it_is_answered(moves: int, at_once: bool):
+    with world_of(lines_per_s=100, burst_lines=10) as world:
+        alice = world.login("alice")
+        for _ in range(20):
+            alice.send(f"MSG {'x' * 1000}\n" * 5)
+            assert alice.ask("PING") == "PONG"
+        robot = world.connect("json")
+        chat = "".join([f'{{"type": "chat", "message": "{number}"}}\n' for number in range(30)])
+        join = '{"type": "join", "v": 2, "username": "robot", "rooms": {"lobby": 0}}\n'
+        robot.send(join + chat if at_once else join)
+        assert json.loads(robot.hear())["type"] == "welcome"
+        for _ in range(moves):
+            while not (world.connection("robot").session.replays and world.connection("robot")._took_effect):
+                gevent.sleep(0)
+            world.replace()
+        while json.loads(robot.hear()).get("id") != 100:
+            pass
+        if not at_once:
+            robot.send(chat)
+        heard = [alice.hear()]
+        while not any(line.startswith("MSG ") for line in heard):
+            heard.append(alice.hear())
+        # The others still wait for the rate of the client.
+        world.replace()
+        while len(heard) < 30:
+            heard.append(alice.hear())
+        assert [line for line in heard if line.startswith("MSG ")] == [f"MSG robot {n}" for n in range(30)]
 
 
 def test_a_history_moves_ahead_of_the_rest(world: World):
@@ -783,6 +841,25 @@ def test_who_cannot_be_handed_over_leaves_as_usual(world: World, monkeypatch: py
     assert alice.hear() == "INFO bob disconnected"
     assert world.login("bob").ask("PING") == "PONG"
     bob.close()
+
+
+@pytest.mark.parametrize("end", ["stop", "kick"])
+def test_nothing_is_answered_behind_the_last_notice_of_a_client_that_is_not_served_again_yet(end: str):
+    with world_of(lines_per_s=20, burst_lines=5) as world:
+        bob = world.login("bob")
+        bob.send("PING\n" * 10)
+        assert bob.hear() == "PONG"
+        world.replace()
+        # Its lines have moved with it, and have not been handled.
+        assert world.connection("bob")._units
+        # They need not wait for a rate any longer.
+        world.connection("bob")._costs._line_bucket._full_at = 0.0
+        if end == "stop":
+            world.connection("bob").shut_down()
+        else:
+            world.server.kick("bob")
+        heard = [line for line in iter(bob.hear, "") if line != "PONG"]
+        assert heard == ["INFO server-shutdown" if end == "stop" else "INFO kicked"]
 
 
 def test_the_lines_of_a_client_that_is_removed_before_it_is_served_are_not_handled(world: World):

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -78,6 +79,23 @@ def test_a_full_server_is_healthy(option: str, state: str):
             client.sendall(b"LOGIN alice\n")
             assert client.recv(100) == b"OK\n"
             assert_healthy(called("health", str(port)), f"127.0.0.1:{port}", state)
+
+
+def test_a_full_server_that_only_speaks_tls_is_healthy():
+    cert, key = made_certificate()
+    port = free_port()
+    tls = ("--listen", f"line+tls://127.0.0.1:{port}", "--tls-cert", str(cert), "--tls-key", str(key))
+    trusting = ssl.create_default_context(cafile=cert)
+    with running(*tls, "--max-clients", "1") as server:
+        ready_lines(server)
+        with (
+            socket.create_connection(("127.0.0.1", port), HANG_S) as connected,
+            trusting.wrap_socket(connected, server_hostname="localhost") as client,
+        ):
+            client.sendall(b"LOGIN alice\n")
+            assert client.recv(100) == b"OK\n"
+            state = "answers, and refuses this connection"
+            assert_healthy(called("health", *tls), f"127.0.0.1:{port}", state)
 
 
 def test_a_server_that_has_banned_the_address_of_the_check_is_healthy(tmp_path: Path):

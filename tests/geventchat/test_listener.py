@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket as plain
 import stat
@@ -90,6 +91,28 @@ def test_a_file_that_another_server_has_put_there_stays(tmp_path: Path):
     path.unlink()
     with Server(at(path)):
         first.stop()
+        assert conversation(connect(path)) == b"OK\nGoodbye!\n"
+
+
+def test_a_server_whose_file_cannot_be_removed_stops_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path = tmp_path / "chat.sock"
+    with Server(at(path)) as server:
+        client = connect(path)
+        client.sendall(b"LOGIN alice\n")
+        assert client.recv(10) == b"OK\n"
+
+        def refuse(removed: str) -> None:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), removed)
+
+        with monkeypatch.context() as read_only:
+            read_only.setattr(os, "unlink", refuse)
+            stopped = gevent.spawn(server.stop)
+            with client, client.makefile("rb") as lines:
+                assert lines.read() == b"INFO server-shutdown\n"
+            assert stopped.get()
+    with Server(at(path)):
         assert conversation(connect(path)) == b"OK\nGoodbye!\n"
 
 

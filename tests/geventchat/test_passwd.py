@@ -194,11 +194,11 @@ def test_it_does_nothing_while_a_server_uses_the_directory(tmp_path: Path):
     assert accounts(data) == {}
 
 
-@pytest.mark.parametrize(("again", "code"), [(PASSWORD, 0), ("something else", 1)])
-def test_on_a_terminal_it_asks_twice_and_shows_nothing(tmp_path: Path, again: str, code: int):
+def asked_on_a_terminal(path: Path, *typed: bytes) -> tuple[int, bytes]:
+    """Type these answers, one for each question; the exit code and everything that was shown."""
     pid, terminal = pty.fork()
     if not pid:
-        words = [sys.executable, *MODULE, "passwd", "--data", str(tmp_path), "boss"]
+        words = [sys.executable, *MODULE, "passwd", "--data", str(path), "boss"]
         os.execve(sys.executable, words, environment())
     shown = b""
 
@@ -212,14 +212,38 @@ def test_on_a_terminal_it_asks_twice_and_shows_nothing(tmp_path: Path, again: st
                 return
             shown += chunk
 
-    read_until(b"Password of boss: ")
-    os.write(terminal, PASSWORD.encode() + b"\n")
-    read_until(b"The same again: ")
-    os.write(terminal, again.encode() + b"\n")
+    for question, answer in zip((b"Password of boss: ", b"The same again: "), typed, strict=False):
+        read_until(question)
+        os.write(terminal, answer)
     read_until(b"never")
     _, status = os.waitpid(pid, 0)
     os.close(terminal)
-    assert os.waitstatus_to_exitcode(status) == code
+    return os.waitstatus_to_exitcode(status), shown
+
+
+@pytest.mark.parametrize(("again", "code"), [(PASSWORD, 0), ("something else", 1)])
+def test_on_a_terminal_it_asks_twice_and_shows_nothing(tmp_path: Path, again: str, code: int):
+    typed = (f"{PASSWORD}\n".encode(), f"{again}\n".encode())
+    ended, shown = asked_on_a_terminal(tmp_path, *typed)
+    assert ended == code
     assert PASSWORD.encode() not in shown
     assert (b"the two passwords differ" in shown) is bool(code)
     assert bool(accounts(tmp_path)) is not bool(code)
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        ([b"\x04"], b"no password was typed"),
+        ([PASSWORD.encode() + b"\n", b"\x04"], b"no password was typed"),
+        ([b"pass\xffword\n"], b"the typed password is not UTF-8"),
+    ],
+    ids=["end", "end-at-the-second-question", "not-utf-8"],
+)
+def test_on_a_terminal_what_is_not_a_password_is_explained(
+    tmp_path: Path, typed: list[bytes], message: bytes
+):
+    ended, shown = asked_on_a_terminal(tmp_path, *typed)
+    assert ended == 1
+    assert shown.endswith(b"\r\ngeventchat passwd: " + message + b"\r\n")
+    assert accounts(tmp_path) == {}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import fields, replace
 from ipaddress import ip_network
 from pathlib import Path
@@ -21,7 +23,7 @@ from geventchat.log import LogWriter
 from geventchat.net.connection import ChatService
 from geventchat.settings import Reload, Setting, resolve, settings_of
 from tests.certificates import made_certificate
-from tests.patience import HANG_S
+from tests.patience import HANG_S, until
 
 LISTEN = (Listen("line", "127.0.0.1", 0), Listen("slash", "127.0.0.1", 0))
 # A value of each setting that is not its default.
@@ -55,7 +57,13 @@ def state(server: Server) -> dict[str, Any]:
     context = server.context
     chat, delivery, log = context.chat, context.delivery, context.log
     quotas = [context.admission.rates, context.admission.network_rates]
-    buckets = [context.line_rate, context.byte_rate, delivery._floor, log.address_rate, log.network_rate]
+    buckets = [
+        context.line_rate,
+        context.byte_rate,
+        *delivery._floors.values(),
+        log.address_rate,
+        log.network_rate,
+    ]
     for rates in quotas:
         buckets += [rates.connects, rates.logins, rates.traffic, rates.accounts, rates.rooms]
     return {
@@ -113,6 +121,24 @@ def test_whatever_holds_limits_holds_those_that_a_reload_changes():
         )
         assert all(one._limits is chat_limits for one in holders)
         assert {one.name for one in fields(chat_limits)} <= {one.name for one in fields(Limits)}
+
+
+def test_lower_limits_apply_to_the_history_of_a_room_that_is_quiet(tmp_path: Path):
+    def kept() -> int:
+        with closing(sqlite3.connect(tmp_path / "chat.db")) as database:
+            return int(database.execute("SELECT count(*) FROM messages").fetchone()[0])
+
+    config = Config(listen=LISTEN, data=str(tmp_path))
+    with make(config) as server:
+        for number in range(150):
+            server.say(str(number))
+        server.storage.settle()
+        assert kept() == 150
+        server.change(replace(config, limits=Limits(stored_messages=100)))
+        assert until(lambda: kept() <= 100)
+        assert kept() > 90
+        server.change(replace(config, limits=Limits(stored_bytes=1)))
+        assert until(lambda: kept() == 0)
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,9 @@ class Scene:
         subscriber.hear(None)
 
     def delay(self, label: str, seconds: float) -> None:
-        self.audiences.audiences[label, self.room.alone].delay = seconds
+        audience = self.audiences.audiences[label, self.room.alone]
+        audience.delay = seconds
+        self.room.add_delaying(audience)
 
 
 def left(name: str) -> Left:
@@ -92,13 +94,21 @@ def test_a_newcomer_is_subscribed_before_it_is_announced(scene: Scene):
     assert bob.take() == []
 
 
-def test_an_audience_that_has_gone_can_have_been_what_closed_the_gate(scene: Scene):
+def test_an_audience_that_has_gone_delays_nobody(scene: Scene):
     alice, bob = scene.enter("alice"), scene.enter("bob")
     scene.remove("alice", alice)
-    pumped = scene.gate.pumped
+    scene.delay("first", math.inf)
     scene.remove("bob", bob)
-    assert scene.gate.pumped == pumped + 1
+    assert scene.delay_s() == 0
     assert not scene.room._audiences
+
+
+def test_an_audience_is_asked_for_its_delay_while_it_can_have_one(scene: Scene):
+    scene.enter("alice")
+    scene.delay("first", 2.0)
+    assert scene.delay_s() == 2.0
+    scene.room.remove_delaying(scene.audiences.audiences["first", scene.room.alone])
+    assert scene.delay_s() == 0
 
 
 def test_the_delay_is_that_of_the_slowest_audience_with_members(scene: Scene):

@@ -18,6 +18,7 @@ from geventchat import CannotListen, Config, ConfigError, Limits, Listen, Server
 from geventchat.chat.chat import Chat
 from geventchat.chat.commands import Ping
 from geventchat.log import LogEvent
+from geventchat.services.passwords import Cost, Hasher
 from geventchat.settings import SERVICES
 from harness import InProcess, ServerSpec, Stage
 from tests.app import serve
@@ -256,6 +257,18 @@ def test_a_stopped_server_can_be_started_again():
         server.start()
 
 
+@pytest.mark.parametrize(
+    "hasher", [None, Hasher(Cost(4, 1, 1))], ids=["its own hasher", "that of the program"]
+)
+def test_a_server_that_was_started_again_hashes_passwords(hasher: Hasher | None):
+    server = Server(config("line"), hasher=hasher)
+    for _ in range(2):
+        with server, socket.create_connection(server.addresses["line"], HANG_S) as client:
+            client.sendall(b"LOGIN alice\nREGISTER correct horse battery staple\n")
+            with client.makefile("rb") as lines:
+                assert [lines.readline(), lines.readline()] == [b"OK\n", b"OK\n"]
+
+
 def test_every_service_in_the_table_serves_the_clients_of_its_listener():
     # The chat page needs a package.
     services = [name for name in SERVICES if name != "web" or find_spec("websockets") is not None]
@@ -284,6 +297,31 @@ def test_an_address_in_use_is_named_in_the_error_and_nothing_stays_open():
         assert refused.value.listen == taken
         assert refused.value.in_use
         assert other.addresses == {}
+
+
+def test_stopping_a_server_that_did_not_start_closes_nothing_a_second_time(tmp_path: Path):
+    logged: list[str] = []
+
+    def other() -> Server:
+        return Server(
+            Config(listen=(taken,), data=str(tmp_path)), log=lambda event, **_: logged.append(event.value)
+        )
+
+    with Server(config("line")) as one:
+        taken = Listen("line", *one.addresses["line"])
+        failed = other()
+        with pytest.raises(CannotListen):
+            failed.start()
+        # It gets the numbers of the descriptors that are free again.
+        files = [(tmp_path / "chat.db").open("rb") for _ in range(10)]
+        logged.clear()
+        assert failed.stop()
+        for file in files:
+            # This fails if something else has closed the descriptor.
+            file.close()
+        assert logged == []
+    with other() as started:
+        assert started.clients == 0
 
 
 def test_every_interface_means_ipv4_and_ipv6_and_each_is_logged_in_its_own_notation():

@@ -298,6 +298,22 @@ def test_an_unknown_variable_is_refused_and_variables_of_other_programs_are_igno
     resolved(environment={"PATH": "/bin", "GEVENT_RESOLVER": "ares", "GEVENTCHAT_CONFIG": "x"})
 
 
+@pytest.mark.parametrize("service", ["CHAT", "GEVENTCHAT", "GEVENTCHAT_WEB"])
+def test_the_variables_that_kubernetes_makes_for_a_service_are_ignored(service: str):
+    made = {
+        f"{service}_SERVICE_HOST": "10.0.0.1",
+        f"{service}_SERVICE_PORT": "4000",
+        f"{service}_SERVICE_PORT_LINE": "4000",
+        f"{service}_PORT": "tcp://10.0.0.1:4000",
+        f"{service}_PORT_4000_TCP": "tcp://10.0.0.1:4000",
+        f"{service}_PORT_4000_TCP_PROTO": "tcp",
+        f"{service}_PORT_4000_TCP_PORT": "4000",
+        f"{service}_PORT_4000_TCP_ADDR": "10.0.0.1",
+    }
+    assert resolved(environment=made) == resolved()
+    assert resolved(environment={**made, "PORT": "5000"})["port"] == 5000
+
+
 def test_an_empty_variable_counts_as_not_set():
     assert resolved(environment={"GEVENTCHAT_MAX_LINE": "", "GEVENTCHAT_COLOUR": ""}) == resolved()
 

@@ -55,7 +55,7 @@ def test_a_server_tells_systemd_how_it_is_and_serves_the_sockets_that_it_inherit
         "127.0.0.1",
     ]
     with subprocess.Popen(
-        [*words, "--listen", "slash://:1"],
+        [*words, "--listen", "slash://:1", "--listen", "slash://127.0.0.1:2"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -80,7 +80,10 @@ def test_a_server_tells_systemd_how_it_is_and_serves_the_sockets_that_it_inherit
             assert re.search(r"^RELOADING=1\nMONOTONIC_USEC=\d+$", "\n".join(heard), re.MULTILINE)
             server.terminate()
             assert until(lambda: heard.append(notified.recv(1000).decode()) or heard[-1] == "STOPPING=1")
-            assert server.wait(HANG_S) == 0
+            logged = server.communicate(timeout=HANG_S)[1]
+            replaced = re.findall(r" listen-replaced listen=(.*)$", logged, re.MULTILINE)
+            assert replaced == ["slash://:1", "slash://127.0.0.1:2"]
+            assert server.returncode == 0
         finally:
             server.kill()
     notified.close()
@@ -185,6 +188,30 @@ def test_what_is_installed_serves_every_address(path: str):
     commands = re.findall(r"bin/pip install .*?'[^']+\[([\w,]+)\]'", (DEPLOY.parent / path).read_text())
     assert commands
     assert all(set(extras.split(",")) == needed for extras in commands)
+
+
+def unit() -> dict[str, str]:
+    """The last value of each setting of the unit."""
+    pairs = re.findall(r"^(\w+)=(.*)$", (DEPLOY / "geventchat.service").read_text(), re.MULTILINE)
+    return dict(pairs)
+
+
+def test_the_unit_waits_for_a_server_that_reads_a_large_database():
+    assert unit()["TimeoutStartSec"] == "infinity"
+
+
+def test_the_unit_shows_the_server_what_the_metrics_of_its_process_need(tmp_path: Path):
+    """They need the boot time, from /proc/stat, which is not the directory of a process."""
+    prometheus_client = pytest.importorskip(
+        "prometheus_client", reason="prometheus_client is not installed (pip install -e '.[test]')"
+    )
+    shown = tmp_path / "proc"
+    shown.mkdir()
+    for path in Path("/proc").iterdir():
+        if unit().get("ProcSubset") != "pid" or path.name.isdigit() or path.name == "self":
+            (shown / path.name).symlink_to(path)
+    collector = prometheus_client.ProcessCollector(proc=str(shown), registry=None)
+    assert {family.name for family in collector.collect()} >= {"process_open_fds", "process_cpu_seconds"}
 
 
 def test_the_unit_is_hardened():

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from geventchat.net import tls
 from geventchat.net.tls import Certificate, TlsTransport, is_whole_record, speaks_tls
 from geventchat.settings import ConfigError
 from tests.certificates import Files, made_certificate, make, run
@@ -348,6 +349,31 @@ def test_a_certificate_outside_its_time_is_refused(files: Files, tmp_path: Path)
     run("req", "-new", "-key", str(files.key), "-subj", "/CN=localhost", "-out", str(request))
     run("x509", "-req", "-in", str(request), "-signkey", str(files.key), "-days", "-1", "-out", str(expired))
     assert error_of(expired, files.key) == f"tls-cert: {expired} cannot be used: certificate has expired"
+
+
+def test_a_certificate_that_no_client_can_use_is_refused(tmp_path: Path):
+    curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:secp256k1", "-nodes", "-days", "2")
+    cert, key = tmp_path / "rare.pem", tmp_path / "rare.key"
+    run("req", "-x509", *curve, "-keyout", str(key), "-out", str(cert), "-subj", "/CN=localhost")
+    assert error_of(cert, key).startswith(f"tls-cert: {cert} cannot be used: ")
+
+
+@pytest.mark.parametrize("gone", ["cert.pem", "key.pem"])
+def test_a_file_that_goes_while_it_is_read_is_an_error(
+    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone: str
+):
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    shutil.copy(files.cert, cert)
+    shutil.copy(files.key, key)
+    key.chmod(0o600)
+    check = tls._check_private
+
+    def check_and_remove(path: str) -> None:
+        check(path)
+        (tmp_path / gone).unlink()
+
+    monkeypatch.setattr(tls, "_check_private", check_and_remove)
+    assert error_of(cert, key) == f"tls-cert: cannot read {cert} or {key}: No such file or directory"
 
 
 def test_versions_before_1_2_are_refused(files: Files):

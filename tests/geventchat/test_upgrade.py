@@ -13,6 +13,7 @@ import shutil
 import signal
 import socket
 import ssl
+import stat
 import subprocess
 import sys
 import time
@@ -136,7 +137,8 @@ class World:
 
     def upgrade(self, python: str) -> None:
         before = self.pid
-        done = called("admin", "upgrade", "--python", python, "--admin-socket", self.path)
+        other = ("--python", python) if python else ()
+        done = called("admin", "upgrade", *other, "--admin-socket", self.path)
         assert done.returncode == 0, done.stdout + done.stderr
         assert self.pid != before
 
@@ -188,7 +190,7 @@ def program(folder: Path, code: str, *options: str) -> str:
     """An interpreter that runs this in place of `geventchat`."""
     path = folder / "python"
     command = shlex.join([sys.executable, *options, "-c", code])
-    path.write_text(f'#!/bin/sh\nshift 2\nexec {command} "$@"\n')
+    path.write_text(f'#!/bin/sh\nshift 3\nexec {command} "$@"\n')
     path.chmod(0o755)
     return str(path)
 
@@ -366,6 +368,45 @@ def test_a_new_program_disconnects_those_whom_its_ban_list_has_and_the_old_one_h
         assert bob.ask("PING") == "PONG"
 
 
+def test_an_upgrade_changes_the_modes_of_unix_sockets_and_removes_those_that_the_settings_no_longer_have(
+    tmp_path: Path,
+):
+    file, kept, closed, new = (tmp_path / name for name in ("chat.toml", "kept", "closed", "new"))
+    file.write_text(f'listen = ["line://127.0.0.1:0", "line+unix://{kept}", "line+unix://{closed}"]')
+    words = ("--config", str(file), "--admin-socket", str(tmp_path / "admin"))
+    with started_in(tmp_path, "-c", START, words=words) as world:
+        file.write_text(
+            f'listen = ["line://127.0.0.1:0", "line+unix://{kept}?mode=660", "line+unix://{new}"]'
+        )
+        world.upgrade("")
+        assert until(lambda: not closed.exists())
+        assert [stat.S_IMODE(path.stat().st_mode) for path in (kept, new)] == [0o660, 0o600]
+        for path in (kept, new):
+            with socket.socket(socket.AF_UNIX) as client:
+                client.settimeout(HANG_S)
+                client.connect(str(path))
+                client.sendall(b"PING\n")
+                assert client.recv(10)
+
+
+def test_a_new_program_with_another_admin_socket_is_refused(tmp_path: Path):
+    file = tmp_path / "chat.toml"
+
+    def named(path: Path) -> None:
+        file.write_text(f'port = 0\nhost = "127.0.0.1"\nadmin-socket = "{path}"')
+
+    (tmp_path / "link").symlink_to(tmp_path)
+    named(tmp_path / "admin")
+    with started_in(tmp_path, "-c", START, words=("--config", str(file))) as world:
+        for wanted in (tmp_path / "other", ""):
+            named(wanted)
+            assert "the new program has another admin socket; restart instead" in world.fail_to_upgrade()
+            assert not (tmp_path / "other").exists()
+        # The same one by another name.
+        named(tmp_path / "link" / "admin")
+        world.upgrade("")
+
+
 def test_the_sockets_that_systemd_has_passed_go_on_from_one_program_to_the_next(tmp_path: Path):
     pytest.importorskip("websockets")
     path = tmp_path / "chat"
@@ -469,6 +510,56 @@ def test_the_audit_log_says_who_asked_for_an_upgrade_and_what_became_of_it(tmp_p
             ["geventchat upgrade", "upgraded", "", "process"],
         ]
         assert world.audited() == expected
+
+
+# Like the script of a package that is installed, in whose `sys.path` the working directory is not.
+SCRIPT = f"import sys; sys.path = [one for one in sys.path if one]; {START}"
+
+
+@contextmanager
+def started_in(directory: Path, *program: str, words: Sequence[str] = ()) -> Iterator[World]:
+    """A server that is started in this directory, with an admin socket there."""
+    words = words or ("0", "--host", "127.0.0.1", "--admin-socket", str(directory / "admin"))
+    with (
+        (directory / "log").open("w") as log,
+        running(*words, program=program, cwd=directory, stderr=log) as server,
+    ):
+        world = World(server, directory / "admin")
+        try:
+            yield world
+        finally:
+            world.close()
+
+
+@pytest.mark.parametrize("python", ["", sys.executable], ids=["the same", "another"])
+def test_a_new_program_imports_nothing_from_the_working_directory(tmp_path: Path, python: str):
+    (tmp_path / "geventchat").mkdir()
+    for name in ("geventchat/__init__.py", "geventchat/__main__.py", "json.py"):
+        (tmp_path / name).write_text("import os; os._exit(9)")
+    with started_in(tmp_path, "-c", SCRIPT) as world:
+        for _ in range(2):
+            world.upgrade(python)
+            # It is still found by its command line.
+            status = called("admin", "status", "--json", "--pid", str(world.pid))
+            assert json.loads(status.stdout)["pid"] == world.pid
+
+
+def test_a_program_that_was_found_in_the_working_directory_is_found_there_again(tmp_path: Path):
+    shutil.copytree(
+        Path(ROOT, "geventchat"), tmp_path / "geventchat", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    with (tmp_path / "geventchat" / "cli.py").open("a") as clone:
+        clone.write("\nprint('from the clone', file=sys.stderr)\n")
+
+    def times() -> int:
+        return (tmp_path / "log").read_text().count("from the clone")
+
+    with started_in(tmp_path, "-m", "geventchat") as world:
+        world.upgrade("")
+        assert times() == 2
+        # That of another environment is found in that environment.
+        world.upgrade(sys.executable)
+        assert times() == 2
 
 
 def test_the_interpreter_in_the_audit_log_is_cut(tmp_path: Path):
@@ -606,6 +697,20 @@ def test_an_upgrade_yields_to_a_reload_and_goes_on_without_its_client(tmp_path: 
         # A program that has not taken over does not keep the server from stopping.
         with world.ask_and_go("upgrade", python=slow) as asking:
             assert b"progress" in asking.recv(1000)
+
+
+def test_clients_that_write_to_people_who_are_away_do_not_prevent_an_upgrade(tmp_path: Path):
+    data = ("--data", str(tmp_path / "data"), "--rate", "0")
+    with world_of(tmp_path, *data) as world:
+        for name in ("away", "ann", "ben"):
+            client = world.connect(name=name)
+            assert client.ask("REGISTER correct horse") == "OK"
+            if name == "away":
+                client.send("QUIT\n")
+                continue
+            # More than is kept in the time that an upgrade waits.
+            client.send("DM away hi\n" * 10_000)
+        assert "done" in world.ask("upgrade")
 
 
 # A program that sends signals while nobody is served.

@@ -35,8 +35,8 @@ class Scene:
         """Start a greenlet that starts the waiter and waits."""
 
         def body() -> object:
-            self.waiter.start(idle_s, login_s)
             try:
+                self.waiter.start(idle_s, login_s)
                 return wait()
             except ConnectionEnded as ended:
                 return ended.reason
@@ -289,8 +289,18 @@ def test_an_interruption_ends_every_wait(scene: Scene, way: str):
 
 @EACH_WAIT
 def test_an_interruption_before_a_wait_ends_it_at_once(scene: Scene, way: str):
-    scene.waiter.interrupt(CloseReason.SLOW)
-    assert result(scene.wait(waits(scene)[way], idle_s=60)) is CloseReason.SLOW
+    def wait() -> object:
+        scene.waiter.interrupt(CloseReason.SLOW)
+        return waits(scene)[way]()
+
+    assert result(scene.wait(wait, idle_s=60)) is CloseReason.SLOW
+
+
+@pytest.mark.parametrize("begin", ["start", "resume"])
+def test_a_client_whose_connection_has_ended_before_it_is_served_is_not_served(scene: Scene, begin: str):
+    scene.waiter.interrupt(CloseReason.KICKED)
+    with pytest.raises(ConnectionEnded, match="kicked"):
+        scene.waiter.start(60, 60) if begin == "start" else scene.waiter.resume()
 
 
 @EACH_WAIT

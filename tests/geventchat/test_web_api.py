@@ -13,7 +13,7 @@ from gevent import socket
 
 from geventchat import Config, Listen, Server
 from geventchat.chat.bans import Ban
-from geventchat.chat.commands import AskHistory, Command, ReadMessages, Who
+from geventchat.chat.commands import AskHistory, Command, ListRooms, ReadMessages, Who
 from geventchat.chat.records import Restriction, RestrictionKind
 from geventchat.chat.sessions import Session
 from geventchat.net import connection as net_connection
@@ -329,7 +329,7 @@ def test_pages_that_are_asked_for_at_the_same_moment_are_made_few_in_each_iterat
         handle = server.context.chat.handle
 
         def noted(session: Session, command: Command) -> Any:
-            if isinstance(command, AskHistory | ReadMessages | Who):
+            if isinstance(command, AskHistory | ListRooms | ReadMessages | Who):
                 made.append(gevent.get_hub().loop.iteration)
             return handle(session, command)
 
@@ -364,6 +364,13 @@ def test_pages_that_are_asked_for_at_the_same_moment_are_made_few_in_each_iterat
         # A list of thousands takes as long.
         monkeypatch.setattr(net_connection, "_PEOPLE_IN_TURN", 20)
         assert ask(dict.fromkeys(people, b"WHO\n")) == 1
+        # So does going through all rooms, which clients that only wait for their turn do not need.
+        monkeypatch.setattr(net_connection, "_ROOMS_IN_TURN", 1)
+        rooms, counted = server.context.chat.rooms, []
+        go_through = type(rooms).__iter__
+        monkeypatch.setattr(type(rooms), "__iter__", lambda self: (counted.append(self), go_through(self))[1])
+        assert ask(dict.fromkeys(people, b"ROOMS\n")) == 1
+        assert len(counted) <= 1
 
 
 def test_foreign_pages_get_nothing():
@@ -374,6 +381,24 @@ def test_foreign_pages_get_nothing():
         assert post(server, token, fields="Origin: http://localhost\n", message="hi").status == 200
         assert error(ask(server, "/api/nothing")) == (404, "not-found")
         assert error(ask(server, LOBBY, method="PUT", body=b"{}")) == (405, "method-not-allowed")
+
+
+def test_connections_that_read_one_page_each_get_no_more_than_the_bytes_of_their_address():
+    with web(address_bytes_per_s=1_000, address_burst_bytes=100_000, bytes_per_s=0) as server:
+        token = registered(server, "ci")
+        for _ in range(20):
+            post(server, token, message="x" * 1_000)
+        bots = [server.connect("web", host="127.0.0.2") for _ in range(30)]
+        for bot in bots:
+            bot.send(request(LOBBY, f"Authorization: Bearer {token}\n"))
+            server.run_until_idle()
+        page = max(len(bot.received) for bot in bots)
+        answered = sum(1 for bot in bots if bot.received)
+        assert page > 20_000
+        # One more than there is room for leaves a debt.
+        assert 3 <= answered <= 100_000 / page + 1
+        server.advance(2 * page / 1_000 + 200)
+        assert sum(1 for bot in bots if bot.received) > answered
 
 
 def test_answers_are_charged():

@@ -244,6 +244,11 @@ def test_the_hint_depends_on_what_makes_the_line_loose() -> None:
     assert "${who} matches any text, and no later line depends on it" in text
     text = plain(report(audited(LOGGED_IN + "alice> MSG hello\nbob<~ MSG alice ${_:/.*/}\n")))
     assert "the regular expression matches more than the server sends" in text
+    swapped = "together:\n    alice> MSG 1\n    alice> MSG 2\n"
+    numbers = "bob<~ MSG alice ${x:int}\nbob<~ MSG alice ${y:int}\n"
+    text = plain(report(audited(LOGGED_IN + swapped + numbers)))
+    assert "${x:int} matches any number; write the number, or a name that a later line uses" in text
+    assert "regular expression" not in text
 
 
 # --- audits without a result --------------------------------------------------------------------------------

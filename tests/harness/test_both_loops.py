@@ -335,6 +335,28 @@ def test_timers_fire_at_their_instant_after_years(name: str) -> None:
     assert verdict.passed, plain(verdict_report(verdict))
 
 
+class Misunderstood(ValueError):
+    def __str__(self) -> str:
+        return "\n2 errors in a line\n  no verb\n  no name"
+
+
+@pytest.mark.parametrize("name", ACTING)
+def test_an_exception_is_told_by_its_class_and_the_first_line_of_its_message(name: str) -> None:
+    def act(line: bytes, write: Callable[[bytes], None], from_thread: object) -> None:
+        error = Misunderstood()
+        if hasattr(error, "add_note"):
+            error.add_note("while reading ann")
+        raise error
+
+    verdict = play(parse("ann> one\nann receives nothing\n"), ACTING[name](act))
+    text = plain(verdict_report(verdict))
+    assert f"the server raised {__name__}.Misunderstood\n" in text
+    assert f"  actual    {__name__}.Misunderstood: 2 errors in a line\n" in text
+    assert "expect `the server raises Misunderstood` in this turn" in text
+    script = parse("ann> one\nann is disconnected\nthe server raises Misunderstood\n")
+    assert play(script, ACTING[name](act)).passed
+
+
 @pytest.mark.parametrize("name", ACTING)
 def test_a_server_that_exits_does_not_end_the_run(name: str) -> None:
     """A test run that ends with status 0 would look as if everything had passed."""
@@ -838,9 +860,10 @@ class RecordedSchedule(Schedule):
         self.decided: list[tuple[str, int, int]] = []
         """Each decision: its kind, the requested size or the number of choices, and the answer."""
 
-    def before_accept(self) -> None:
-        self.decided.append(("accepting", 0, 0))
-        super().before_accept()
+    def before_accept(self) -> bool:
+        allowed = super().before_accept()
+        self.decided.append(("accepting", 0, allowed))
+        return allowed
 
     def before_read(self, connection: AcceptedConnection, size: int) -> int:
         allowed = super().before_read(connection, size)

@@ -184,7 +184,10 @@ def test_the_markdown_is_a_table_whatever_the_scripts_contain(table: Table) -> N
 def test_the_page_is_self_contained(table: Table) -> None:
     page = document(table)
     assert not re.search(r"https?:|src=|<script|<link|@import|url\(", page)
-    assert "<li>1x <strong>heard nothing instead of `&lt; MSG CLIENT TEXT`</strong> msg.chat:9</li>" in page
+    assert (
+        "<li>1x <strong>heard nothing instead of <code>&lt; MSG CLIENT TEXT</code></strong> msg.chat:9</li>"
+        in page
+    )
     assert "others receive &lt;it&gt;" in page
     assert "<it>" not in page
     anchors = re.findall(r'href="#([^"]+)"', page)
@@ -307,6 +310,22 @@ def test_a_line_that_looks_like_a_cause_is_one_part_of_it() -> None:
     (difference,) = cell_of("s", verdict).differences
     assert difference.parts == ("heard `", "< ` instead of `", "` instead of `", "< one", "`")
     assert difference.cause == "heard `< ` instead of `` instead of `< one`"
+
+
+def test_markdown_and_html_show_the_lines_of_a_cause_as_they_are() -> None:
+    def shown(heard: str, expected: str) -> tuple[str, str]:
+        parts = "heard `", heard, "` instead of `", expected, "`"
+        cell = Cell("x.chat", "a &amp; b", "s", Outcome.FAILED, differences=(Difference(1, parts),))
+        return markdown(Table((cell,))), document(Table((cell,)))
+
+    written, page = shown("< MSG &lt;b&gt; |", "< MSG <b> |")
+    assert "\n- 1x heard `< MSG &lt;b&gt; |` instead of `< MSG <b> |`: x.chat:1\n" in written
+    assert "<code>&lt; MSG &amp;lt;b&amp;gt; |</code> instead of <code>&lt; MSG &lt;b&gt; |</code>" in page
+    assert "a \\&amp; b" in written
+    written, page = shown("< a  `b`", "< a b")
+    assert "heard `` < a  `b` `` instead of `< a b`" in written
+    assert "<code>&lt; a  `b`</code>" in page
+    assert "code { white-space: pre-wrap; }" in page
 
 
 @pytest.mark.parametrize(("columns", "widest"), [(None, 120), ("60", 60)])

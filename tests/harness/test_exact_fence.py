@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import signal
@@ -9,15 +10,26 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import gevent
+import gevent.queue
 import pytest
 from gevent.server import StreamServer
 
-from harness import Address, Grade, InProcess, ServerSpec, Stage, TargetError, UnsupportedSpec
+from harness import (
+    Address,
+    Grade,
+    InProcess,
+    InProcessAsyncio,
+    ServerSpec,
+    Stage,
+    TargetError,
+    UnsupportedSpec,
+)
 from harness.stage.fence import FenceFailed, NeverIdle
 from harness.stage.stage import Unexpected
 from tests.harness.servers.late import serve
@@ -153,6 +165,55 @@ def test_the_callers_hub_is_back_after_a_stage_that_failed() -> None:
     assert gevent.get_hub() is hub
 
 
+@pytest.mark.parametrize("make", [gevent.queue.Queue, gevent.queue.SimpleQueue, gevent.queue.Channel])
+def test_a_queue_made_before_the_play_wakes_the_server(make: Callable[[], Any]) -> None:
+    lines = make()
+
+    def echo(sock: Any, _address: object) -> None:
+        gevent.spawn(lambda: [sock.sendall(line) for line in iter(lines.get, b"end\n")])
+        for line in sock.makefile("rb"):
+            lines.put(line)
+        lines.put(b"end\n")
+
+    for _ in range(2):
+        with Stage(InProcess(lambda spec: StreamServer(("127.0.0.1", 0), echo))) as stage:
+            alice = stage.client("alice")
+            for text in ("one", "two"):
+                alice.send(text)
+                alice.expect(text)
+
+
+def test_a_greenlet_made_before_the_play_runs_in_it() -> None:
+    def wait() -> None:
+        gevent.sleep(60)
+        ended.append("wait")
+
+    ended: list[str] = []
+    waiting = gevent.Greenlet(wait)
+
+    class Waiting(StreamServer):
+        def start(self) -> None:
+            super().start()
+            waiting.start()
+
+    with Stage(InProcess(lambda spec: Waiting(("127.0.0.1", 0), lambda *_: None))) as stage:
+        stage.wait(59)
+        assert ended == []
+        stage.wait(1)
+        assert ended == ["wait"]
+
+
+def test_what_a_test_puts_into_its_own_queue_waits_for_its_own_hub() -> None:
+    lines: gevent.queue.Queue[str] = gevent.queue.Queue()
+    getting = gevent.spawn(lines.get)
+    gevent.idle()
+    with Stage(InProcess(serve)) as stage:
+        lines.put("hello")
+        stage.fence()
+        assert not getting.ready()
+    assert getting.get() == "hello"
+
+
 def test_a_hundred_stages_leave_nothing_behind() -> None:
     def once() -> None:
         with Stage(InProcess(serve)) as stage:
@@ -194,6 +255,61 @@ def test_a_greenlet_left_behind_runs_its_finally_before_the_stage_ends() -> None
     with Stage(InProcess(lambda spec: Lingering(("127.0.0.1", 0), lambda *_: None))) as stage:
         stage.fence()
     assert ended == ["finally"]
+
+
+WITH_SIGNALS = """
+import gevent, os, signal
+from gevent.server import StreamServer
+from harness import InProcess, Stage
+
+def serve(spec):
+    server = StreamServer(("127.0.0.1", 0), lambda sock, _: [sock.sendall(line) for line in sock.makefile("rb")])
+    handler = gevent.signal_handler(signal.SIGINT, server.stop)
+    gevent.signal_handler(signal.SIGTERM, server.stop).cancel()
+    assert handler.watcher.active
+    return server
+
+for _ in range(2):
+    with Stage(InProcess(serve)) as stage:
+        alice = stage.client("alice")
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            stage.wait(1)
+        except KeyboardInterrupt:
+            print("interrupted")
+        alice.send("hello")
+        alice.expect("hello")
+"""
+
+
+def test_signals_that_a_server_watches_are_for_the_process_that_runs_the_test() -> None:
+    command = [sys.executable, "-W", "error", "-c", WITH_SIGNALS]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=HANG_S, check=False)
+    assert (done.stdout, done.stderr) == ("interrupted\n" * 2, "")
+
+
+@pytest.mark.parametrize("kind", ["gevent", "asyncio"])
+def test_the_handlers_and_timers_that_a_server_sets_are_gone_afterwards(kind: str) -> None:
+    def set_both() -> None:
+        signal.signal(signal.SIGUSR1, print)
+        signal.signal(signal.SIGVTALRM, print)
+        signal.setitimer(signal.ITIMER_VIRTUAL, 10_000)
+
+    def serve(spec: ServerSpec) -> StreamServer:
+        set_both()
+        return StreamServer(("127.0.0.1", 0), lambda *_: None)
+
+    async def serve_asyncio(spec: ServerSpec) -> asyncio.Server:
+        set_both()
+        return await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
+
+    numbers = (signal.SIGUSR1, signal.SIGVTALRM)
+    before = [signal.getsignal(number) for number in numbers]
+    with Stage(InProcess(serve) if kind == "gevent" else InProcessAsyncio(serve_asyncio)) as stage:
+        assert [signal.getsignal(number) for number in numbers] == [print, print]
+        stage.fence()
+    assert [signal.getsignal(number) for number in numbers] == before
+    assert signal.getitimer(signal.ITIMER_VIRTUAL) == (0.0, 0.0)
 
 
 @pytest.mark.parametrize("where", ["in process", "elsewhere"])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import itertools
 import os
 import select
 import selectors
 import shlex
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -20,10 +22,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import gevent
 import gevent.select
 import gevent.selectors
 import pytest
 from gevent import _socket3  # type: ignore[attr-defined]
+from gevent import socket as cooperative
 from gevent.server import StreamServer
 
 from harness import Address, InProcess, Outcome, ServerSpec, parse, play, render
@@ -32,6 +36,7 @@ from harness.cli import main
 from harness.explore import Finding, count_actions, explorable, explore, explore_files, headline, report
 from harness.interception.interceptor import AcceptedConnection, Interceptor
 from harness.interception.schedule import EVERY, Perturbation, Schedule, kinds
+from harness.interception.sockets import SocketPatch
 from harness.language.columns import width
 from harness.language.steps import Script
 from harness.options import OPTIONS, add_options, given_words
@@ -42,6 +47,7 @@ from tests.harness.servers.fragile import FAULTS, TALK, serve
 from tests.patience import HANG_S
 
 ROOT = Path(__file__).parents[2]
+ACCEPTS = frozenset({Perturbation.ACCEPTS})
 APP = ("--app", "tests.harness.servers.fragile:serve")
 
 
@@ -134,7 +140,7 @@ class Observer(Interceptor):
 
 
 def test_the_socket_classes_are_restored_after_the_play() -> None:
-    classes = (socket.socket, _socket3._wrefsocket)
+    classes = (socket.socket, _socket3._wrefsocket, ssl.SSLContext)
     before = [dict(vars(kind)) for kind in classes]
     observer = Observer()
     assert play(talk(), InProcess(serve).intercepted_by(observer)).passed
@@ -212,6 +218,23 @@ def test_a_failure_that_the_schedule_alone_does_not_cause_is_reported_whole(fail
     assert headline(explored).startswith("under seed 1: talk.chat:")
 
 
+def test_a_failure_because_of_an_earlier_play_is_not_blamed_on_the_schedule() -> None:
+    visits = itertools.count(1)
+
+    def greet(sock: Any, _address: object) -> None:
+        sock.sendall(b"visitor %d\n" % next(visits))
+
+    script = parse("alice connects\nalice< visitor 1\nalice is closed\n", "visits.chat")
+    explored = explore(script, InProcess(lambda spec: StreamServer(("127.0.0.1", 0), greet)), [1])
+    text = plain(report(explored))
+    assert text.startswith(
+        "under seed 1, and then without perturbations too (failed), so something else decides, such as what the server "
+        "remembers of earlier plays:\nFAILED visits.chat:2"
+    )
+    assert "cause" not in text
+    assert explored.outcome is Outcome.FAILED
+
+
 def test_every_faulty_server_passes_without_perturbations() -> None:
     for fault in FAULTS:
         assert play(talk(fault), InProcess(serve)).passed, fault
@@ -244,6 +267,51 @@ def test_a_server_that_waits_with_a_module_of_gevent_can_be_explored(waiting) ->
     explored = explore(parse("ann> one\nann< one\nann> two\nann< two\n"), target, range(1, 6))
     assert explored.baseline.passed
     assert explored.finding is None, plain(report(explored))
+
+
+class AcceptsItself:
+    """Accepts on a socket that does not block, and takes any error but "try again" for the end of it."""
+
+    def __init__(self, spec: ServerSpec) -> None:
+        self.listener = cooperative.create_server(("127.0.0.1", 0))
+        self.listener.setblocking(False)
+        self.addresses = {"": self.listener.getsockname()}
+
+    def start(self) -> None:
+        self.accepting = gevent.spawn(self.accept)
+
+    def accept(self) -> None:
+        while True:
+            cooperative.wait_read(self.listener.fileno())
+            try:
+                sock, _ = self.listener.accept()
+            except OSError as error:
+                if error.errno not in (errno.EAGAIN, errno.EWOULDBLOCK):
+                    raise
+            else:
+                sock.sendall(b"welcome\n")
+                sock.close()
+
+    def stop(self) -> None:
+        self.accepting.kill()
+        self.listener.close()
+
+
+def test_an_accept_that_would_block_fails_as_in_a_kernel() -> None:
+    script = parse("ann connects\nann< welcome\nann is closed\nbob connects\nbob< welcome\nbob is closed\n")
+    explored = explore(script, InProcess(AcceptsItself), range(1, 6), perturbations=ACCEPTS)
+    assert explored.baseline.passed
+    assert explored.finding is None, plain(report(explored))
+
+
+def test_an_accept_that_waits_in_the_kernel_is_not_refused() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        SocketPatch([Schedule(1, ACCEPTS)], [socket.socket]),
+    ):
+        for _ in range(20):
+            with socket.create_connection(listener.getsockname()[:2]):
+                listener.accept()[0].close()
 
 
 # --- the command and pytest ---------------------------------------------------------------------------------

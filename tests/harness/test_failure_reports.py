@@ -19,6 +19,8 @@ from harness import Command, Grade, InProcess, Outcome, ScriptError, Verdict, lo
 from harness.language.columns import width
 from harness.language.steps import Script
 from harness.playing.verdict import FailureKind
+from harness.repeat import Repetition
+from harness.repeat import report as repeat_report
 from harness.report.styled_text import Span, plain, wrapped
 from harness.report.text import details, headline, report
 from harness.targets.choice import TargetChoice
@@ -198,6 +200,29 @@ def test_a_line_that_says_nothing_is_not_silence() -> None:
     assert "  hint  this expects a line `nothing`; that nothing comes is `ann receives nothing`\n" in text
 
 
+def test_lines_before_an_end_that_does_not_come_are_among_those_to_paste() -> None:
+    names = "ann> NAME ann\nben> NAME ben\n"
+    sent = "together:\n    ann> ann: one | two\n    ben> ben: hi\n"
+    script = f"{names}{sent}ann receives any lines until OK\nben< ho\n"
+    text = plain(report(play(parse(script), InProcess(puppet.serve))))
+    pasted = text.partition("paste:\n")[2]
+    assert pasted == "ann< one\nann< two\nben< hi\n"
+    assert play(parse(names + sent + pasted), InProcess(puppet.serve)).passed
+    came = script.replace("until OK", "until two")
+    text = plain(report(play(parse(came), InProcess(puppet.serve))))
+    assert text.partition("paste:\n")[2] == "ann receives any lines until two\nben< hi\n"
+
+
+def test_a_line_that_the_next_turn_expects_is_not_the_missing_one_arriving_late() -> None:
+    names = "ann> NAME ann\nben> NAME ben\n"
+    script = f"{names}ann> nothing\nann< OK\nben> ben: OK\nben< OK\n"
+    assert "turn later" not in plain(report(play(parse(script), InProcess(puppet.serve))))
+    either = script.replace("ben< OK", "either:\n    ben< no\nor:\n    ben< OK")
+    assert "turn later" not in plain(report(play(parse(either), InProcess(puppet.serve))))
+    twice = script.replace("ben: OK", "ben: OK | OK")
+    assert "arrived at ben a turn later" in plain(report(play(parse(twice), InProcess(puppet.serve))))
+
+
 def test_a_greeting_is_called_one() -> None:
     _, text = reported("ann> hi\nann< there\n", {"hi": "welcome\nthere"})
     assert "  hint  it is the first that ann received: a greeting is expected like any other line" in text
@@ -241,6 +266,32 @@ def test_a_fence_line_that_gets_another_answer_is_reported_with_its_line_and_tha
     assert "(waited 0.3 s)" in text
 
 
+COLOURS = "\x1b[31mno\x1b[0m"
+
+
+def test_what_a_terminal_would_obey_is_shown_instead() -> None:
+    script = parse("fence: PING -> PONG\nwithin: 300ms\n\nann> HI\nann< 250 hi\n")
+    coloured = ANSWERS_HI_ONLY.replace("500 what", COLOURS)
+    text = plain(report(play(script, Command([sys.executable, "-S", "-c", coloured, "{port}"]))))
+    assert "what it said last is `\\x1b[31mno\\x1b[0m`" in text
+    assert "\x1b" not in text
+    ends = f"import sys; sys.exit({COLOURS!r})"
+    verdict = play(parse("ann> x\n"), Command([sys.executable, "-S", "-c", ends, "{port}"]))
+    text = plain(report(verdict))
+    assert verdict.outcome is Outcome.TARGET_ERROR
+    assert "\N{REPLACEMENT CHARACTER}[31mno\N{REPLACEMENT CHARACTER}[0m\n" in text
+
+    def serve(spec: object) -> StreamServer:
+        def converse(sock: socket.socket, address: object) -> None:
+            raise ValueError(COLOURS)
+
+        return StreamServer(("127.0.0.1", 0), converse)
+
+    text = plain(report(play(parse("ann connects\n"), InProcess(serve))))
+    assert "ValueError: \N{REPLACEMENT CHARACTER}[31mno" in text
+    assert "\x1b" not in text
+
+
 # --- within the width of a terminal -------------------------------------------------------------------------
 
 
@@ -260,6 +311,20 @@ def test_a_long_line_is_cut_around_the_first_difference(columns: int) -> None:
     assert received[at : at + 4] == "evil"
     assert expected[at : at + 4] == "good"
     assert f"ann< {line.replace('good', 'evil')}" in text  # what is there to be pasted is whole
+
+
+@pytest.mark.parametrize("at", [0, 20, 39, 55, 59])
+def test_a_line_of_wide_characters_is_cut_around_the_first_difference(at: int) -> None:
+    line = "\N{HIRAGANA LETTER A}" * 60
+    came = f"{line[:at]}\N{HIRAGANA LETTER I}{line[at + 1 :]}"
+    verdict, _ = reported(f"ann> say\nann< {line}\n", {"say": came})
+    text = plain(report(verdict, 80))
+    assert widest(text) <= 80
+    received, expected, caret = text.splitlines()[1:4]
+    assert "^" in caret
+    before = received.partition("\N{HIRAGANA LETTER I}")[0]
+    assert width(before) == caret.index("^")
+    assert expected[len(before)] == "\N{HIRAGANA LETTER A}"
 
 
 @pytest.mark.parametrize("columns", [80, None])
@@ -325,6 +390,9 @@ def test_a_flood_is_shown_by_its_beginning_and_its_end() -> None:
     _, text = reported("ann> say\nann receives any lines until y\n", flood)
     assert "\N{HORIZONTAL ELLIPSIS} 290 more" in text
     assert text.count("< x29") == 2
+    assert text.endswith(
+        "\n  to accept what was received, 300 lines\n"
+    )  # `update` refuses to replace this step
 
 
 def test_an_error_of_a_script_or_a_target_fits_a_narrow_terminal() -> None:
@@ -337,6 +405,22 @@ def test_an_error_of_a_script_or_a_target_fits_a_narrow_terminal() -> None:
     )
     assert widest(text) <= 40
     assert text.startswith("TARGET ERROR x.chat\n  /bin/false '{port}' a b")
+
+
+@pytest.mark.parametrize("text", ["< hi\nann is disconnected", "< no"])
+@pytest.mark.parametrize("head", [f"skip: {'because ' * 9}so", f"xfail: {'because ' * 9}so", "title: x"])
+def test_a_report_of_any_outcome_fits_a_narrow_terminal(head: str, text: str) -> None:
+    file = f"{'folder/' * 9}x.chat"
+    script = parse(f"{head}\n\nann> hi\nann{text}\n", file)
+
+    def serve(spec: object) -> StreamServer:
+        return StreamServer(("127.0.0.1", 0), lambda sock, _: sock.sendall(b"hi\n"))
+
+    verdict = play(script, InProcess(serve))
+    assert widest(plain(report(verdict, 40))) <= 40
+    repeated = Repetition(file)
+    repeated.add(verdict)
+    assert widest(plain(repeat_report(repeated, 40))) <= 40
 
 
 def test_a_note_that_does_not_fit_beside_a_text_stands_below_it() -> None:

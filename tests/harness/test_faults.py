@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import NoReturn
 
+import gevent.ssl
 import pytest
+from gevent.server import StreamServer
 
 from harness import InProcess, Outcome, ScriptError, ServerSpec, Target, Verdict, parse, play, render
+from harness.playing.pipeline import PlayOptions
 from harness.report import styled_text
 from harness.report.text import report
+from harness.stage.transport import TlsTrust
+from tests.certificates import made_certificate
 from tests.harness.servers.faulty import serve
 
 
@@ -118,6 +123,38 @@ def test_a_fault_of_a_client_that_is_not_connected_is_an_error_of_the_script(scr
     assert wrong in verdict.reason
 
 
+TLS = "transport: tls\n\nalice connects\n"
+
+
+@pytest.mark.parametrize(
+    "fault", ["reading from alice fails with ECONNRESET", "sending to alice takes 1 byte", "alice vanishes"]
+)
+def test_a_fault_in_a_connection_whose_calls_openssl_makes_is_an_error_of_the_script(fault: str) -> None:
+    verdict = played_over_tls_of_gevent(f"{TLS}{fault}\n")
+    assert verdict.outcome is Outcome.SCRIPT_ERROR
+    assert "4:1: the server's TLS reads and writes this connection itself" in verdict.reason
+
+
+def test_faults_that_concern_no_connection_work_with_every_tls() -> None:
+    verdict = played_over_tls_of_gevent(
+        f"{TLS}the clock jumps 1h\naccepting fails with EMFILE\nalice> hi\nalice< hi\n"
+    )
+    assert verdict.passed, styled_text.plain(report(verdict))
+
+
+def played_over_tls_of_gevent(text: str) -> Verdict:
+    files = made_certificate()
+    context = gevent.ssl.SSLContext(gevent.ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(files.cert, files.key)
+
+    def echo(sock: gevent.ssl.SSLSocket, _address: object) -> None:
+        while data := sock.recv(100):
+            sock.sendall(data)
+
+    target = InProcess(lambda spec: StreamServer(("127.0.0.1", 0), echo, ssl_context=context))
+    return play(parse(text), target, PlayOptions(tls=TlsTrust(str(files.cert))))
+
+
 # --- what it does ---------------------------------------------------------------------------------------------
 
 
@@ -160,6 +197,14 @@ def test_a_failing_send_ends_the_connection() -> None:
     )
 
 
+@pytest.mark.parametrize("before", ["", "reading from bob takes nothing\n"])
+def test_a_failing_send_makes_the_connection_readable(before: str) -> None:
+    require_pass(
+        f"server: kind=queueing\n\na> x\na< x\nbob> x\nbob< x\n{before}sending to bob fails with EPIPE\ncarol> x\ncarol< x\n"
+        "carol closes\na< gone\nbob is disconnected\na< lost: Broken pipe\n"
+    )
+
+
 def test_accepting_fails_the_given_number_of_times() -> None:
     require_pass(
         "a> x\na< x\naccepting fails with EMFILE 2 times\nbob> hello\nbob receives nothing\n"
@@ -171,6 +216,19 @@ def test_accepting_fails_the_given_number_of_times() -> None:
 def test_keepalive_options_decide_when_a_vanished_peer_is_detected(kind: str, seconds: int) -> None:
     require_pass(
         f"server: kind={kind}\n\na> x\na< x\nbob> x\nbob< x\nbob vanishes\na receives nothing\n"
+        f"wait {seconds - 1}.999s\na receives nothing\nwait 1ms\na< lost: Connection timed out\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "quiet", "seconds"),
+    [("probing", 7, 18), ("probing", 12, 23), ("probing", 47, 18), ("limited", 7, 8), ("limited", 12, 13)],
+)
+def test_probes_count_from_the_last_thing_that_a_vanished_peer_sent_or_acknowledged(
+    kind: str, quiet: int, seconds: int
+) -> None:
+    require_pass(
+        f"server: kind={kind}\n\na> x\na< x\nbob> x\nbob< x\nwait {quiet}s\nbob vanishes\na receives nothing\n"
         f"wait {seconds - 1}.999s\na receives nothing\nwait 1ms\na< lost: Connection timed out\n"
     )
 

@@ -123,7 +123,7 @@ WRONG = [
         "a> x\nin any order, the same for c1..c3:\n    c2..c4< x\n",
         3,
         5,
-        "c2..c4 is not among the clients",
+        "c4 is not among the clients",
         "c1..c3",
     ),
     ("unfenced: c1..c3 c3..c4\n\nc1> x\n", 1, 18, "'c3..c4' twice", "once"),
@@ -210,6 +210,16 @@ def test_included_files_give_definitions_and_headers_but_their_title_is_their_ow
     assert parse((tmp_path / "a.chat").read_text()).setting(Fence) is None  # it has not been read
     assert script.setting(LineEnd).eol.wire == b"\r\n"
     assert made.turns[0].actions[0].script.file.endswith("deeper.chat")
+
+
+def test_a_file_can_be_included_by_several_ways(tmp_path):
+    (tmp_path / "words.chat").write_text("define X greets:\n    X> hi\n")
+    (tmp_path / "one.chat").write_text("include words.chat\n")
+    (tmp_path / "link.chat").symlink_to("words.chat")
+    (tmp_path / "two.chat").write_text("include link.chat\n\ndefine X meets Y:\n    X greets\n    Y greets\n")
+    (tmp_path / "a.chat").write_text("include one.chat\ninclude two.chat\ninclude words.chat\na meets b\n")
+    made = check(load(tmp_path / "a.chat"))
+    assert [one.step for turn in made.turns for one in turn.actions] == [Send("a", "hi"), Send("b", "hi")]
 
 
 @pytest.mark.parametrize(
@@ -336,3 +346,30 @@ def test_a_counter_can_be_a_part_of_a_name():
     assert steps_of(text) == [Send("c1", "hi"), Acts("c1", closes), Send("c2", "hi"), Acts("c2", closes)]
     text = "repeat 3 as n:\n    c1..c${n}> hi\n"
     assert [step.client for step in steps_of(text)] == ["c1", "c1", "c2", "c1", "c2", "c3"]
+    text = "define X to N say hi:\n    c2..c${N}> hi\n\nc2 to 3 say hi\n"
+    assert [step.client for step in steps_of(text)] == ["c2", "c3"]
+
+
+def test_a_counter_can_be_in_a_range_of_a_list():
+    text = "repeat 2 as n:\n    one of c1..c${n} d< task\n"
+    ways = [[one.client for one in step.body] for step in steps_of("c1..c2> hi\nd> hi\n" + text)[3:]]
+    assert ways == [["c1"], ["d"], ["c1"], ["c2"], ["d"]]
+    text = "repeat 2 as n:\n    in any order, the same for c1..c${n} d:\n        c1..c${n}< x\n"
+    orders = steps_of("c1..c2> hi\nd> hi\n" + text)[3:]
+    assert [step.same_for for step in orders] == [("c1", "d"), ("c1", "c2", "d")]
+    assert [[one.client for one in step.body] for step in orders] == [["c1"], ["c1", "c2"]]
+
+
+def test_a_parameter_is_a_word_and_a_counter_is_not():
+    define = "define X says TEXT:\n    X>~ ${TEXT}\n\n"
+    text = define + "repeat 2 as a:\n    bob says pick a, not ${a}b\n    a says hi\n    a> hi\n"
+    assert steps_of(text) == [
+        SendPattern("bob", Pattern(("pick a, not 1b",))),
+        SendPattern("a", Pattern(("hi",))),
+        Send("a", "hi"),
+        SendPattern("bob", Pattern(("pick a, not 2b",))),
+        SendPattern("a", Pattern(("hi",))),
+        Send("a", "hi"),
+    ]
+    text = define + "define X greets WHO:\n    X says hello WHO, ${WHO} WHO!\n\nann greets bob\n"
+    assert steps_of(text) == [SendPattern("ann", Pattern(("hello WHO, bob WHO!",)))]

@@ -41,6 +41,13 @@ def test_pause_returns_as_soon_as_something_arrives(pair: Pair) -> None:
     assert connection.inbox == b"hello\n"
 
 
+def test_a_wait_can_be_longer_than_a_poll(pair: Pair) -> None:
+    connection, server, loop = pair
+    server.sendall(b"hello\n")
+    loop.pause(100 * 365 * 24 * 3600)
+    assert connection.inbox == b"hello\n"
+
+
 def test_pause_returns_when_its_time_is_up(pair: Pair) -> None:
     _, _, loop = pair
     began = time.monotonic()

@@ -82,7 +82,8 @@ from harness.language.steps import (
 single_names = st.from_regex(r"[a-zé][a-z0-9_]{0,5}([.-][a-z0-9]{1,2})?", fullmatch=True).filter(
     lambda n: n not in RESERVED
 )
-names = single_names | st.sampled_from(["c1..c5", "c01..c10", "a.b7..a.b7", "c${n}", "c${n}.x1"])
+names_in_headers = single_names | st.sampled_from(["c1..c5", "c01..c10", "a.b7..a.b7"])
+names = names_in_headers | st.sampled_from(["c${n}", "c${n}.x1", "c2..c${n}"])
 literals = st.text(st.characters(exclude_categories=("Cc", "Cs")), max_size=20).filter(is_literal)
 words = st.from_regex(r"[a-z0-9_.-]{1,8}", fullmatch=True)
 some_bytes = st.binary(min_size=1, max_size=12) | st.text(min_size=1, max_size=8).map(
@@ -241,8 +242,8 @@ settings = st.tuples(
     st.builds(Tagged, st.lists(words, min_size=1, max_size=3, unique=True).map(tuple)),
     st.builds(Skip, reasons),
     st.builds(ExpectedToFail, reasons),
-    st.builds(Ignore, rule_patterns, st.none() | names),
-    st.builds(Reply, replied_patterns, replies, st.none() | names),
+    st.builds(Ignore, rule_patterns, st.none() | names_in_headers),
+    st.builds(Reply, replied_patterns, replies, st.none() | names_in_headers),
 )
 headers = settings.flatmap(lambda chosen: st.lists(st.sampled_from(chosen), unique_by=type, max_size=9)).map(
     tuple

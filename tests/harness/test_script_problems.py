@@ -165,6 +165,7 @@ WRONG = (
     step("a<< \u00e9\u0301\u200b"),
     step("a<<"),
     step("wait 5"),
+    step(f"wait {'9' * 5000}s"),
     step("within 0s:\n    a< x"),
     step("repeat 0:\n    a> x"),
     step("a connects to port http"),
@@ -225,6 +226,14 @@ WRONG = (
     Wrong(
         "include other.chat\n\nb hits\n", files={"other.chat": "define X hits:\n    X> a\n    X< \u00e9 \n"}
     ),
+    Wrong("a> x\n\nrepeat 2 as n:\n    one of c1..c${n}< x\n"),
+    Wrong("define X and Y agree:\n    in any order, the same for X Y:\n        < x\n\na and c3..c1 agree\n"),
+    Wrong("define X and Y agree:\n    in any order, the same for X Y:\n        < x\n\na and a agree\n"),
+    step("one of c1..c${n} d< x"),
+    step(f"sending to a takes {'9' * 5000} bytes"),
+    Wrong(f"define X gets N:\n    X receives ${{N}} bytes\n\na> x\na gets {'9' * 12}\n"),
+    Wrong("unfenced: a c1..c${n}\n\na> x\n"),
+    Wrong("ignore c1..c${n}: x\n\na> x\n"),
     # A plan
     step("b< x"),
     step("b closes"),

@@ -134,6 +134,9 @@ class MemoryStorage:
                 self._add(key_of(kept.message.sender), kept)
                 self._mailboxes[kept.account] = dict(sorted(self._mailboxes[kept.account].items()))
 
+    def limits_changed(self) -> None:
+        """Nothing is kept that has other limits than those of the chat."""
+
     def settle(self) -> None:
         """Nothing has to be written."""
 

@@ -309,6 +309,10 @@ class SqliteStorage:
         self._catch_up()
         return self._writer.number_of(room)
 
+    def limits_changed(self) -> None:
+        """Have the thread apply the limits, which have other values now, to what is there."""
+        self._writer.wake()
+
     def settle(self) -> None:
         """Wait until what was queued has been written, or dropped."""
         self._catch_up()

@@ -295,10 +295,10 @@ class Writer(Worker[Item]):
         self._unpublished: set[str] = set()
         # Work that is left for later transactions.
         self._removed = state.removed
-        self._too_long = dict.fromkeys(
-            room for room in state.rooms.values() if room.messages > limits.stored_messages
-        )
+        self._too_long: dict[Room, None] = {}
         self._check_size = True
+        # The limits that were last compared with all rooms.
+        self._compared: tuple[int, int] | None = None
         self._expire_at = clock.monotonic()
         self._room_acts = state.room_acts
         self._scrub = False
@@ -842,21 +842,30 @@ class Writer(Worker[Item]):
             self._removed
             or self._too_long
             or self._check_size
+            or self._compared != self._limits_of_rooms
             or self._room_acts > self._limits.room_acts
             or (self.mail and self._clock.monotonic() >= self._expire_at)
         )
+
+    @property
+    def _limits_of_rooms(self) -> tuple[int, int]:
+        return self._limits.stored_messages, self._limits.stored_bytes
 
     def _remove_beyond_limits(self, connection: sqlite3.Connection) -> None:
         """Remove some of the rows beyond each limit; the rest waits for the next transaction."""
         written = len(self._changes.messages) // _MESSAGE_COLUMNS
         most = max(_MOST_REMOVED, 2 * written)
-        most_messages = self._limits.stored_messages
+        most_messages, most_bytes = limits = self._limits_of_rooms
         if self._removed:
             number = self._removed[0]
             if connection.execute(_REMOVE_OLDEST, (number, number, most - 1)).rowcount < most:
                 connection.execute("DELETE FROM removed WHERE room = ?", (number,))
                 self._then.append(partial(self._note_removed, number))
-        for room in self._changes.counted:
+        compared: Iterable[Room] = self._changes.counted
+        if limits != self._compared:
+            # They are new, so that rooms without new messages can be beyond them too.
+            compared, self._compared, self._check_size = self._rooms.values(), limits, True
+        for room in compared:
             if room.messages > most_messages:
                 self._too_long[room] = None
         left = most
@@ -869,7 +878,7 @@ class Writer(Worker[Item]):
                 del self._too_long[room]
         if self._check_size or written:
             [(used,)] = connection.execute(_USED_BYTES)
-            self._check_size = used > self._limits.stored_bytes and self._remove_of_largest(connection, most)
+            self._check_size = used > most_bytes and self._remove_of_largest(connection, most)
         late = self._room_acts - self._limits.room_acts
         if late > 0:
             # Some more, as above.

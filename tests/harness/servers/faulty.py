@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
 
 import gevent
 from gevent import socket as cooperative
+from gevent.queue import Queue
 from gevent.server import StreamServer
 
 from harness import ServerSpec, UnsupportedSpec
@@ -20,6 +22,7 @@ class Echo(StreamServer):
         super().__init__(("127.0.0.1", 0), self.converse)
         self.spec = spec
         self.others: set[cooperative.socket] = set()
+        self.outgoing: dict[cooperative.socket, Queue[bytes]] = {}
 
     def converse(self, sock: cooperative.socket, _address: object) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -69,6 +72,22 @@ class Careless(Echo):
         sock.send(line)
 
 
+class Queueing(Echo):
+    """Writes to each client in a second greenlet, which only ends when a send fails."""
+
+    def prepare(self, sock: cooperative.socket) -> None:
+        self.outgoing[sock] = lines = Queue()
+        gevent.spawn(self.write, sock, lines)
+
+    def write(self, sock: cooperative.socket, lines: Queue[bytes]) -> None:
+        with suppress(OSError):
+            for line in lines:
+                sock.sendall(line)
+
+    def answer(self, sock: cooperative.socket, line: bytes) -> None:
+        self.outgoing[sock].put(line)
+
+
 class ByTheWallClock(Echo):
     """Disconnects clients that are idle for a minute, measured by the time of day."""
 
@@ -91,6 +110,7 @@ SERVERS: dict[str, type[Echo]] = {
     "probing": Probing,
     "limited": Limited,
     "careless": Careless,
+    "queueing": Queueing,
     "wall-clock": ByTheWallClock,
 }
 
