@@ -238,7 +238,8 @@ class ForeignThreads:
 
     def exist(self) -> bool:
         """Whether there is any, also one that is accounted for."""
-        return bool(self._of_servers(sys._current_frames()))
+        frames = sys._current_frames()
+        return len(frames) > 1 and bool(self._of_servers(frames))
 
     def any_could_run(self) -> bool:
         """Whether there is any, and a thread of this process besides this one could run: on a busy machine it can hold a job
@@ -452,14 +453,14 @@ class VirtualTime(EventLoop):
                     continue
                 seen = [(connection, _look(connection)) for connection in self._connections]
                 inside = self._time.sockets.looks_inside()
-                if any(look.in_flight for look in inside) or any(
-                    self._is_moving(connection, look, patience) for connection, look in seen
+                if any(self._is_moving(connection, look, patience) for connection, look in seen) or (
+                    inside and any(look.in_flight for look in inside)
                 ):
                     self._tick()
                     continue
                 # Input that the server has not read although its loop was idle twice is left unread on purpose.
-                looks = (*inside, *(look for _, look in seen))
-                left = [(look.unread_there, look.unread_here) for look in looks]
+                left = [(look.unread_there, look.unread_here) for _, look in seen]
+                left += [(look.unread_there, look.unread_here) for look in inside]
                 if left == left_before or not any(map(any, left)):
                     return
                 left_before = left
